@@ -77,6 +77,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .column_sums = BOTH(column_sums),
     .norm = {NORM(f32), NORM(f64)},
     .merge_moments = KERNEL(merge, moments),
+    .add_sums = KERNEL(add, sums),
     .activation = {[OC_RELU] = ACTIVATION(relu), [OC_ELU] = ACTIVATION(elu), [OC_SIGMOID] = ACTIVATION(sigmoid),
                    [OC_TANH] = ACTIVATION(tanh)},
     .loss = {LOSS(f32), LOSS(f64)},

@@ -40,6 +40,33 @@
  * addition at every level. */
 #define OC_LANES 16
 
+/* Bytes of a cache line, and of the widest vector. */
+#define OC_LINE 64
+#if defined(__GNUC__) || defined(__clang__)
+#define OC_ON_LINE __attribute__((aligned(OC_LINE)))
+#else
+#define OC_ON_LINE
+#endif
+
+/* One line to memory past the caches, which saves reading it first; OC_STREAM_END orders the lines before what follows. C
+ * has no word for it. */
+#if defined(__SSE2__)
+#include <immintrin.h>
+OC_INLINE void oc_stream_line(void *to, const void *from) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(to, _mm512_load_si512(from));
+#else
+    for (int i = 0; i < OC_LINE / 16; i++)
+        _mm_stream_si128((__m128i *)to + i, _mm_load_si128((const __m128i *)from + i));
+#endif
+}
+#define OC_STREAM_LINE(to, from) oc_stream_line(to, from)
+#define OC_STREAM_END() _mm_sfence()
+#else
+#define OC_STREAM_LINE(to, from) memcpy(to, from, OC_LINE)
+#define OC_STREAM_END() (void)0
+#endif
+
 /* Runs the body for element i in lane l = i % OC_LANES. The tail falls into the first lanes with the same expression,
  * so a length decides nothing but which lanes are added to. The body may write in place. */
 #define OC_OVER_LANES(n, ...) OC_OVER_LANES_(n, OC_IN_PLACE, __VA_ARGS__)

@@ -22,10 +22,17 @@ static void OC_PASTE(oc, merge, moments, OC_LEVEL)(ptrdiff_t channels, double na
     }
 }
 
-/* Columns of the sums of a segment. A run of up to OC_WIDE elements is one row, so that short runs (7 x 7 images) share
- * their sums; a longer one is cut into rows of OC_NARROW. */
+/* a <- a + b: sums of two blocks joined. */
+static void OC_PASTE(oc, add, sums, OC_LEVEL)(ptrdiff_t n, double *restrict a, const double *restrict b) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        a[i] = a[i] + b[i];
+}
+
+/* Columns of a tile of rows; of a row that a long segment is cut into; from which on columns are taken in full-width
+ * groups. OC_NARROW must not be less than OC_SHORT. */
 #define OC_WIDE 512
 #define OC_NARROW 128
+#define OC_SHORT 128
 
 /* The sum of n columns, by a fixed tree. */
 OC_INLINE double oc_fold(ptrdiff_t n, double *a) {

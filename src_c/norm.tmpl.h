@@ -9,51 +9,93 @@
  * The bodies take every pointer as a `restrict` parameter: gcc ignores restrict on local variables, and vectorises
  * nothing here where doubles might overlap doubles. */
 
-/* Columns from which full-width accesses of an array lie on cache lines, in every row; 0 where rows differ in that or
- * are too short for it to matter. NumPy's arrays begin inside a line, and an access across two costs as much as two. */
-OC_INLINE ptrdiff_t FN(head)(ptrdiff_t columns, ptrdiff_t stride, const T *a) {
-    const ptrdiff_t head = (ptrdiff_t)((64 - (uintptr_t)a % 64) % 64 / sizeof(T));
-    return columns < 128 || stride * (ptrdiff_t)sizeof(T) % 64 ? 0 : head;
+enum { FN(line) = OC_LINE / sizeof(T) }; /* elements of a cache line, and of the widest vector */
+
+/* Columns up to the first that lies on a cache line in every row; 0 where rows differ in that. NumPy's arrays begin
+ * inside a line, and a full-width access across two costs as much as two. */
+OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const T *a) {
+    const ptrdiff_t head = (ptrdiff_t)((OC_LINE - (uintptr_t)a % OC_LINE) % OC_LINE / sizeof(T));
+    return stride % FN(line) ? 0 : head;
 }
 
-/* Columns [0, head), then [head, columns): a column's result does not depend on the cut. */
+/* The body for every column i, in full-width groups where there are OC_SHORT columns or more: the first group starts at
+ * column 0, the next ones on lines from column `head` on, the last one ends with the last column. Where groups overlap a
+ * column is done twice, which is faster than to do some of them one by one: a body has to allow that. It writes what
+ * it accumulates to place j, where each group has its own; FN(gather) finds the columns there. */
 #define OC_OVER_COLUMNS(columns, head, ...)                                                                           \
     do {                                                                                                              \
-        OC_IN_PLACE                                                                                                   \
-        for (ptrdiff_t i = 0; i < (head); i++) {                                                                      \
-            __VA_ARGS__;                                                                                              \
+        if ((columns) < OC_SHORT) {                                                                                   \
+            OC_IN_PLACE                                                                                               \
+            for (ptrdiff_t i = 0; i < (columns); i++) {                                                               \
+                const ptrdiff_t j = i;                                                                                \
+                (void)j;                                                                                              \
+                __VA_ARGS__;                                                                                          \
+            }                                                                                                         \
+            break;                                                                                                    \
         }                                                                                                             \
-        OC_IN_PLACE                                                                                                   \
-        for (ptrdiff_t i = (head); i < (columns); i++) {                                                              \
-            __VA_ARGS__;                                                                                              \
+        const ptrdiff_t last = (columns) - FN(line);                                                                  \
+        for (ptrdiff_t at = 0, group = 0; at < (columns); group += FN(line)) {                                        \
+            const ptrdiff_t first = at < last ? at : last;                                                            \
+            OC_IN_PLACE OC_ROLLED                                                                                     \
+            for (int l = 0; l < FN(line); l++) {                                                                      \
+                const ptrdiff_t i = first + l, j = group + l;                                                         \
+                (void)j;                                                                                              \
+                __VA_ARGS__;                                                                                          \
+            }                                                                                                         \
+            at = at ? at + FN(line) : (head) ? (head) : FN(line);                                                     \
         }                                                                                                             \
     } while (0)
 
-/* Four rows share one load and store of the columns' sums. */
-#define OC_OVER_ROWS(array, body4, body1)                                                                             \
+/* Places of a tile of columns, and from the places to the columns. */
+#define OC_PLACES (OC_WIDE + 2 * FN(line))
+OC_INLINE ptrdiff_t FN(places)(ptrdiff_t columns, ptrdiff_t head) {
+    if (columns < OC_SHORT)
+        return columns;
+    return (head != 0) * FN(line) + (columns - head + FN(line) - 1) / FN(line) * FN(line);
+}
+
+OC_INLINE void FN(gather)(ptrdiff_t columns, ptrdiff_t head, const double *places, double *to) {
+    if (columns < OC_SHORT) {
+        memcpy(to, places, (size_t)columns * sizeof(double));
+        return;
+    }
+    const ptrdiff_t tail = (columns - head) % FN(line), middle = columns - head - tail;
+    memcpy(to, places, (size_t)head * sizeof(double));
+    memcpy(to + head, places + (head ? FN(line) : 0), (size_t)middle * sizeof(double));
+    memcpy(to + columns - tail, places + FN(places)(columns, head) - tail, (size_t)tail * sizeof(double));
+}
+
+/* The body for K rows from r on at once: `together`, while there are so many, then 1. They share one load of the columns'
+ * constants and one load and store of their sums. */
+#define OC_OVER_ROWS(together, ...)                                                                                   \
     do {                                                                                                              \
-        const ptrdiff_t head = FN(head)(columns, stride, array);                                                      \
         ptrdiff_t r = 0;                                                                                              \
-        for (; r + 4 <= rows; r += 4)                                                                                 \
-            OC_OVER_COLUMNS(columns, head, body4);                                                                    \
-        for (; r < rows; r++)                                                                                         \
-            OC_OVER_COLUMNS(columns, head, body1);                                                                    \
+        for (; r + (together) <= rows; r += (together)) {                                                             \
+            enum { K = (together) };                                                                                  \
+            OC_OVER_COLUMNS(columns, head, __VA_ARGS__);                                                              \
+        }                                                                                                             \
+        for (; r < rows; r++) {                                                                                       \
+            enum { K = 1 };                                                                                           \
+            OC_OVER_COLUMNS(columns, head, __VA_ARGS__);                                                              \
+        }                                                                                                             \
     } while (0)
-#define AT(a, k) ((double)a[(r + k) * stride + i])
+#define AT(a, k) (double)a[(r + (k)) * stride + i]
 
-/* Calls body(rows, columns, stride, offset) for the pieces of a segment block. */
+/* A segment block as rows: a run of up to OC_WIDE elements is one row, a longer one rows of OC_NARROW and a rest, which
+ * has sums of its own. Calls body(rows, columns, stride, head, offset, which), which = 1 for a rest. */
 #define OC_OVER_SEGMENTS(body)                                                                                        \
     do {                                                                                                              \
         if (inner <= OC_WIDE) {                                                                                       \
-            body(outer, inner, stride, 0);                                                                            \
+            body(outer, inner, stride, head, 0, 0);                                                                   \
             break;                                                                                                    \
         }                                                                                                             \
         const ptrdiff_t whole = inner / OC_NARROW;                                                                    \
         for (ptrdiff_t s = 0; s < outer; s++) {                                                                       \
-            body(whole, OC_NARROW, OC_NARROW, s * stride);                                                            \
-            body(1, inner - whole * OC_NARROW, OC_NARROW, s * stride + whole * OC_NARROW);                            \
+            body(whole, OC_NARROW, OC_NARROW, head, s * stride, 0);                                                   \
+            body(1, inner - whole * OC_NARROW, OC_NARROW, 0, s * stride + whole * OC_NARROW, 1);                      \
         }                                                                                                             \
     } while (0)
+#define OC_WHOLE (inner <= OC_WIDE ? inner : OC_NARROW)
 
 /* ------------------------------------------------------------------------------------------- statistics of a block
  * In double, with d = x - shift and shift the mean of k of the n values:
@@ -65,149 +107,193 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t columns, ptrdiff_t stride, const T *a) {
  * the 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 8 and 12. */
 enum { FN(two_pass) = sizeof(T) == sizeof(double) };
 
-OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, const T *restrict x, double *restrict sum) {
-    OC_OVER_ROWS(x, sum[i] += (AT(x, 0) + AT(x, 1)) + (AT(x, 2) + AT(x, 3)), sum[i] += AT(x, 0));
+OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const T *restrict x,
+                       double *restrict sum) {
+    OC_OVER_ROWS(8, double s = 0; for (int k = 0; k < K; k++) s += AT(x, k); sum[j] += s);
 }
 
-OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, const T *restrict x,
-                                  const double *restrict shift, int per_column, double *restrict sum,
-                                  double *restrict square) {
-    OC_OVER_ROWS(x, const double m = shift[i * per_column]; const double a = AT(x, 0) - m; const double b = AT(x, 1) - m;
-                 const double c = AT(x, 2) - m; const double d = AT(x, 3) - m;
-                 sum[i] += (a + b) + (c + d); square[i] += (a * a + b * b) + (c * c + d * d);
-                 , const double d = AT(x, 0) - shift[i * per_column]; sum[i] += d; square[i] += d * d);
+OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
+                                  const T *restrict x, const double *restrict shift, int per_column,
+                                  double *restrict sum, double *restrict square) {
+    OC_OVER_ROWS(8, const double m = shift[j * per_column]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
+        const double d = AT(x, k) - m;
+        s += d;
+        q += d * d;
+    } sum[j] += s; square[j] += q);
 }
 
-static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments) {
+static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments) {
     const double n = (double)outer;
     const ptrdiff_t k = FN(two_pass) || outer < 4 ? outer : 4;
-    double *mean = moments, *rest = moments + inner, *m2 = moments + 2 * inner;
-    for (ptrdiff_t i = 0; i < 3 * inner; i++)
-        moments[i] = 0;
-    FN(add)(k, inner, stride, x, mean);
-    for (ptrdiff_t i = 0; i < inner; i++)
-        mean[i] = mean[i] / (double)k;
-    FN(add_deviations)(outer, inner, stride, x, mean, 1, rest, m2);
-    for (ptrdiff_t i = 0; i < inner; i++) {
-        rest[i] = rest[i] / n;
-        m2[i] = m2[i] - n * (rest[i] * rest[i]);
+    for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
+        const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
+        const T *x = (const T *)vx + first;
+        const ptrdiff_t head = FN(head)(stride, x), places = FN(places)(columns, head);
+        double shift[OC_PLACES] OC_ON_LINE = {0}, sum[OC_PLACES] OC_ON_LINE = {0}, square[OC_PLACES] OC_ON_LINE = {0};
+        FN(add)(k, columns, stride, head, x, shift);
+        for (ptrdiff_t j = 0; j < places; j++)
+            shift[j] = shift[j] / (double)k;
+        FN(add_deviations)(outer, columns, stride, head, x, shift, 1, sum, square);
+        for (ptrdiff_t j = 0; j < places; j++) {
+            sum[j] = sum[j] / n;
+            square[j] = square[j] - n * (sum[j] * sum[j]);
+        }
+        FN(gather)(columns, head, shift, moments + first);
+        FN(gather)(columns, head, sum, moments + inner + first);
+        FN(gather)(columns, head, square, moments + 2 * inner + first);
     }
+}
+
+/* The sum of a segment's columns and of its rests'. */
+OC_INLINE double FN(total)(ptrdiff_t columns, ptrdiff_t head, double (*places)[OC_PLACES]) {
+    double sums[OC_WIDE];
+    FN(gather)(columns, head, places[0], sums);
+    for (ptrdiff_t i = 0; i < OC_NARROW && i < columns; i++)
+        sums[i] = sums[i] + places[1][i];
+    return oc_fold(columns, sums);
 }
 
 static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments) {
     const double n = (double)outer * (double)inner;
-    const ptrdiff_t columns = inner <= OC_WIDE ? inner : OC_NARROW;
     const T *x = vx;
-    double first[OC_WIDE], second[OC_WIDE];
-    memset(first, 0, (size_t)columns * sizeof(double));
-    memset(second, 0, (size_t)columns * sizeof(double));
-#define SUM(rows, columns, stride, offset) FN(add)(rows, columns, stride, x + (offset), first)
+    const ptrdiff_t head = FN(head)(stride, x);
+    double sum[2][OC_PLACES] OC_ON_LINE = {{0}}, square[2][OC_PLACES] OC_ON_LINE = {{0}};
+#define SUM(rows, columns, stride, head, offset, which)                                                               \
+    FN(add)(rows, columns, stride, head, x + (offset), sum[which])
     if (FN(two_pass))
         OC_OVER_SEGMENTS(SUM);
     else
-        SUM(1, columns, columns, 0);
+        SUM(1, OC_WHOLE, OC_WHOLE, head, 0, 0);
 #undef SUM
-    const double mean = oc_fold(columns, first) / (FN(two_pass) ? n : (double)columns);
-    memset(first, 0, (size_t)columns * sizeof(double));
-#define SUM(rows, columns, stride, offset)                                                                            \
-    FN(add_deviations)(rows, columns, stride, x + (offset), &mean, 0, first, second)
+    const double mean = FN(total)(OC_WHOLE, head, sum) / (FN(two_pass) ? n : (double)OC_WHOLE);
+    memset(sum, 0, sizeof sum);
+#define SUM(rows, columns, stride, head, offset, which)                                                               \
+    FN(add_deviations)(rows, columns, stride, head, x + (offset), &mean, 0, sum[which], square[which])
     OC_OVER_SEGMENTS(SUM);
 #undef SUM
-    const double rest = oc_fold(columns, first) / n;
+    const double rest = FN(total)(OC_WHOLE, head, sum) / n;
     moments[0] = mean;
     moments[1] = rest;
-    moments[2] = oc_fold(columns, second) - n * (rest * rest);
+    moments[2] = FN(total)(OC_WHOLE, head, square) - n * (rest * rest);
 }
 
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
  * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. */
-OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, const T *restrict u,
-                                const T *restrict v, const double *restrict mean, int per_column,
+OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
+                                const T *restrict u, const T *restrict v, const double *restrict mean, int per_column,
                                 double *restrict sum, double *restrict product) {
-    OC_OVER_ROWS(u, const double m = mean[i * per_column]; const double a = AT(u, 0); const double b = AT(u, 1);
-                 const double c = AT(u, 2); const double d = AT(u, 3); sum[i] += (a + b) + (c + d);
-                 product[i] += (a * (AT(v, 0) - m) + b * (AT(v, 1) - m)) + (c * (AT(v, 2) - m) + d * (AT(v, 3) - m));
-                 , const double a = AT(u, 0); sum[i] += a; product[i] += a * (AT(v, 0) - mean[i * per_column]));
+    OC_OVER_ROWS(8, const double m = mean[i * per_column]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
+        s += AT(u, k);
+        p += AT(u, k) * (AT(v, k) - m);
+    } sum[j] += s; product[j] += p);
 }
 
-static void FN(sums_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,
+static void FN(sums_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vu, const void *vv,
                           const double *mean, double *sums) {
-    for (ptrdiff_t i = 0; i < 2 * inner; i++)
-        sums[i] = 0;
-    FN(add_products)(outer, inner, stride, u, v, mean, 1, sums, sums + inner);
+    for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
+        const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
+        const T *u = (const T *)vu + first, *v = (const T *)vv + first;
+        const ptrdiff_t head = FN(head)(stride, u);
+        double sum[OC_PLACES] OC_ON_LINE = {0}, product[OC_PLACES] OC_ON_LINE = {0};
+        FN(add_products)(outer, columns, stride, head, u, v, mean + first, 1, sum, product);
+        FN(gather)(columns, head, sum, sums + first);
+        FN(gather)(columns, head, product, sums + inner + first);
+    }
 }
 
 static void FN(sums_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vu, const void *vv,
                               const double *mean, double *sums) {
-    const ptrdiff_t columns = inner <= OC_WIDE ? inner : OC_NARROW;
     const T *u = vu, *v = vv;
-    double first[OC_WIDE], second[OC_WIDE];
-    memset(first, 0, (size_t)columns * sizeof(double));
-    memset(second, 0, (size_t)columns * sizeof(double));
-#define SUM(rows, columns, stride, offset)                                                                            \
-    FN(add_products)(rows, columns, stride, u + (offset), v + (offset), mean, 0, first, second)
+    const ptrdiff_t head = FN(head)(stride, u);
+    double sum[2][OC_PLACES] OC_ON_LINE = {{0}}, product[2][OC_PLACES] OC_ON_LINE = {{0}};
+#define SUM(rows, columns, stride, head, offset, which)                                                               \
+    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset), mean, 0, sum[which], product[which])
     OC_OVER_SEGMENTS(SUM);
 #undef SUM
-    sums[0] = oc_fold(columns, first);
-    sums[1] = oc_fold(columns, second);
+    sums[0] = FN(total)(OC_WHOLE, head, sum);
+    sums[1] = FN(total)(OC_WHOLE, head, product);
 }
 
+#undef OC_WHOLE
 #undef OC_OVER_SEGMENTS
-#undef OC_OVER_ROWS
+#undef OC_PLACES
 #undef AT
 
 /* --------------------------------------------------------------------------------------------------- element-wise
- * The mean comes in two parts, high and low: x - high is exact where x is near the mean, so nothing of a small
- * deviation is lost beside a large mean. Four runs share one load of the constants. */
+ * `high` is the mean as T holds it: x - high is exact where x is near the mean, so nothing of a small deviation is lost
+ * beside a large mean. What rounding the mean lost is in the constant term. Four runs share one load of the constants. */
 #define OC_EACH_ELEMENT(constants, ...)                                                                               \
     do {                                                                                                              \
-        const ptrdiff_t head = FN(head)(inner, stride, y);                                                            \
-        ptrdiff_t r = 0;                                                                                              \
-        for (; r + 4 <= outer; r += 4)                                                                                \
-            OC_OVER_COLUMNS(inner, head, constants; for (int k = 0; k < 4; k++) {                                     \
+        const ptrdiff_t head = FN(head)(stride, y), rows = outer, columns = inner;                                    \
+        if (past_caches && columns >= OC_SHORT && stride % FN(line) == 0)                                             \
+            OC_STREAM(constants, __VA_ARGS__);                                                                        \
+        else                                                                                                          \
+            OC_OVER_ROWS(4, constants; for (int k = 0; k < K; k++) {                                                  \
                 const ptrdiff_t e = (r + k) * stride + i;                                                             \
-                __VA_ARGS__;                                                                                          \
+                y[e] = __VA_ARGS__;                                                                                   \
             });                                                                                                       \
-        for (; r < outer; r++)                                                                                        \
-            OC_OVER_COLUMNS(inner, head, const ptrdiff_t e = r * stride + i; constants; __VA_ARGS__);                 \
+    } while (0)
+
+/* The same, written past the caches a line at a time; what is no whole line as usual. */
+#define OC_STREAM(constants, ...)                                                                                     \
+    do {                                                                                                              \
+        for (ptrdiff_t r = 0; r < rows; r++)                                                                          \
+            for (ptrdiff_t at = 0; at < columns; at = at ? at + FN(line) : head ? head : FN(line)) {                  \
+                const ptrdiff_t first = at + FN(line) <= columns ? at : columns - FN(line);                           \
+                T line[FN(line)] OC_ON_LINE;                                                                          \
+                OC_IN_PLACE OC_ROLLED                                                                                 \
+                for (int l = 0; l < FN(line); l++) {                                                                  \
+                    const ptrdiff_t i = first + l, e = r * stride + i;                                                \
+                    constants;                                                                                        \
+                    line[l] = __VA_ARGS__;                                                                            \
+                }                                                                                                     \
+                if ((uintptr_t)(y + r * stride + first) % OC_LINE == 0)                                               \
+                    OC_STREAM_LINE(y + r * stride + first, line);                                                     \
+                else                                                                                                  \
+                    memcpy(y + r * stride + first, line, OC_LINE);                                                    \
+            }                                                                                                         \
+        OC_STREAM_END();                                                                                              \
     } while (0)
 #define COEF(k) coef[(k) * ld + i * per_column]
-#define OC_MEAN const T high = COEF(0); const T low = COEF(1); const T scale = COEF(2)
+#define OC_BODY(name)                                                                                                 \
+    OC_INLINE void FN(name##_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,         \
+                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int past_caches,        \
+                                   int per_column)
 
-/* y = (x - mean)*scale + bias; coef: high, low, scale, bias. */
-OC_INLINE void FN(normalise_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
-                             const T *restrict coef, ptrdiff_t ld, T *restrict y, int per_column) {
+/* y = (x - high)*scale + bias. */
+OC_BODY(normalise) {
     const T *x = in[0];
-    OC_EACH_ELEMENT(OC_MEAN; const T bias = COEF(3), y[e] = ((x[e] - high) - low) * scale + bias);
+    OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2), (x[e] - high) * scale + bias);
 }
 
-/* y = a*(u - m) + (b*x_hat + c), x_hat = (x - mean)*scale; coef: high, low, scale, b, c, a, m. */
-#define OC_COMBINE OC_MEAN; const T b = COEF(3); const T c = COEF(4); const T a = COEF(5); const T m = COEF(6)
-OC_INLINE void FN(combine_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
-                           const T *restrict coef, ptrdiff_t ld, T *restrict y, int per_column) {
+/* y = a*(u - m) + (b*((x - high)*scale) + c). */
+#define OC_COMBINE                                                                                                    \
+    const T high = COEF(0); const T scale = COEF(1); const T b = COEF(2); const T c = COEF(3); const T a = COEF(4);   \
+    const T m = COEF(5)
+OC_BODY(combine) {
     const T *x = in[0], *u = in[1];
-    OC_EACH_ELEMENT(OC_COMBINE, y[e] = a * (u[e] - m) + (b * (((x[e] - high) - low) * scale) + c));
+    OC_EACH_ELEMENT(OC_COMBINE, a * (u[e] - m) + (b * ((x[e] - high) * scale) + c));
 }
 
-/* The same with two terms more, a2*(u2 - m2) and a3*((u3 - m3)*scale); coef goes on with a2, m2, a3, m3. */
-OC_INLINE void FN(combine3_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
-                            const T *restrict coef, ptrdiff_t ld, T *restrict y, int per_column) {
+/* The same with two terms more, a2*(u2 - m2) and a3*((u3 - m3)*scale). */
+OC_BODY(combine3) {
     const T *x = in[0], *u = in[1], *u2 = in[2], *u3 = in[3];
-    OC_EACH_ELEMENT(OC_COMBINE; const T a2 = COEF(7); const T m2 = COEF(8); const T a3 = COEF(9);
-                    const T m3 = COEF(10), const T first = a * (u[e] - m); const T second = a2 * (u2[e] - m2);
-                    const T third = a3 * ((u3[e] - m3) * scale);
-                    y[e] = ((first + second) + third) + (b * (((x[e] - high) - low) * scale) + c));
+    OC_EACH_ELEMENT(OC_COMBINE; const T a2 = COEF(6); const T m2 = COEF(7); const T a3 = COEF(8); const T m3 = COEF(9),
+                    ((a * (u[e] - m) + a2 * (u2[e] - m2)) + a3 * ((u3[e] - m3) * scale)) +
+                        (b * ((x[e] - high) * scale) + c));
 }
 #undef OC_COMBINE
-#undef OC_MEAN
+#undef OC_BODY
 #undef COEF
 #undef OC_EACH_ELEMENT
+#undef OC_STREAM
+#undef OC_OVER_ROWS
 #undef OC_OVER_COLUMNS
 
 #define OC_KERNEL(name, form, per_column)                                                                             \
     static void FN(name##_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,          \
-                                  const void *coef, ptrdiff_t ld, void *y) {                                          \
-        FN(name##_body)(outer, inner, stride, in, coef, ld, y, per_column);                                           \
+                                  const void *coef, ptrdiff_t ld, void *y, int past_caches) {                         \
+        FN(name##_body)(outer, inner, stride, in, coef, ld, y, past_caches, per_column);                              \
     }
 #define OC_BOTH_FORMS(name) OC_KERNEL(name, segments, 0) OC_KERNEL(name, rows, 1)
 OC_BOTH_FORMS(normalise)

@@ -151,7 +151,7 @@ typedef void oc_column_sums_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x,
  * moments: (mean, rest, m2) of each channel, three rows of `inner` values (OC_ROWS) or three values: the mean is
  * mean + rest, m2 the sum of the squared deviations from it. Two-pass: keep a block in cache. Moments of two blocks are
  * joined with oc_kernels.merge_moments, always in the same order if the bits are to be the same.
- * sums: the sum of u, then of u*(v - mean), likewise two rows or two values. */
+ * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums. */
 typedef enum { OC_SEGMENTS, OC_ROWS, OC_N_FORMS } oc_form;
 
 typedef void oc_moments_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments);
@@ -162,14 +162,19 @@ typedef void oc_sums_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, cons
 typedef void oc_merge_fn(ptrdiff_t channels, double na, double *a, ptrdiff_t lda, double nb, const double *b,
                          ptrdiff_t ldb);
 
+/* a <- a + b. */
+typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
+
 /* y from the arrays `in`, which share the block's layout and do not overlap y. Row k of the constants `coef` (of the
- * dtype of x) begins at coef[k*ld]; the mean is high + low. in[0] is x.
- *     normalise   y = (x - mean)*scale + bias            coef: high, low, scale, bias
- *     combine     y = a*(in[1] - m) + (b*x_hat + c), with x_hat = (x - mean)*scale
- *                                                        coef: high, low, scale, b, c, a, m
- *     combine3    the same + a2*(in[2] - m2) + a3*((in[3] - m3)*scale)           coef: ..., a2, m2, a3, m3 */
+ * dtype of x) begins at coef[k*ld]. in[0] is x; high is the mean as the dtype holds it.
+ *     normalise   y = (x - high)*scale + bias            coef: high, scale, bias
+ *     combine     y = a*(in[1] - m) + (b*((x - high)*scale) + c)
+ *                                                        coef: high, scale, b, c, a, m
+ *     combine3    the same + a2*(in[2] - m2) + a3*((in[3] - m3)*scale)           coef: ..., a2, m2, a3, m3
+ * past_caches: y is too large to be found in cache by who reads it next. The bits are the same. Rows of constants are
+ * read fastest where they lie to the cache lines as y does. */
 typedef void oc_channel_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
-                           const void *coef, ptrdiff_t ld, void *y);
+                           const void *coef, ptrdiff_t ld, void *y, int past_caches);
 
 typedef struct {
     oc_moments_fn *moments[OC_N_FORMS];
@@ -222,6 +227,7 @@ typedef struct {
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
     oc_norm_kernels norm[OC_N_DTYPES];
     oc_merge_fn *merge_moments;
+    oc_add_fn *add_sums;
     oc_activation_kernels activation[OC_N_ACTIVATIONS][OC_N_DTYPES];
     oc_loss_kernels loss[OC_N_DTYPES];
 } oc_kernels;

@@ -63,8 +63,9 @@ cdef extern from "optcore.h" nogil:
                              const double *mean, double *sums) noexcept
     ctypedef void oc_merge_fn(Py_ssize_t channels, double na, double *a, Py_ssize_t lda, double nb, const double *b,
                               Py_ssize_t ldb) noexcept
+    ctypedef void oc_add_fn(Py_ssize_t n, double *a, const double *b) noexcept
     ctypedef void oc_channel_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void **ins,
-                                const void *coef, Py_ssize_t ld, void *y) noexcept
+                                const void *coef, Py_ssize_t ld, void *y, bint past_caches) noexcept
 
     ctypedef struct oc_norm_kernels:
         oc_moments_fn *moments[2]
@@ -105,6 +106,7 @@ cdef extern from "optcore.h" nogil:
         oc_column_sums_fn *column_sums[2]
         oc_norm_kernels norm[2]
         oc_merge_fn *merge_moments
+        oc_add_fn *add_sums
         oc_activation_kernels activation[4][2]
         oc_loss_kernels loss[2]
 

@@ -31,7 +31,9 @@ cdef struct Job:
     oc_channel_fn *apply
     const char *ins[4]
     char *out
-    char *coef          # [rows of constants][width]
+    char *coef          # [rows of constants][ld]
+    Py_ssize_t ld       # at least width, in whole cache lines
+    bint past_caches    # the arrays together are larger than the caches
     # What finish reads and writes, [channels] each. A tangent begins with r.
     double eps
     double *mean

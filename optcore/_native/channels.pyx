@@ -6,20 +6,27 @@ from optcore._native.threads cimport num_threads
 
 cdef enum:
     SEGMENT = 8192  # values of a block of segments: two passes over it stay in the first-level cache
-    BLOCK = 32768   # values of a block of rows: in the second-level cache
-    ROWS = 64       # rows of it, at least
+    BLOCK = 65536   # values of a block of rows: in the second-level cache
+    ROWS = 128      # rows of it, at least
     PANEL = 512     # columns of it, at most: their sums stay in the first-level cache
-    FOLD = 64       # fewer columns are folded up to this; memory is read fastest where four rows are close together
+    LINE = 64       # bytes
     CHUNKS = 64     # at most so many tasks share a channel's blocks
 
 
 # ------------------------------------------------------------------------------------------------------ the partition
 # It depends on the shape alone. Channels first: a panel is a channel, `outer` segments of `inner` elements. Rows: a
-# panel is up to PANEL columns. Few channels are folded: `fold` rows are read as one row of fold*C columns, whose columns
-# are joined at the end; the rows that are left over are the tail. A panel's blocks are joined in order within a chunk,
+# panel is up to PANEL columns. Few channels are folded: `fold` rows are read as one row of fold*C columns, in whole cache
+# lines where that can be, whose columns are joined at the end; the rows that are left over are the tail. A panel's blocks are joined in order within a chunk,
 # then its chunks by a binary tree.
 cdef inline Py_ssize_t _ceil(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
+
+
+cdef inline Py_ssize_t _fold(Py_ssize_t channels, Py_ssize_t item) noexcept nogil:
+    """How many rows are read as one."""
+    cdef Py_ssize_t whole = LINE // item // min(LINE // item, channels & -channels)  # rows that fill whole lines
+    cdef Py_ssize_t fold = PANEL // channels
+    return max(1, fold // whole * whole or fold)
 
 
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil:
@@ -32,7 +39,7 @@ cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtyp
         outer, inner = 1, outer * inner
     if inner == 1 and channels != 1:
         p.form = OC_ROWS
-        p.fold = max(1, FOLD // max(1, channels))
+        p.fold = _fold(channels, p.item) if channels else 1
         p.width, p.outer, p.tail = p.fold * channels, outer // p.fold, outer % p.fold
         p.panel = p.piece = p.inner = min(<Py_ssize_t>PANEL, p.width)
         p.panels = _ceil(p.width, PANEL)
@@ -86,13 +93,11 @@ cdef void _measure(const Job *job, const Measure *m, int form, Py_ssize_t outer,
 
 cdef void _join(const Job *job, const Measure *m, Py_ssize_t columns, double na, double *a, Py_ssize_t lda, double nb,
                 const double *b, Py_ssize_t ldb) noexcept nogil:
-    cdef Py_ssize_t i
     if m.u == NULL:
         job.k.merge_moments(columns, na, a, lda, nb, b, ldb)
         return
-    for i in range(columns):
-        a[i] = a[i] + b[i]
-        a[lda + i] = a[lda + i] + b[ldb + i]
+    job.k.add_sums(columns, a, b)
+    job.k.add_sums(columns, a + lda, b + ldb)
 
 
 cdef inline Py_ssize_t _columns(const Plan *p, Py_ssize_t panel) noexcept nogil:
@@ -180,8 +185,8 @@ cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk) noexc
         k = _block(p, panel, b)
         for i in range(job.n_in):
             ins[i] = job.ins[i] + k.offset * p.item
-        job.apply(k.outer, k.inner, p.stride, ins, job.coef + panel * p.panel * p.item, p.width,
-                  job.out + k.offset * p.item)
+        job.apply(k.outer, k.inner, p.stride, ins, job.coef + panel * p.panel * p.item, job.ld,
+                  job.out + k.offset * p.item, job.past_caches)
 
 
 cdef void _apply_tail(const Job *job) noexcept nogil:
@@ -190,7 +195,7 @@ cdef void _apply_tail(const Job *job) noexcept nogil:
     cdef Py_ssize_t i, offset = p.outer * p.stride * p.item
     for i in range(job.n_in):
         ins[i] = job.ins[i] + offset
-    job.apply(p.tail, p.channels, p.channels, ins, job.coef, p.width, job.out + offset)
+    job.apply(p.tail, p.channels, p.channels, ins, job.coef, job.ld, job.out + offset, False)
 
 
 # ------------------------------------------------------------------------------------------------------- the schedule

@@ -29,7 +29,7 @@ cnp.import_array()
 cdef inline void _put(Job *job, Py_ssize_t row, Py_ssize_t c, double value) noexcept nogil:
     cdef Py_ssize_t i, fold
     for fold in range(job.p.fold):
-        i = row * job.p.width + fold * job.p.channels + c
+        i = row * job.ld + fold * job.p.channels + c
         if job.p.dtype == OC_F32:
             (<float *>job.coef)[i] = <float>value
         else:
@@ -41,10 +41,9 @@ cdef inline double _rounding(Job *job, double value) noexcept nogil:
     return value - <double><float>value if job.p.dtype == OC_F32 else 0
 
 
-cdef inline void _put_mean(Job *job, Py_ssize_t c) noexcept nogil:
-    _put(job, 0, c, job.mean[c])
-    _put(job, 1, c, _rounding(job, job.mean[c]) + job.rest[c])
-    _put(job, 2, c, job.inv_std[c])
+cdef inline double _low(Job *job, Py_ssize_t c) noexcept nogil:
+    """What the dtype's mean lacks of the mean."""
+    return _rounding(job, job.mean[c]) + job.rest[c]
 
 
 cdef inline double _sum(Job *job, int m, Py_ssize_t c) noexcept nogil:
@@ -52,9 +51,9 @@ cdef inline double _sum(Job *job, int m, Py_ssize_t c) noexcept nogil:
 
 
 cdef inline double _product(Job *job, int m, Py_ssize_t c) noexcept nogil:
-    """The sum of u*x_hat, from the sum of u*(x - mean)."""
+    """The sum of u*x_hat, from the sum of u*(v - mean)."""
     cdef double *r = job.measures[m].result
-    return (r[job.p.channels + c] - job.rest[c] * r[c]) * job.inv_std[c]
+    return (r[job.p.channels + c] - (job.rest[c] * r[c] if m < 2 else 0)) * job.inv_std[c]
 
 
 cdef void _finish_forward(Job *job, Py_ssize_t c) noexcept nogil:
@@ -68,22 +67,28 @@ cdef void _finish_forward(Job *job, Py_ssize_t c) noexcept nogil:
 
 
 cdef void _finish_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
-    _put_mean(job, c)
-    _put(job, 2, c, job.weight[c] * job.inv_std[c])
-    _put(job, 3, c, job.bias[c])
+    cdef double scale = job.weight[c] * job.inv_std[c]
+    _put(job, 0, c, job.mean[c])
+    _put(job, 1, c, scale)
+    _put(job, 2, c, job.bias[c] - scale * _low(job, c))
+
+
+cdef inline void _combine(Job *job, Py_ssize_t c, double b, double constant, double a, double m) noexcept nogil:
+    """The constants of a*(u - m) + b*x_hat + constant."""
+    _put(job, 0, c, job.mean[c])
+    _put(job, 1, c, job.inv_std[c])
+    _put(job, 2, c, b)
+    _put(job, 3, c, constant - b * job.inv_std[c] * _low(job, c) - a * _rounding(job, m))
+    _put(job, 4, c, a)
+    _put(job, 5, c, m)
 
 
 cdef void _finish_backward(Job *job, Py_ssize_t c) noexcept nogil:
     """dx = w*s*(dy - mean(dy) - x_hat*mean(dy*x_hat))."""
     cdef double a = job.weight[c] * job.inv_std[c]
-    cdef double mean = _sum(job, 0, c) / job.p.count
     job.dbias[c] = _sum(job, 0, c)
     job.dweight[c] = _product(job, 0, c)
-    _put_mean(job, c)
-    _put(job, 3, c, -a * (job.dweight[c] / job.p.count))
-    _put(job, 4, c, -a * _rounding(job, mean))
-    _put(job, 5, c, a)
-    _put(job, 6, c, mean)
+    _combine(job, c, -a * (job.dweight[c] / job.p.count), 0, a, job.dbias[c] / job.p.count)
 
 
 cdef void _finish_backward_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
@@ -91,9 +96,8 @@ cdef void _finish_backward_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
     job.dbias[c] = _sum(job, 0, c)
     job.dweight[c] = _product(job, 0, c)
     _put(job, 0, c, 0)
-    _put(job, 1, c, 0)
-    _put(job, 2, c, job.weight[c] * job.inv_std[c])
-    _put(job, 3, c, 0)
+    _put(job, 1, c, job.weight[c] * job.inv_std[c])
+    _put(job, 2, c, 0)
 
 
 cdef void _finish_jvp(Job *job, Py_ssize_t c) noexcept nogil:
@@ -102,20 +106,12 @@ cdef void _finish_jvp(Job *job, Py_ssize_t c) noexcept nogil:
     cdef double slope = _product(job, 0, c) / job.p.count
     job.rmean[c] = _sum(job, 0, c) / job.p.count
     job.rinv_std[c] = -job.inv_std[c] * job.inv_std[c] * slope
-    _put_mean(job, c)
-    _put(job, 3, c, job.rweight[c] - a * slope)
-    _put(job, 4, c, job.rbias[c] - a * _rounding(job, job.rmean[c]))
-    _put(job, 5, c, a)
-    _put(job, 6, c, job.rmean[c])
+    _combine(job, c, job.rweight[c] - a * slope, job.rbias[c], a, job.rmean[c])
 
 
 cdef void _finish_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
     """ry = w*s*rx + rw*x_hat + rb."""
-    _put_mean(job, c)
-    _put(job, 3, c, job.rweight[c])
-    _put(job, 4, c, job.rbias[c])
-    _put(job, 5, c, job.weight[c] * job.inv_std[c])
-    _put(job, 6, c, 0)
+    _combine(job, c, job.rweight[c], job.rbias[c], job.weight[c] * job.inv_std[c], 0)
 
 
 cdef void _finish_backward_jvp(Job *job, Py_ssize_t c) noexcept nogil:
@@ -125,34 +121,31 @@ cdef void _finish_backward_jvp(Job *job, Py_ssize_t c) noexcept nogil:
         k = mean(dy*x_hat),  rk = mean(rdy*x_hat) + mean(dy*rx_hat)
     """
     cdef double n = job.p.count, s = job.inv_std[c]
-    cdef double mean = _sum(job, 0, c) / n, rmean = _sum(job, 1, c) / n
+    cdef double rmean = _sum(job, 1, c) / n
     cdef double k = _product(job, 0, c) / n
     cdef double slope = -(job.rinv_std[c] / s) / s
-    cdef double rk = _product(job, 1, c) / n + s * (job.measures[2].result[job.p.channels + c] / n - slope * k)
+    cdef double rk = (_product(job, 1, c) + _product(job, 2, c)) / n - s * slope * k
     cdef double a = job.weight[c] * s
     cdef double ra = job.rweight[c] * s + job.weight[c] * job.rinv_std[c]
+    cdef double constant = a * k * s * _rounding(job, job.rmean[c]) - a * _rounding(job, rmean)
     job.dbias[c] = _sum(job, 1, c)
     job.dweight[c] = n * rk
-    _put_mean(job, c)
-    _put(job, 3, c, a * (s * slope * k - rk) - ra * k)
-    _put(job, 4, c, a * k * s * _rounding(job, job.rmean[c]) - ra * _rounding(job, mean) - a * _rounding(job, rmean))
-    _put(job, 5, c, ra)
-    _put(job, 6, c, mean)
-    _put(job, 7, c, a)
-    _put(job, 8, c, rmean)
-    _put(job, 9, c, -a * k)
-    _put(job, 10, c, job.rmean[c])
+    _combine(job, c, a * (s * slope * k - rk) - ra * k, constant, ra, _sum(job, 0, c) / n)
+    _put(job, 6, c, a)
+    _put(job, 7, c, rmean)
+    _put(job, 8, c, -a * k)
+    _put(job, 9, c, job.rmean[c])
 
 
 cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
     """rdx = s*(rw*dy + w*rdy)."""
     cdef Py_ssize_t row
     job.dbias[c] = _sum(job, 1, c)
-    job.dweight[c] = _product(job, 1, c) + job.inv_std[c] * job.measures[2].result[job.p.channels + c]
-    for row in range(11):
+    job.dweight[c] = _product(job, 1, c) + _product(job, 2, c)
+    for row in range(10):
         _put(job, row, c, 0)
-    _put(job, 5, c, job.rweight[c] * job.inv_std[c])
-    _put(job, 7, c, job.weight[c] * job.inv_std[c])
+    _put(job, 4, c, job.rweight[c] * job.inv_std[c])
+    _put(job, 6, c, job.weight[c] * job.inv_std[c])
 
 
 # --------------------------------------------------------------------------------------------------------- the checks
@@ -243,6 +236,10 @@ cdef cnp.ndarray _counter(object a):
 # ---------------------------------------------------------------------------------------------------------- the calls
 cdef enum:
     VECTORS = 12  # the per-channel arrays of a job, mean to dbias
+    LINE = 64     # bytes of a cache line
+    # Bytes of all arrays that a pass touches from which what it writes would not be found in cache: a large third-level
+    # cache. The result then goes past the caches.
+    CACHES = 32 << 20
 
 
 cdef void _load(double *to, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept:
@@ -298,8 +295,10 @@ cdef class _Call:
         p[0] = plan(cnp.PyArray_SIZE(x) // max(1, channels * inner), channels, inner, dtype_of(x))
         job.k = kernels()
         self.x = x
-        cdef cnp.npy_intp room = ((VECTORS + measures * SLOTS) * channels
-                                  + (measures * (p.chunks * SLOTS + 1) + rows) * p.width)
+        cdef Py_ssize_t lines = p.width * p.item // LINE + 2
+        job.ld = (lines | 1) * LINE // p.item  # odd: rows a power of two apart would share few sets of the cache
+        cdef cnp.npy_intp room = ((VECTORS + measures * SLOTS) * channels + measures * (p.chunks * SLOTS + 1) * p.width
+                                  + rows * job.ld * p.item // 8 + LINE // 4)
         self.arena = cnp.PyArray_ZEROS(1, &room, cnp.NPY_FLOAT64, 0)
         self.free = <double *>cnp.PyArray_DATA(self.arena)
         job.mean, job.rest, job.inv_std = self.take(channels), self.take(channels), self.take(channels)
@@ -307,7 +306,9 @@ cdef class _Call:
         job.rmean, job.rinv_std = self.take(channels), self.take(channels)
         job.rweight, job.rbias = self.take(channels), self.take(channels)
         job.dweight, job.dbias = self.take(channels), self.take(channels)
-        job.coef = <char *>self.take(rows * p.width)
+        # They lie to the cache lines as x does.
+        cdef size_t skew = (<size_t>cnp.PyArray_DATA(x) - <size_t>self.free) % LINE
+        job.coef = <char *>self.take((rows * job.ld * p.item + LINE) // 8) + skew
 
     cdef double *take(self, Py_ssize_t n) noexcept:
         self.free += n
@@ -315,16 +316,17 @@ cdef class _Call:
 
     cdef void measure(self, cnp.ndarray u, cnp.ndarray v, double *mean) noexcept:
         """Add a measure: the moments of v, or with u the sums of u and u*(v - mean)."""
-        cdef Plan *p = &self.job.p
-        cdef Measure *m = &self.job.measures[self.job.n_measures]
+        cdef Job *job = &self.job
+        cdef Plan *p = &job.p
+        cdef Measure *m = &job.measures[job.n_measures]
         cdef Py_ssize_t c, fold
-        cdef double *centre = self.take(p.width)
         m.v = <const char *>cnp.PyArray_DATA(v)
         m.partial = self.take(p.chunks * p.width * SLOTS)
         m.result = self.take(SLOTS * p.channels)
-        self.job.n_measures += 1
+        job.n_measures += 1
         if u is None:
             return
+        cdef double *centre = self.take(p.width)
         m.u, m.mean = <const char *>cnp.PyArray_DATA(u), centre
         for fold in range(p.fold):
             for c in range(p.channels):
@@ -337,6 +339,7 @@ cdef class _Call:
             self.job.ins[i] = <const char *>cnp.PyArray_DATA(<cnp.ndarray>ins[i])
         self.job.n_in = len(ins)
         self.job.out = <char *>cnp.PyArray_DATA(out)
+        self.job.past_caches = (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES
         self.job.apply = apply[self.job.p.form]
         with nogil:
             run(&self.job)
@@ -380,7 +383,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         raise TypeError(f"training: expected True or False, got {training!r}")
     cdef cnp.ndarray a = _input(x, "x")
     cdef bint train = training
-    cdef _Call call = _Call(a, channel_axis, 1 if train else 0, 4)
+    cdef _Call call = _Call(a, channel_axis, 1 if train else 0, 3)
     cdef Job *job = &call.job
     cdef Py_ssize_t channels = job.p.channels
     cdef cnp.ndarray mean = _vector(running_mean, "running_mean", channels, OUT if train else IN)
@@ -430,7 +433,7 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
     """Return (dx, dweight, dbias)."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray g = _like(dy, "dy", a, IN)
-    cdef _Call call = _Call(a, channel_axis, 1, 7)
+    cdef _Call call = _Call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     cdef cnp.ndarray w = _vector(weight, "weight", job.p.channels)
@@ -453,7 +456,7 @@ def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, ch
     """Return (ry, rmean, rinv_std)."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray r = _like(rx, "rx", a, IN)
-    cdef _Call call = _Call(a, channel_axis, 1, 7)
+    cdef _Call call = _Call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     call.load(job.weight, _vector(weight, "weight", job.p.channels), 1)
@@ -473,7 +476,7 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
     cdef cnp.ndarray g = _like(dy, "dy", a, IN)
     cdef cnp.ndarray rg = _like(rdy, "rdy", a, IN)
     cdef cnp.ndarray r = _like(rx, "rx", a, IN)
-    cdef _Call call = _Call(a, channel_axis, 3, 11)
+    cdef _Call call = _Call(a, channel_axis, 3, 10)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     cdef cnp.ndarray w = _vector(weight, "weight", job.p.channels)

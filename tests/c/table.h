@@ -3,6 +3,7 @@
 #include "optcore.h"
 
 #include <stddef.h>
+#include <string.h>
 
 /* What a kernel does with an array, and what values the array is filled with. */
 typedef enum { ABSENT, IN, OUT, INOUT, INOUT_POSITIVE, CLASSES, DOUBLE_IN, DOUBLE_OUT } kind;
@@ -162,6 +163,12 @@ static void call_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t 
     k->norm[d].sums[t->which](n, width, width + GAP, a[0], a[1], a[2], a[3]);
 }
 
+static void call_add(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)d, (void)width;
+    memcpy(a[1], a[2], (size_t)n * sizeof(double));
+    k->add_sums(n, a[1], a[0]);
+}
+
 static void call_merge(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     (void)t, (void)d, (void)width;
     for (ptrdiff_t i = 0; i < 3 * n; i++)
@@ -169,19 +176,23 @@ static void call_merge(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t
     k->merge_moments(n, 3, a[1], n, 5, a[0], n);
 }
 
+/* `which` is the form, or the form + OC_N_FORMS: past the caches. */
+static void call_channels(oc_channel_fn *const *f, const test *t, ptrdiff_t n, ptrdiff_t width, int n_in, void **a) {
+    const int form = t->which % OC_N_FORMS;
+    const void *const in[] = {a[0], a[1], a[2], a[3]};
+    f[form](n, width, width + GAP, in, a[n_in], form == OC_ROWS ? width : 1, a[n_in + 1], t->which >= OC_N_FORMS);
+}
+
 static void call_normalise(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    const void *in[] = {a[0]};
-    k->norm[d].normalise[t->which](n, width, width + GAP, in, a[1], t->which == OC_ROWS ? width : 1, a[2]);
+    call_channels(k->norm[d].normalise, t, n, width, 1, a);
 }
 
 static void call_combine(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    const void *in[] = {a[0], a[1]};
-    k->norm[d].combine[t->which](n, width, width + GAP, in, a[2], t->which == OC_ROWS ? width : 1, a[3]);
+    call_channels(k->norm[d].combine, t, n, width, 2, a);
 }
 
 static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    const void *in[] = {a[0], a[1], a[2], a[3]};
-    k->norm[d].combine3[t->which](n, width, width + GAP, in, a[4], t->which == OC_ROWS ? width : 1, a[5]);
+    call_channels(k->norm[d].combine3, t, n, width, 4, a);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- table */
@@ -204,10 +215,12 @@ static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
 
 #define NORM(name, f)                                                                                                 \
     {"moments " name, call_moments, RUNS, 0, f, NULL, {RUN, PER(f, DOUBLE_OUT, 3)}},                                  \
-    {"sums " name, call_sums, RUNS, 0, f, NULL, {RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}},             \
-    {"normalise " name, call_normalise, RUNS, 1, f, NULL, {RUN, PER(f, IN, 4), RUN_OUT}},                             \
-    {"combine " name, call_combine, RUNS, 1, f, NULL, {RUN, RUN, PER(f, IN, 7), RUN_OUT}},                            \
-    {"combine3 " name, call_combine3, RUNS, 1, f, NULL, {RUN, RUN, RUN, RUN, PER(f, IN, 11), RUN_OUT}}
+    {"sums " name, call_sums, RUNS, 0, f, NULL, {RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}}
+
+#define CHANNELS(name, f, which)                                                                                      \
+    {"normalise " name, call_normalise, RUNS, 1, which, NULL, {RUN, PER(f, IN, 3), RUN_OUT}},                         \
+    {"combine " name, call_combine, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 6), RUN_OUT}},                        \
+    {"combine3 " name, call_combine3, RUNS, 1, which, NULL, {RUN, RUN, RUN, RUN, PER(f, IN, 10), RUN_OUT}}
 
 static const test table[] = {
     {"sgd", call_update, ELEMENTS, 1, OC_SGD, &plain, {PARAMETER, X, NONE, NONE, NONE}},
@@ -259,8 +272,13 @@ static const test table[] = {
     {"cross_entropy_soft loss only", call_entropy_soft, ROWS, 1, 0, NULL, {X, X, {DOUBLE_OUT, UNIT, 1}, NONE}},
     {"cross_entropy_r", call_entropy_r, ROWS, 1, 0, NULL, {X, X, Y}},
     {"column_sums", call_column_sums, ROWS, 0, 0, NULL, {X, {DOUBLE_OUT, WIDTH, 1}}},
+    {"add_sums", call_add, ELEMENTS, 1, 0, NULL, {{DOUBLE_IN, UNIT, 1}, {DOUBLE_OUT, UNIT, 1}, {DOUBLE_IN, UNIT, 1}}},
     {"merge_moments", call_merge, ELEMENTS, 0, 0, NULL,
      {{DOUBLE_IN, UNIT, 3}, {DOUBLE_OUT, UNIT, 3}, {DOUBLE_IN, UNIT, 3}}},
     NORM("segments", OC_SEGMENTS),
     NORM("rows", OC_ROWS),
+    CHANNELS("segments", OC_SEGMENTS, OC_SEGMENTS),
+    CHANNELS("rows", OC_ROWS, OC_ROWS),
+    CHANNELS("segments past caches", OC_SEGMENTS, OC_SEGMENTS + OC_N_FORMS),
+    CHANNELS("rows past caches", OC_ROWS, OC_ROWS + OC_N_FORMS),
 };

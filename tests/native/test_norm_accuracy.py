@@ -182,3 +182,44 @@ def test_gradient_identities(shape):
     # sqrt(n)*1e-7.
     assert np.abs(dx.sum(axes)).max() < 10 * math.sqrt(n) * 1e-7
     assert np.abs((dx * y).sum(axes)).max() < 10 * math.sqrt(n) * 1e-7
+
+
+def at_offset(a, offset, out=False):
+    """A copy of `a` that begins `offset` elements into a cache line (room for one, where it is an output)."""
+    room = np.empty(a.size + 32, a.dtype)
+    first = (-room.ctypes.data % 64) // a.itemsize + offset
+    view = room[first:first + a.size].reshape(a.shape)
+    if not out:
+        view[...] = a
+    return view
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((40, 512), 1), ((2100, 64), 1), ((700, 24), -1), ((70, 1000), 1),
+                                             ((3, 4, 30, 40), 1), ((5, 16, 14, 14), 1)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_an_array_lies_changes_no_bit(shape, axis, dtype):
+    rng = np.random.default_rng(8)
+    x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+    w = rng.standard_normal(shape[axis])
+    seen = set()
+    for offset in range(64 // x.itemsize):
+        # x, dy and the outputs lie to the lines alike, then each in its own way
+        for shift in (0, 1, 5):
+            a, g = at_offset(x, offset), at_offset(dy, (offset + shift) % (64 // x.itemsize))
+            y, saved = norm.batch_norm(a, w, None, training=True, channel_axis=axis, out=at_offset(x, 0, out=True))
+            dx, dweight, dbias = norm.batch_norm_backward(g, a, w, saved, out=at_offset(x, offset, out=True))
+            seen.add(b"".join(r.tobytes() for r in (y, dx, dweight, dbias, saved.mean, saved.inv_std)))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((70_000, 72), -1), ((20, 72, 70, 50), 1)])
+def test_results_that_go_past_the_caches_have_the_same_bits(shape, axis):
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal(shape, dtype=np.float32)
+    assert 2 * x.nbytes > 32 << 20  # large enough to go past them, its tenth is not
+    mean, var = rng.random((2, 72))
+    whole, _ = norm.batch_norm(x, None, None, mean, var, training=False, channel_axis=axis)
+    step = len(x) // 10
+    parts = [norm.batch_norm(x[i:i + step], None, None, mean, var, training=False, channel_axis=axis)[0]
+             for i in range(0, len(x), step)]
+    assert np.array_equal(whole, np.concatenate(parts))
