@@ -1,8 +1,11 @@
 """Steps of the update rules against PyTorch (fused, foreach), optax, numba, NumPy, and a plain C loop.
 
-GB/s counts what a step has to move (``Work.bytes_each``). "of the loop" is the plain loop's time over optcore's, the loop
-running over one flat array of as many parameters without a call between its steps: what the machine allows. Its arrays
-begin where optcore's do in a cache line; "aligned" is the same on arrays that begin a line.
+GB/s counts what a step has to move (``Work.bytes_each``). "of the loop" is the plain loop's time over optcore's, the
+loop running over one flat array of as many parameters without a call between its steps: what the machine allows. Its
+arrays begin where optcore's do in a cache line; "aligned" is the same on arrays that begin a line.
+
+Peers run as they come. PyTorch's foreach rules have temporaries, for which the kernel gives fresh pages at every step;
+"kept" is PyTorch with an allocator that keeps them (GLIBC_TUNABLES). Where it makes a difference both are shown.
 
 A target is what is to be reached; a floor, beside a higher target, is what has been reached before.
 """
@@ -16,7 +19,8 @@ from work import BFLOAT16, BFLOAT16_STATES, INT8_STATES, Work, resnet50
 
 import optcore as oc
 
-MODULES = ("optcore", "loop", "torch", "optax", "numba", "numpy")
+WORKERS = {name: (name, None) for name in ("optcore", "loop", "torch", "optax", "numba", "numpy")}
+WORKERS["torch, kept"] = ("torch", workers.PAGES_KEPT)
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")  # the rules that PyTorch has fused for CPUs
 LOOP, ALIGNED = "loop", "aligned"
 # What three steps from the same start may differ by: parameters up to 5 in size, each step rounded to half of
@@ -34,6 +38,7 @@ class Row:
     targets: dict
     floors: dict = field(default_factory=dict)
     microseconds: float | None = None
+    kept: str | None = None  # the side that is shown with kept pages too
 
 
 def flat(rule, size, clip_norm=None):
@@ -42,15 +47,15 @@ def flat(rule, size, clip_norm=None):
 
 MANY = ((1000,),) * 1000
 ROWS = [
-    *(Row(rule, flat(rule, 64 << 20), {LOOP: 0.98, "fused": 1.0}, {LOOP: 0.95, "fused": 0.97} if rule == "AdamW" else {})
-      for rule in FUSED),
-    *(Row(rule, flat(rule, 64 << 20), {LOOP: 0.98, "foreach": 6.0}) for rule in ("RMSprop", "Lion")),
+    Row("AdamW", flat("AdamW", 64 << 20), {LOOP: 0.98, "fused": 1.0}, {LOOP: 0.95, "fused": 0.97}),
+    *(Row(rule, flat(rule, 64 << 20), {LOOP: 0.98, "fused": 1.0}) for rule in ("Adam", "SGD", "Adagrad")),
+    *(Row(rule, flat(rule, 64 << 20), {LOOP: 0.98, "foreach": 6.0}, kept="foreach") for rule in ("RMSprop", "Lion")),
     Row("AdamW", flat("AdamW", 1 << 20), {"fused": 1.8}, {"fused": 1.6}),
     Row("AdamW", flat("AdamW", 1 << 16), {"fused": 6.0}, {"fused": 4.0}),
     Row("AdamW", flat("AdamW", 1000), {"fused": 60.0}, {"fused": 40.0}, microseconds=1.0),
     Row("AdamW, 1,000 tensors", Work("AdamW", MANY), {"fused": 40.0}, {"fused": 25.0}),
-    Row("AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50()), {"fused": 1.2}),
-    Row("clip + AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50(), 1.0), {"fused": 1.5}),
+    Row("AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50()), {"fused": 1.2}, kept="fused"),
+    Row("clip + AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50(), 1.0), {"fused": 1.5}, kept="fused"),
     Row("clip + AdamW, 1,000 tensors", Work("AdamW", MANY, 1.0), {"fused": 50.0}),
 ]
 # Of AdamW at 64 M: the storage, the largest share of the float32 time, the least times PyTorch fused.
@@ -58,22 +63,24 @@ STORAGES = [("states bfloat16", BFLOAT16_STATES, 0.73, None), ("all bfloat16", B
             ("states 8-bit", INT8_STATES, 0.62, 1.6)]
 
 
-def peers(work):
-    """Name -> module and variant of every side beside optcore."""
+def peers(row):
+    """Name -> worker and variant of every side beside optcore."""
     found = {LOOP: ("loop", "as NumPy's"), ALIGNED: ("loop", "aligned")}
-    if work.rule in FUSED:
+    if row.work.rule in FUSED:
         found["fused"] = ("torch", "fused")
-    return found | {"foreach": ("torch", "foreach"), "optax": ("optax", None), "numba": ("numba", None),
-                    "numpy": ("numpy", None)}
+    found["foreach"] = ("torch", "foreach")
+    if row.kept:
+        found[f"{row.kept} kept"] = ("torch, kept", row.kept)
+    return found | {name: (name, None) for name in ("optax", "numba", "numpy")}
 
 
-def race(pool, work):
+def race(pool, row):
     with workers.Sides(pool) as sides:
-        sides.add("optcore", "optcore", work)
-        for name, (module, variant) in peers(work).items():
-            sides.add(name, module, work, variant)
+        sides.add("optcore", "optcore", row.work)
+        for name, (worker, variant) in peers(row).items():
+            sides.add(name, worker, row.work, variant)
         check_agreement(sides.results)
-        return sides.race(*pace(work))
+        return sides.race(*pace(row.work))
 
 
 def pace(work):
@@ -103,7 +110,8 @@ def report(row, times):
         time += f" (target {row.microseconds} us{', MISSED' if slow else ''})"
     shown = {}
     for name, value in ratios.items():
-        shown[name], misses = judged(value, row.targets.get(name), row.floors.get(name), "" if name in (LOOP, ALIGNED) else "x")
+        unit = "" if name in (LOOP, ALIGNED) else "x"
+        shown[name], misses = judged(value, row.targets.get(name), row.floors.get(name), unit)
         missed += misses
     print(f"{row.title}, {row.work.size:,}: {time}, {speed(row.work, seconds)}; {shown.pop(LOOP)} of the loop, "
           f"{shown.pop(ALIGNED)} aligned\n    against " + ", ".join(f"{name} {value}" for name, value in shown.items()),
@@ -117,10 +125,10 @@ def speed(work, seconds):
 
 def judged(value, target, floor, unit):
     """A ratio with its target and floor, and how many of them it misses."""
-    misses = [bound is not None and value < bound for bound in (target, floor)]
-    bounds = [f"{name} {bound:g}{unit}{', MISSED' if miss else ''}"
-              for name, bound, miss in zip(("target", "floor"), (target, floor), misses, strict=True) if bound is not None]
-    return f"{value:.2f}{unit}" + (f" ({'; '.join(bounds)})" if bounds else ""), sum(misses)
+    bounds = {name: bound for name, bound in (("target", target), ("floor", floor)) if bound is not None}
+    missed = [name for name, bound in bounds.items() if value < bound]
+    said = "; ".join(f"{name} {bound:g}{unit}{', MISSED' if name in missed else ''}" for name, bound in bounds.items())
+    return f"{value:.2f}{unit}" + (f" ({said})" if said else ""), len(missed)
 
 
 def measure_storages(pool):
@@ -132,18 +140,21 @@ def measure_storages(pool):
         sides.add("optcore", "optcore", plain)
         sides.add("fused", "torch", plain, "fused")
         sides.add("fused, all bfloat16", "torch", works["all bfloat16"], "fused")
-        failed = {}
-        for title, work in works.items():
-            try:
-                sides.add(title, "optcore", work)
-            except workers.SideError as error:
-                failed[title] = error
+        failed = {title: error for title, work in works.items() if (error := refusal(sides, title, work))}
         times = sides.race(*pace(plain))
     print(f"AdamW, {size:,}, other storages: float32 {harness.median(times, 'optcore') * 1e6:.2f} us, PyTorch fused "
           f"{harness.ratio(times, 'fused'):.2f}x of that, all bfloat16 "
           f"{harness.ratio(times, 'fused, all bfloat16'):.2f}x", flush=True)
     return sum(report_storage(times, works[title], plain, failed.get(title), title, most, least)
                for title, _, most, least in STORAGES)
+
+
+def refusal(sides, title, work):
+    """Add optcore's side; return the error of a storage that it does not have."""
+    try:
+        sides.add(title, "optcore", work)
+    except workers.SideError as error:
+        return error
 
 
 def report_storage(times, work, plain, error, title, most, least):
@@ -160,12 +171,14 @@ def report_storage(times, work, plain, error, title, most, least):
 
 
 def main():
-    pool = {module: workers.Worker(module, oc.get_num_threads()) for module in MODULES}
+    threads = oc.get_num_threads()
+    pool = {name: workers.Worker(module, threads, tunables) for name, (module, tunables) in WORKERS.items()}
+    versions = {name: worker.ask("version") for name, worker in pool.items()}
     print("\nUpdate rules, float32, against " + ", ".join(
-        f"{module}: {worker.ask('version')}" for module, worker in pool.items() if module != "optcore"))
-    missed = sum(report(row, race(pool, row.work)) for row in ROWS) + measure_storages(pool)
-    print("share of one CPU that sides used while others were timed: " + ", ".join(
-        f"{module} {worker.ask('waiting_share'):.2%}" for module, worker in pool.items()))
+        versions[name] for name in ("torch", "optax", "numba", "numpy")) + f", a plain C loop ({versions['loop']})")
+    missed = sum(report(row, race(pool, row)) for row in ROWS) + measure_storages(pool)
+    waiting = max(worker.ask("waiting_share") for worker in pool.values())
+    print(f"while others were timed, a side used at most {waiting:.2%} of a CPU")
     for worker in pool.values():
         worker.close()
     return missed

@@ -56,7 +56,7 @@ def race(sides, rounds=9, seconds=0.05):
 
 
 def take_turns(bursts, rounds, seconds):
-    """Let each of ``bursts`` (name -> function of the seconds that it has) run in turn; return name -> list of results."""
+    """Let ``bursts`` (name -> function of the seconds that it has) run in turn; return name -> list of results."""
     times = {name: [] for name in bursts}
     for _ in range(rounds):
         for name, timed_burst in bursts.items():

@@ -1,4 +1,4 @@
-"""What the sides of a race do: a rule over a list of tensors, with options and data that are the same for all of them."""
+"""What the sides of a race do: a rule over a list of tensors, with the same options and data for all of them."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ STATES = {"Adam": 2, "AdamW": 2, "SGD": 1, "Adagrad": 1, "RMSprop": 1, "Lion": 1
 
 @dataclass(frozen=True)
 class Storage:
-    """The dtype of parameters and gradients, that of the state (None: the same), and the bytes of an element of each."""
+    """The dtype of parameters and gradients, that of the state (None: the same), and the bytes of an element."""
 
     dtype: str = "float32"
     state_dtype: str | None = None
@@ -77,7 +77,7 @@ def array_at(shape, dtype, offset):
 
 
 def _filled(shape, dtype, offset, block):
-    """An array filled with ``block``, again and again: random bits for 64 M elements would take longer than the race."""
+    """An array filled with ``block``, again and again: 64 M random numbers would take longer than the race."""
     array = array_at(shape, _dtype(dtype), offset)
     flat = array.reshape(-1)
     for begin in range(0, flat.size, block.size):
@@ -94,7 +94,7 @@ def _dtype(name):
 
 
 def resnet50():
-    """The shapes of ResNet-50's 161 parameter tensors (He et al. 2016, table 1): convolutions, batch norms, one dense layer."""
+    """The shapes of ResNet-50's 161 parameter tensors (He et al. 2016, table 1)."""
     shapes = []
 
     def convolution(outputs, inputs, side):

@@ -20,10 +20,9 @@ import numpy as np
 
 # OpenMP's pools spin for some 7 ms after their last work; the next burst begins when they are asleep.
 SETTLE = 0.01
-# Peers that take fresh pages at every call would be measured at the kernel's speed: glibc keeps them, and asks for huge
-# pages as NumPy does for itself.
-ALLOCATOR = ("glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592:"
-             "glibc.malloc.hugetlb=1")
+# glibc gives large arrays back to the kernel as soon as they are freed, so that a peer with temporaries pays for fresh
+# pages at every step. That is how it comes; with these settings pages are kept.
+PAGES_KEPT = "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592"
 THREADS = ("OPTCORE_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")  # the last one is XLA's
 
 
@@ -32,12 +31,14 @@ class SideError(Exception):
 
 
 class Worker:
-    """A process that has imported ``sides.<module>``."""
+    """A process that has imported ``sides.<module>``; ``tunables`` are settings of its allocator."""
 
-    def __init__(self, module, threads):
+    def __init__(self, module, threads, tunables=None):
         self.pipe, theirs = Pipe()
-        environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-        environment |= {name: str(threads) for name in THREADS} | {"GLIBC_TUNABLES": ALLOCATOR}
+        environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "GLIBC_TUNABLES")}
+        environment |= {name: str(threads) for name in THREADS}
+        if tunables:
+            environment["GLIBC_TUNABLES"] = tunables
         self.process = subprocess.Popen([sys.executable, __file__, module, str(theirs.fileno())],
                                         env=environment, pass_fds=[theirs.fileno()])
         theirs.close()
@@ -61,15 +62,15 @@ class Worker:
 
 
 class Sides:
-    """The sides of one race, by name; closed, they give their memory back."""
+    """The sides of one race, by name, each a job for a worker; closed, they give their memory back."""
 
     def __init__(self, workers):
         self.workers, self.bursts, self.results = workers, {}, {}
 
-    def add(self, name, module, work, variant=None):
-        """Let the worker of ``module`` get ready; keep some parameters after its first steps to compare."""
-        self.results[name] = self.workers[module].ask("prepare", name, work, variant)
-        self.bursts[name] = partial(self.workers[module].burst, name)
+    def add(self, name, worker, work, variant=None):
+        """Let the worker of that name get ready; keep some parameters after its first steps to compare."""
+        self.results[name] = self.workers[worker].ask("prepare", name, work, variant)
+        self.bursts[name] = partial(self.workers[worker].burst, name)
 
     def race(self, rounds, seconds):
         return harness.take_turns(self.bursts, rounds, seconds)

@@ -14,7 +14,8 @@ import optcore as oc
 VERSION = "-O3, OpenMP"
 # Below, one thread is faster than two: waking the other takes longer than its share of the work.
 WORTH_TWO = 16384
-NAMES = {"Adam": "adamw", "AdamW": "adamw", "SGD": "momentum", "Adagrad": "adagrad", "RMSprop": "rmsprop", "Lion": "lion"}
+NAMES = {"Adam": "adamw", "AdamW": "adamw", "SGD": "momentum", "Adagrad": "adagrad", "RMSprop": "rmsprop",
+         "Lion": "lion"}
 
 library = harness.compile_loops()
 

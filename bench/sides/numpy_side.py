@@ -43,8 +43,7 @@ def lion(t, p, g, m, v, w, lr, betas, weight_decay):
     np.subtract(m, g, out=w)  # b1*m + (1-b1)*g = g + b1*(m-g)
     w *= b1
     w += g
-    np.sign(w, out=w)
-    w *= lr
+    np.copysign(np.float32(lr), w, out=w)  # np.sign branches, and the signs of gradients cannot be predicted
     p *= 1 - lr * weight_decay
     p -= w
     _mix(m, g, b2, w)
@@ -76,7 +75,7 @@ RULES = {"Adam": adam, "AdamW": adam, "SGD": momentum, "Adagrad": adagrad, "RMSp
 
 def prepare(work, variant):
     params, grads = work.data()
-    flat = [(p.reshape(-1), g.reshape(-1), np.zeros(p.size, p.dtype), np.zeros(p.size, p.dtype), np.empty(p.size, p.dtype))
+    flat = [(p.reshape(-1), g.reshape(-1), *(np.zeros(p.size, p.dtype) for _ in range(3)))
             for p, g in zip(params, grads, strict=True)]
     rule, t = RULES[work.rule], 0
 

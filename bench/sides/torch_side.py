@@ -20,7 +20,10 @@ def prepare(work, variant):
         torch.nn.utils.clip_grad_norm_(params, work.clip_norm)
         step()
 
-    return harness.repeated(clip_and_step if work.clip_norm else step), lambda: [p.detach().float().numpy() for p in params]
+    def read():
+        return [p.detach().float().numpy() for p in params]
+
+    return harness.repeated(clip_and_step if work.clip_norm else step), read
 
 
 def _tensor(array):
