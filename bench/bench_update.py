@@ -10,6 +10,7 @@ Peers run as they come. PyTorch's foreach rules have temporaries, for which the 
 A target is what is to be reached; a floor, beside a higher target, is what has been reached before.
 """
 
+import importlib.util
 import statistics
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ import optcore as oc
 
 WORKERS = {name: (name, None) for name in ("optcore", "loop", "torch", "optax", "numba", "numpy")}
 WORKERS["torch, kept"] = ("torch", workers.PAGES_KEPT)
+DEEPSPEED = importlib.util.find_spec("deepspeed") is not None  # no requirement of the bench: install it to see it raced
+if DEEPSPEED:
+    WORKERS["deepspeed"] = ("deepspeed", None)
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")  # the rules that PyTorch has fused for CPUs
 LOOP, ALIGNED = "loop", "aligned"
 # What three steps from the same start may differ by: parameters up to 5 in size, each step rounded to half of
@@ -53,7 +57,7 @@ ROWS = [
     Row("AdamW", flat("AdamW", 1 << 20), {"fused": 1.8}, {"fused": 1.6}),
     Row("AdamW", flat("AdamW", 1 << 16), {"fused": 6.0}, {"fused": 4.0}),
     Row("AdamW", flat("AdamW", 1000), {"fused": 60.0}, {"fused": 40.0}, microseconds=1.0),
-    Row("AdamW, 1,000 tensors", Work("AdamW", MANY), {"fused": 40.0}, {"fused": 25.0}),
+    Row("AdamW, 1,000 tensors", Work("AdamW", MANY), {"fused": 40.0, "deepspeed": 40.0}, {"fused": 25.0}),
     Row("AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50()), {"fused": 1.2}, kept="fused"),
     Row("clip + AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50(), 1.0), {"fused": 1.5}, kept="fused"),
     Row("clip + AdamW, 1,000 tensors", Work("AdamW", MANY, 1.0), {"fused": 50.0}),
@@ -71,6 +75,8 @@ def peers(row):
     found["foreach"] = ("torch", "foreach")
     if row.kept:
         found[f"{row.kept} kept"] = ("torch, kept", row.kept)
+    if DEEPSPEED and "deepspeed" in row.targets:
+        found["deepspeed"] = ("deepspeed", None)
     return found | {name: (name, None) for name in ("optax", "numba", "numpy")}
 
 
@@ -175,7 +181,8 @@ def main():
     pool = {name: workers.Worker(module, threads, tunables) for name, (module, tunables) in WORKERS.items()}
     versions = {name: worker.ask("version") for name, worker in pool.items()}
     print("\nUpdate rules, float32, against " + ", ".join(
-        versions[name] for name in ("torch", "optax", "numba", "numpy")) + f", a plain C loop ({versions['loop']})")
+        versions[name] for name in versions if name not in ("optcore", "loop", "torch, kept"))
+        + f", a plain C loop ({versions['loop']})" + ("" if DEEPSPEED else "; DeepSpeed is not installed"))
     missed = sum(report(row, race(pool, row)) for row in ROWS) + measure_storages(pool)
     waiting = max(worker.ask("waiting_share") for worker in pool.values())
     print(f"while others were timed, a side used at most {waiting:.2%} of a CPU")

@@ -40,7 +40,7 @@ class Worker:
         if tunables:
             environment["GLIBC_TUNABLES"] = tunables
         self.process = subprocess.Popen([sys.executable, __file__, module, str(theirs.fileno())],
-                                        env=environment, pass_fds=[theirs.fileno()])
+                                        env=environment, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL)
         theirs.close()
 
     def ask(self, command, *args):
