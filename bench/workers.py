@@ -72,8 +72,10 @@ class Sides:
         self.results[name] = self.workers[worker].ask("prepare", name, work, variant)
         self.bursts[name] = partial(self.workers[worker].burst, name)
 
-    def race(self, rounds, seconds):
-        return harness.take_turns(self.bursts, rounds, seconds)
+    def race(self, rounds, seconds, names=None):
+        """Let the sides, or those of ``names``, run in turn."""
+        bursts = {name: b for name, b in self.bursts.items() if names is None or name in names}
+        return harness.take_turns(bursts, rounds, seconds)
 
     def __enter__(self):
         return self
