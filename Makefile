@@ -24,8 +24,8 @@ lint: $(VENV)/.test
 test-old-cpu: $(VENV)/.test
 	$(PY) -m pytest tests/system/test_old_cpu.py
 
-# The peers that the benches race (PyTorch) come with the test set-up. OPENBLAS_CORETYPE would halve matrix products.
-bench: $(VENV)/.test
+# OPENBLAS_CORETYPE would halve matrix products.
+bench: $(VENV)/.bench
 	env -u OPENBLAS_CORETYPE $(PY) bench/run.py
 
 # The pictures of docs/schedules.md.
@@ -43,6 +43,11 @@ $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(PY) -m pip install --quiet --no-build-isolation --editable ".[test]"
 	touch $@ $(VENV)/.demo
+
+# The peers that the benches race.
+$(VENV)/.bench: $(VENV)/.demo
+	$(PY) -m pip install --quiet --no-build-isolation --editable ".[bench]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info optcore/include optcore/lib

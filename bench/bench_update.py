@@ -1,104 +1,196 @@
-"""AdamW in float32 against PyTorch (fused), NumPy in place, and a plain C loop with the same traffic.
+"""Steps of the update rules against PyTorch (fused, foreach), optax, numba, NumPy, and a plain C loop.
 
-Bytes of a step: 28 a parameter (read p, g, m, v; write p, m, v).
+GB/s counts what a step has to move (``Work.bytes_each``). "of the loop" is the plain loop's time over optcore's, the
+loop running over one flat array of as many parameters without a call between its steps: what the machine allows. Its
+arrays begin where optcore's do in a cache line; "aligned" is the same on arrays that begin a line.
+
+Peers run as they come. PyTorch's foreach rules have temporaries, for which the kernel gives fresh pages at every step;
+"kept" is PyTorch with an allocator that keeps them (GLIBC_TUNABLES). Where it makes a difference both are shown.
+
+A target is what is to be reached; a floor, beside a higher target, is what has been reached before.
 """
 
-import ctypes
+import importlib.util
+import statistics
+from dataclasses import dataclass, field
 
 import harness
-import numpy as np
-import torch
+import workers
+from work import BFLOAT16, BFLOAT16_STATES, INT8_STATES, Work, resnet50
 
 import optcore as oc
 
-BYTES = 28
-# Parameters a tensor, tensors, target against PyTorch fused, target share of the plain loop.
-ROWS = [(64 << 20, 1, 0.97, 0.95), (1 << 20, 1, 1.6, None), (1 << 16, 1, 4.0, None), (1000, 1, 40.0, None),
-        (1000, 1000, 25.0, None)]
+WORKERS = {name: (name, None) for name in ("optcore", "loop", "torch", "optax", "numba", "numpy")}
+WORKERS["torch, kept"] = ("torch", workers.PAGES_KEPT)
+DEEPSPEED = importlib.util.find_spec("deepspeed") is not None  # no requirement of the bench: install it to see it raced
+if DEEPSPEED:
+    WORKERS["deepspeed"] = ("deepspeed", None)
+FUSED = ("Adam", "AdamW", "SGD", "Adagrad")  # the rules that PyTorch has fused for CPUs
+LOOP, ALIGNED = "loop", "aligned"
+CLOSE = ("optcore", LOOP, ALIGNED, "fused", "fused kept")
+# What three steps from the same start may differ by: parameters up to 5 in size, each step rounded to half of
+# 4.8e-7 on either side, and the update itself, up to 3e-3, to some 1e-6 of its size.
+TOLERANCE = 2e-6
+SLOW = 1 << 22  # parameters: from here on a step leaves the caches
 
 
-def numpy_adamw(params, grads, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, decay=1e-2):
-    """A step without temporaries, the way a careful NumPy user writes it."""
-    state = [(np.zeros_like(p), np.zeros_like(p), np.empty_like(p)) for p in params]
-    t = 0
+@dataclass(frozen=True)
+class Row:
+    """Work, and what is to be reached: side -> times faster, or share of the loop; ``microseconds`` a step at most."""
 
-    def step():
-        nonlocal t
-        t += 1
-        for p, g, (m, v, w) in zip(params, grads, state, strict=True):
-            m *= b1
-            np.multiply(g, 1 - b1, out=w)
-            m += w
-            v *= b2
-            np.multiply(g, g, out=w)
-            w *= 1 - b2
-            v += w
-            np.sqrt(v, out=w)
-            w *= 1 / np.sqrt(1 - b2**t)
-            w += eps
-            np.divide(m, w, out=w)
-            w *= lr / (1 - b1**t)
-            p *= 1 - lr * decay
-            p -= w
-
-    return step
+    title: str
+    work: Work
+    targets: dict
+    floors: dict = field(default_factory=dict)
+    microseconds: float | None = None
+    kept: str | None = None  # the side that is shown with kept pages too
 
 
-def loop_adamw(library, params, grads):
-    state = [(np.zeros_like(p), np.zeros_like(p)) for p in params]
-    f = ctypes.c_float
-    calls = [(ctypes.c_ssize_t(p.size), *map(harness.pointer, (p, g, m, v)), f(1e-3), f(1e-2), f(0.9), f(0.999),
-              f(1e-8), f(1.0), f(1.0), oc.get_num_threads()) for p, g, (m, v) in zip(params, grads, state, strict=True)]
-
-    def step(_owners=(params, grads, state)):
-        for call in calls:
-            library.adamw(*call)
-
-    return step
+def flat(rule, size, clip_norm=None):
+    return Work(rule, ((size,),), clip_norm)
 
 
-def torch_adamw(params, grads):
-    tensors = [torch.from_numpy(p).requires_grad_() for p in params]
-    for t, g in zip(tensors, grads, strict=True):
-        t.grad = torch.from_numpy(g)
-    return torch.optim.AdamW(tensors, lr=1e-3, weight_decay=1e-2, fused=True).step
+MANY = ((1000,),) * 1000
+ROWS = [
+    Row("AdamW", flat("AdamW", 64 << 20), {LOOP: 0.98, "fused": 1.0}, {LOOP: 0.95, "fused": 0.97}),
+    *(Row(rule, flat(rule, 64 << 20), {LOOP: 0.98, "fused": 1.0}) for rule in ("Adam", "SGD", "Adagrad")),
+    *(Row(rule, flat(rule, 64 << 20), {LOOP: 0.98, "foreach": 6.0}, kept="foreach") for rule in ("RMSprop", "Lion")),
+    Row("AdamW", flat("AdamW", 1 << 20), {"fused": 1.8}, {"fused": 1.6}),
+    Row("AdamW", flat("AdamW", 1 << 16), {"fused": 6.0}, {"fused": 4.0}),
+    Row("AdamW", flat("AdamW", 1000), {"fused": 60.0}, {"fused": 40.0}, microseconds=1.0),
+    Row("AdamW, 1,000 tensors", Work("AdamW", MANY), {"fused": 40.0, "deepspeed": 40.0}, {"fused": 25.0}),
+    Row("AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50()), {"fused": 1.2}, kept="fused"),
+    Row("clip + AdamW, ResNet-50, 161 tensors", Work("AdamW", resnet50(), 1.0), {"fused": 1.5}, kept="fused"),
+    Row("clip + AdamW, 1,000 tensors", Work("AdamW", MANY, 1.0), {"fused": 50.0}),
+]
+# Of AdamW at 64 M: the storage, the largest share of the float32 time, the least times PyTorch fused.
+STORAGES = [("states bfloat16", BFLOAT16_STATES, 0.73, None), ("all bfloat16", BFLOAT16, 0.55, None),
+            ("states 8-bit", INT8_STATES, 0.62, 1.6)]
 
 
-def sides(library, n, count):
-    rng = np.random.default_rng(0)
+def peers(row):
+    """Name -> worker and variant of every side beside optcore."""
+    found = {LOOP: ("loop", "as NumPy's"), ALIGNED: ("loop", "aligned")}
+    if row.work.rule in FUSED:
+        found["fused"] = ("torch", "fused")
+    found["foreach"] = ("torch", "foreach")
+    if row.kept:
+        found[f"{row.kept} kept"] = ("torch, kept", row.kept)
+    if DEEPSPEED and "deepspeed" in row.targets:
+        found["deepspeed"] = ("deepspeed", None)
+    return found | {name: (name, None) for name in ("optax", "numba", "numpy")}
 
-    def fresh():
-        return ([rng.standard_normal(n, dtype=np.float32) for _ in range(count)] if n < 1 << 22
-                else [np.ones(n, np.float32)])
 
-    grads = fresh()
-    ours = fresh()
-    opt = oc.optim.AdamW(ours if count > 1 else ours[0], lr=1e-3, weight_decay=1e-2)
-    given = grads if count > 1 else grads[0]
-    found = {"optcore": lambda: opt.step(given), "torch": torch_adamw(fresh(), grads)}
-    found["loop"] = loop_adamw(library, fresh(), grads)
-    if n < 1 << 22:
-        found["numpy"] = numpy_adamw(fresh(), grads)
-    return found
+def race(pool, row):
+    """Return optcore's seconds a step and every side's ratio to it.
+
+    The close sides have a race of their own with more rounds: there a ratio is to be known to a hundredth, and the slow
+    ones would take most of the time.
+    """
+    with workers.Sides(pool) as sides:
+        sides.add("optcore", "optcore", row.work)
+        for name, (worker, variant) in peers(row).items():
+            sides.add(name, worker, row.work, variant)
+        check_agreement(sides.results)
+        seconds = 0.1 if row.work.size > SLOW else 0.05
+        far, close = sides.race(5, seconds), sides.race(11, seconds, CLOSE)
+    ratios = {name: harness.ratio(close if name in close else far, name) for name in far if name != "optcore"}
+    return harness.median(close, "optcore"), ratios
+
+
+def check_agreement(results):
+    """Every side has to do the same work. The loop, whose parameters lie end to end, shows the first tensor's alone."""
+    ours = results["optcore"]
+    for name, theirs in results.items():
+        both = min(ours.size, theirs.size)
+        apart = abs(ours[:both] - theirs[:both]).max()
+        if not apart <= TOLERANCE:
+            raise AssertionError(f"{name}: its parameters differ from optcore's by {apart:.1e} after "
+                                 f"{workers.FIRST_STEPS} steps, more than {TOLERANCE}")
+
+
+def report(row, seconds, ratios):
+    """Print a row; return how many targets and floors it misses."""
+    time = f"{seconds * 1e6:9.2f} us"
+    missed = 0
+    if row.microseconds:
+        slow = seconds * 1e6 >= row.microseconds
+        missed += slow
+        time += f" (target {row.microseconds} us{', MISSED' if slow else ''})"
+    shown = {}
+    for name, value in ratios.items():
+        unit = "" if name in (LOOP, ALIGNED) else "x"
+        shown[name], misses = judged(value, row.targets.get(name), row.floors.get(name), unit)
+        missed += misses
+    print(f"{row.title}, {row.work.size:,}: {time}, {speed(row.work, seconds)}; {shown.pop(LOOP)} of the loop, "
+          f"{shown.pop(ALIGNED)} aligned\n    against " + ", ".join(f"{name} {value}" for name, value in shown.items()),
+          flush=True)
+    return missed
+
+
+def speed(work, seconds):
+    return f"{work.bytes_each * work.size / seconds / 1e9:.1f} GB/s at {work.bytes_each} bytes"
+
+
+def judged(value, target, floor, unit):
+    """A ratio with its target and floor, and how many of them it misses."""
+    bounds = {name: bound for name, bound in (("target", target), ("floor", floor)) if bound is not None}
+    missed = [name for name, bound in bounds.items() if value < bound]
+    said = "; ".join(f"{name} {bound:g}{unit}{', MISSED' if name in missed else ''}" for name, bound in bounds.items())
+    return f"{value:.2f}{unit}" + (f" ({said})" if said else ""), len(missed)
+
+
+def measure_storages(pool):
+    """AdamW at 64 M in other storages, as shares of the float32 time of the same run; return the misses."""
+    size = 64 << 20
+    plain = flat("AdamW", size)
+    works = {title: Work("AdamW", ((size,),), storage=storage) for title, storage, *_ in STORAGES}
+    with workers.Sides(pool) as sides:
+        sides.add("optcore", "optcore", plain)
+        sides.add("fused", "torch", plain, "fused")
+        sides.add("fused, all bfloat16", "torch", works["all bfloat16"], "fused")
+        failed = {title: error for title, work in works.items() if (error := refusal(sides, title, work))}
+        times = sides.race(9, 0.1)
+    print(f"AdamW, {size:,}, other storages: float32 {harness.median(times, 'optcore') * 1e6:.2f} us, PyTorch fused "
+          f"{harness.ratio(times, 'fused'):.2f}x of that, all bfloat16 "
+          f"{harness.ratio(times, 'fused, all bfloat16'):.2f}x", flush=True)
+    return sum(report_storage(times, works[title], plain, failed.get(title), title, most, least)
+               for title, _, most, least in STORAGES)
+
+
+def refusal(sides, title, work):
+    """Add optcore's side; return the error of a storage that it does not have."""
+    try:
+        sides.add(title, "optcore", work)
+    except workers.SideError as error:
+        return error
+
+
+def report_storage(times, work, plain, error, title, most, least):
+    if error:
+        print(f"    {title}: target {most} of the float32 time, MISSED: {error}", flush=True)
+        return 1
+    share = statistics.median(a / b for a, b in zip(times[title], times["optcore"], strict=True))
+    against, missed = judged(harness.ratio(times, "fused", title), least, None, "x")
+    seconds = harness.median(times, title)
+    print(f"    {title}: {seconds * 1e6:.2f} us, {speed(work, seconds)}; {share:.3f} of the float32 time (target {most}"
+          f"{', MISSED' if share > most else ''}; the bytes allow {work.bytes_each / plain.bytes_each:.2f}), "
+          f"fused {against}", flush=True)
+    return missed + (share > most)
 
 
 def main():
-    torch.set_num_threads(oc.get_num_threads())
-    library = harness.compile_loops()
-    print(f"\nAdamW float32, against PyTorch {torch.__version__} fused, NumPy, a plain C loop")
-    missed = 0
-    for n, count, target, share_target in ROWS:
-        found = sides(library, n, count)
-        times = harness.race(found, rounds=9 if n * count < 1 << 22 else 7, seconds=0.05 if n < 1 << 22 else 0.3)
-        seconds = harness.median(times, "optcore")
-        against = harness.ratio(times, "torch")
-        share = harness.ratio(times, "loop")
-        missed += against < target or bool(share_target and share < share_target)
-        line = f"{count:5d} x {n:9,d}  {seconds * 1e6:10.2f} us  {BYTES * n * count / seconds / 1e9:6.1f} GB/s"
-        line += f"  torch {harness.verdict(against, target)}"
-        line += f"  loop {share:5.2f}" + (f" (target {share_target})" if share_target else "")
-        line += f"  numpy {harness.ratio(times, 'numpy'):6.1f}x" if "numpy" in found else ""
-        print(line, flush=True)
+    threads = oc.get_num_threads()
+    pool = {name: workers.Worker(module, threads, tunables) for name, (module, tunables) in WORKERS.items()}
+    versions = {name: worker.ask("version") for name, worker in pool.items()}
+    print("\nUpdate rules, float32, against " + ", ".join(
+        versions[name] for name in versions if name not in ("optcore", "loop", "torch, kept"))
+        + f", a plain C loop ({versions['loop']})" + ("" if DEEPSPEED else "; DeepSpeed is not installed"))
+    missed = sum(report(row, *race(pool, row)) for row in ROWS) + measure_storages(pool)
+    waiting = max(worker.ask("waiting_share") for worker in pool.values())
+    print(f"while others were timed, a side used at most {waiting:.2%} of a CPU")
+    for worker in pool.values():
+        worker.close()
     return missed
 
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,28 +22,45 @@ def require_clean_environment():
         sys.exit("bench: OPENBLAS_CORETYPE is set, which changes what BLAS reaches; run `make bench`, which unsets it")
 
 
-def burst(call, seconds):
-    """Seconds per call over a burst: a few calls to warm up (caches, thread pools), then calls until time is up."""
-    call()
+def repeated(call):
+    """A function that calls ``call`` so many times: the loop of a side that is called from Python."""
+    def run(count):
+        for _ in repeat(None, count):
+            call()
+
+    return run
+
+
+def burst(run, seconds):
+    """Seconds per step of ``run``, which takes so many: a few to warm up (caches, thread pools), then until time is up.
+
+    A step that takes the whole time by itself is timed alone, after one to warm up.
+    """
+    run(1)
+    once = _timed(run, 1)
+    if once >= seconds:
+        return once
+    once = _timed(run, max(1, min(200, int(seconds / 5 / once))))
+    return _timed(run, max(1, min(200_000, int(seconds / once))))
+
+
+def _timed(run, count):
     begin = time.perf_counter()
-    call()
-    once = time.perf_counter() - begin
-    warm = max(1, min(200, int(seconds / 5 / max(once, 1e-9))))
-    for _ in range(warm):
-        call()
-    count = max(1, min(100_000, int(seconds / max(once, 1e-9))))
-    begin = time.perf_counter()
-    for _ in range(count):
-        call()
+    run(count)
     return (time.perf_counter() - begin) / count
 
 
 def race(sides, rounds=9, seconds=0.05):
     """Time ``sides`` (name -> callable) in turn, A B C A B C ...; return name -> list of seconds per call."""
-    times = {name: [] for name in sides}
+    return take_turns({name: partial(burst, repeated(call)) for name, call in sides.items()}, rounds, seconds)
+
+
+def take_turns(bursts, rounds, seconds):
+    """Let ``bursts`` (name -> function of the seconds that it has) run in turn; return name -> list of results."""
+    times = {name: [] for name in bursts}
     for _ in range(rounds):
-        for name, call in sides.items():
-            times[name].append(burst(call, seconds))
+        for name, timed_burst in bursts.items():
+            times[name].append(timed_burst(seconds))
     return times
 
 

@@ -2,15 +2,109 @@
 #include <math.h>
 #include <stddef.h>
 
-void adamw(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v, float lr,
-           float decay, float b1, float b2, float eps, float c1, float c2, int threads) {
-#pragma omp parallel for simd num_threads(threads) schedule(static)
+/* The update rules over one flat array: a body each, and one driver. */
+typedef struct {
+    double t; /* steps taken */
+    int threads;
+    float lr, weight_decay, beta1, beta2, eps;
+    float clip_norm; /* 0: none */
+} options;
+
+typedef struct {
+    float scale, lr, kept, b1, b2, eps, c1, c2; /* c1, c2: Adam's bias corrections */
+} constants;
+
+typedef void rule_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
+                       constants c);
+
+static void adamw_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
+                       constants c) {
     for (ptrdiff_t i = 0; i < n; i++) {
-        m[i] = b1 * m[i] + (1 - b1) * g[i];
-        v[i] = b2 * v[i] + (1 - b2) * g[i] * g[i];
-        p[i] = p[i] * (1 - lr * decay) - lr * c1 * m[i] / (sqrtf(v[i]) * c2 + eps);
+        const float gi = c.scale * g[i];
+        m[i] = c.b1 * m[i] + (1 - c.b1) * gi;
+        v[i] = c.b2 * v[i] + (1 - c.b2) * gi * gi;
+        p[i] = p[i] * c.kept - c.lr * c.c1 * m[i] / (sqrtf(v[i]) * c.c2 + c.eps);
     }
 }
+
+static void momentum_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m,
+                          float *restrict v, constants c) {
+    (void)v;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        m[i] = c.b1 * m[i] + c.scale * g[i];
+        p[i] -= c.lr * m[i];
+    }
+}
+
+static void adagrad_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
+                         constants c) {
+    (void)m;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const float gi = c.scale * g[i];
+        v[i] += gi * gi;
+        p[i] -= c.lr * gi / (sqrtf(v[i]) + c.eps);
+    }
+}
+
+static void rmsprop_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
+                         constants c) {
+    (void)m;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const float gi = c.scale * g[i];
+        v[i] = c.b2 * v[i] + (1 - c.b2) * gi * gi;
+        p[i] -= c.lr * gi / (sqrtf(v[i]) + c.eps);
+    }
+}
+
+static void lion_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
+                      constants c) {
+    (void)v;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const float gi = c.scale * g[i], u = c.b1 * m[i] + (1 - c.b1) * gi;
+        m[i] = c.b2 * m[i] + (1 - c.b2) * gi;
+        p[i] = p[i] * c.kept - c.lr * (float)((u > 0) - (u < 0));
+    }
+}
+
+static float clip_scale(ptrdiff_t n, const float *g, const options *o) {
+    if (o->clip_norm == 0)
+        return 1;
+    float squares = 0;
+#pragma omp parallel for simd num_threads(o->threads) schedule(static) reduction(+ : squares)
+    for (ptrdiff_t i = 0; i < n; i++)
+        squares += g[i] * g[i];
+    return fminf(1, o->clip_norm / (sqrtf(squares) + 1e-6f));
+}
+
+/* Each step is a parallel region of its own, as it has to be between two gradients. */
+static void take(rule_body body, ptrdiff_t steps, ptrdiff_t n, float *p, const float *g, float *m, float *v,
+                 options *o) {
+    constants c = {.lr = o->lr, .kept = 1 - o->lr * o->weight_decay, .b1 = o->beta1, .b2 = o->beta2, .eps = o->eps};
+    for (; steps > 0; steps--) {
+        o->t++;
+        c.scale = clip_scale(n, g, o);
+        c.c1 = (float)(1 / (1 - pow(o->beta1, o->t)));
+        c.c2 = (float)(1 / sqrt(1 - pow(o->beta2, o->t)));
+        if (o->threads == 1) {
+            body(n, p, g, m, v, c);
+            continue;
+        }
+        const ptrdiff_t share = (n / o->threads + 16) / 16 * 16; /* whole cache lines */
+#pragma omp parallel for num_threads(o->threads) schedule(static)
+        for (ptrdiff_t i = 0; i < n; i += share)
+            body(n - i < share ? n - i : share, p + i, g + i, m + i, v + i, c);
+    }
+}
+
+#define RULE(name)                                                                                                    \
+    void name(ptrdiff_t steps, ptrdiff_t n, float *p, const float *g, float *m, float *v, options *o) {               \
+        take(name##_body, steps, n, p, g, m, v, o);                                                                   \
+    }
+RULE(adamw)
+RULE(momentum)
+RULE(adagrad)
+RULE(rmsprop)
+RULE(lion)
 
 /* y = a*x + b: one array read, one written. */
 void scale(ptrdiff_t n, const float *restrict x, float *restrict y, float a, float b, int threads) {
