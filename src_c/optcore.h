@@ -68,7 +68,7 @@ typedef struct {
     double alpha;         /* OC_RMSPROP; OC_ASGD: power of eta; OC_ADEMAMIX: weight of the slow mean */
     double momentum, dampening;
     double lr_decay;      /* OC_ADAGRAD */
-    double clip_value;    /* clamp of each gradient; 0 for none, which still bounds what is squared: at 2^63 in float32 */
+    double clip_value;    /* clamp of each gradient; 0 for none, but what is squared is bounded */
     double rho;           /* OC_ADADELTA: weight of the past; OC_SOPHIA: scale of the Hessian */
     double beta3, beta3_warmup, alpha_warmup; /* OC_ADEMAMIX; a warm-up of 0 steps is none */
     double momentum_decay;                    /* OC_NADAM */

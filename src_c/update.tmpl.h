@@ -29,9 +29,9 @@ OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
     return g + l2 * p;
 }
 
-/* The gradient of a rule that squares it: oc_prepare keeps clip where squares are finite, for an infinite one would hold
- * sigma, and with it theta, for good; m sees the same bound, so that m/sigma stays a ratio of like to like. An infinite
- * gradient is no large one: it takes up `spoilt`, -infinity, or 0 where the user wants it clamped. */
+/* The gradient of a rule that squares it: oc_prepare keeps clip where squares are finite, for an infinite one would
+ * hold sigma, and with it theta, for good; m sees the same bound, so that m/sigma stays a ratio of like to like. An
+ * infinite gradient is no large one: it takes up `spoilt`, -infinity, or 0 where the user wants it clamped. */
 OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
     const T finite = g - g; /* 0, or NaN, which no comparison lets pass */
     return FN(gradient)(g, p, scale, clip, l2) + (finite > spoilt ? finite : spoilt);
