@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 SOURCES := $(wildcard src_c/*) $(wildcard optcore/_native/*.py*) $(wildcard optcore/_native/*.pxd) \
            setup.py pyproject.toml VERSION
 
-.PHONY: demo test test-old-cpu lint bench pictures clean
+.PHONY: demo test test-old-cpu lint bench pictures accuracy clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/optcore train digits --out out/digits
@@ -31,6 +31,10 @@ bench: $(VENV)/.bench
 # The pictures of docs/schedules.md.
 pictures: $(VENV)/.test
 	$(PY) docs/pictures.py
+
+# The table of docs/accuracy.md.
+accuracy: $(VENV)/.test
+	$(PY) docs/accuracy.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

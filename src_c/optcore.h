@@ -68,7 +68,7 @@ typedef struct {
     double alpha;         /* OC_RMSPROP; OC_ASGD: power of eta; OC_ADEMAMIX: weight of the slow mean */
     double momentum, dampening;
     double lr_decay;      /* OC_ADAGRAD */
-    double clip_value;    /* clamp of each gradient; 0 for none */
+    double clip_value;    /* clamp of each gradient; 0 for none, but what is squared is bounded */
     double rho;           /* OC_ADADELTA: weight of the past; OC_SOPHIA: scale of the Hessian */
     double beta3, beta3_warmup, alpha_warmup; /* OC_ADEMAMIX; a warm-up of 0 steps is none */
     double momentum_decay;                    /* OC_NADAM */
@@ -101,11 +101,13 @@ typedef struct {
      *     OC_SCHEDULE_FREE  the sum of the average's weights, the largest learning rate */
     double carried[OC_MAX_CARRIED];
     double grad_scale, clip_value, l2; /* g <- clamp(grad_scale*g, -clip_value, clip_value) + l2*theta */
+    double spoilt;                     /* a rule that squares g: what an infinite g takes up, -infinity or 0 */
     oc_mean first;                     /* m, from g */
     oc_mean second;                    /* sigma^2, from g^2 */
     oc_mean centre;                    /* OC_RMSPROP: the mean that centered subtracts */
     oc_mean slow;                      /* OC_ADEMAMIX: its second m */
     oc_mean average;                   /* OC_ASGD, OC_SCHEDULE_FREE: of the parameters */
+    double sum_max;                    /* OC_ADAGRAD: where the sum of squares stops */
     double root_scale, eps;            /* sigma = root_scale * sqrt(second) + eps */
     double eta;                        /* theta <- theta - (decay*theta + eta*m/sigma) */
     double eta_other;                  /* of what else m is made of; OC_SCHEDULE_FREE: of z */

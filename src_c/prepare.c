@@ -174,6 +174,27 @@ static void schedule_free_eval(const oc_options *o, oc_dtype dtype, double t, oc
     c->average = mean_adding(1 - 1 / o->beta1, dtype);
 }
 
+/* The rules whose sigma is made of squares of g. */
+static int squares(oc_rule rule, const oc_options *o) {
+    switch (rule) {
+    case OC_ADAGRAD: case OC_RMSPROP: case OC_ADAM: case OC_ADADELTA: case OC_NADAM: case OC_RADAM: case OC_ADEMAMIX:
+        return 1;
+    case OC_SCHEDULE_FREE:
+        return o->adaptive;
+    default:
+        return 0;
+    }
+}
+
+/* Keeps what is squared within 2^63, in double 2^511. The square is a quarter of where the range ends: room for the
+ * roundings of a moving mean of such squares, and for one more of them in a sum. */
+static void bound(const oc_options *o, oc_dtype dtype, oc_coefficients *c) {
+    const double most = dtype == OC_F32 ? 0x1p63 : 0x1p511;
+    c->clip_value = fmin(c->clip_value, most);
+    c->spoilt = o->clip_value > 0 ? 0 : -INFINITY;
+    c->sum_max = most * most;
+}
+
 void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step, double grad_scale,
                 oc_coefficients *c) {
     static prepare_fn *const prepare[OC_N_RULES] = {
@@ -183,15 +204,16 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step,
         [OC_SOPHIA_HESSIAN] = sophia, [OC_SCHEDULE_FREE_EVAL] = schedule_free_eval,
         [OC_SCHEDULE_FREE_TRAIN] = schedule_free_train,
     };
-    const double unclipped = dtype == OC_F32 ? (double)INFINITY : INFINITY;
     *c = (oc_coefficients){
         .carried = {c->carried[0], c->carried[1]},
         .grad_scale = o->maximize ? -grad_scale : grad_scale,
-        .clip_value = o->clip_value > 0 ? o->clip_value : unclipped,
+        .clip_value = o->clip_value > 0 ? o->clip_value : INFINITY,
         .l2 = o->weight_decay,
         .root_scale = 1,
         .eps = o->eps,
         .eta = o->lr,
     };
+    if (squares(rule, o))
+        bound(o, dtype, c);
     prepare[rule](o, dtype, (double)step, c);
 }

@@ -29,6 +29,14 @@ OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
     return g + l2 * p;
 }
 
+/* The gradient of a rule that squares it: oc_prepare keeps clip where squares are finite, for an infinite one would
+ * hold sigma, and with it theta, for good; m sees the same bound, so that m/sigma stays a ratio of like to like. An
+ * infinite gradient is no large one: it takes up `spoilt`, -infinity, or 0 where the user wants it clamped. */
+OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
+    const T finite = g - g; /* 0, or NaN, which no comparison lets pass */
+    return FN(gradient)(g, p, scale, clip, l2) + (finite > spoilt ? finite : spoilt);
+}
+
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
 OC_INLINE T FN(ratio)(T m, T second, T root_scale, T eps, int zero_guard) {
     const T sigma = SQRT(second) * root_scale + eps;
@@ -70,14 +78,17 @@ static void FN(sgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         FN(sgd_body)(n, x, c, 1, 1);
 }
 
-/* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (root_scale = 1/sqrt(t)). Duchi et al. 2011. */
+/* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (root_scale = 1/sqrt(t)); the sum stops short
+ * of infinity. Duchi et al. 2011. */
 OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard) {
     OC_CONSTANTS(c);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps;
+    const T spoilt = (T)c->spoilt;
+    const T root_scale = (T)c->root_scale, eps = (T)c->eps, full = (T)c->sum_max;
     T *restrict s = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
-        const T si = s[i] + gi * gi;
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
+        T si = s[i] + gi * gi;
+        si = si > full ? full : si;
         s[i] = si;
         p[i] = p[i] - eta * FN(ratio)(gi, si, root_scale, eps, zero_guard);
     }
@@ -94,11 +105,12 @@ static void FN(adagrad)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * Zeiler 2012. */
 static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
+    const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     T *restrict s = x[2], *restrict d = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
         const T si = FN(mix)(second, s[i], gi * gi);
         const T delta = SQRT(d[i] + eps) / SQRT(si + eps) * gi;
         s[i] = si;
@@ -112,11 +124,12 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
 OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int centered,
                                 int zero_guard) {
     OC_CONSTANTS(c);
+    const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, keep = (T)c->first.keep;
     T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
         T si = FN(mix)(second, s[i], gi * gi);
         s[i] = si;
         if (centered) {
@@ -151,11 +164,12 @@ static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * amsgrad takes the largest sigma^2 so far. Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi et al. 2018. */
 OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int amsgrad) {
     OC_CONSTANTS(c);
+    const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
     T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
         const T mi = FN(mix)(first, m[i], gi);
         T vi = FN(mix)(second, v[i], gi * gi);
         m[i] = mi;
@@ -196,11 +210,12 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 /* NAdam. m = a share of g and one of its moving mean, which are in eta_other and eta; sigma as Adam's. Dozat 2016. */
 static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
+    const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
     T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
         const T mi = FN(mix)(first, m[i], gi);
         const T vi = FN(mix)(second, v[i], gi * gi);
         m[i] = mi;
@@ -213,11 +228,12 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * bias correction and the rectification. Liu et al. 2020. */
 OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int adaptive) {
     OC_CONSTANTS(c);
+    const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
     T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
         const T mi = FN(mix)(first, m[i], gi);
         const T vi = FN(mix)(second, v[i], gi * gi);
         m[i] = mi;
@@ -237,11 +253,12 @@ static void FN(radam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * eta_other; sigma as Adam's. Pagliardini et al. 2024. */
 static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
+    const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
     T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
         const T mi = FN(mix)(first, m[i], gi);
         const T si = FN(mix)(slow, s[i], gi);
         const T vi = FN(mix)(second, v[i], gi * gi);

@@ -23,13 +23,17 @@ OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coef
     OC_CONSTANTS(c);
     const FN(mean) average = FN(mean_of)(c->average), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
+    const T spoilt = (T)c->spoilt;
     T *restrict z = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        T m = FN(gradient)(g[i], p[i], scale, clip, l2);
+        T m;
         if (adaptive) {
+            m = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
             const T vi = FN(mix)(second, v[i], m * m);
             v[i] = vi;
             m = FN(ratio)(m, vi, root_scale, eps, 0);
+        } else {
+            m = FN(gradient)(g[i], p[i], scale, clip, l2);
         }
         m = m + decay * p[i];
         const T zi = fresh ? p[i] : z[i];

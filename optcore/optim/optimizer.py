@@ -44,6 +44,25 @@ class Optimizer(Stepper):
         Global 2-norm of the last step's gradients before clipping; None if the step did not need it.
     skipped_steps : int
         Steps left out by ``nonfinite="skip"``.
+
+    Notes
+    -----
+    A finite gradient never freezes a parameter. A rule that squares it, and so would hold an infinite sigma for ever,
+    takes it within +-2**63 in float32, +-2**511 in float64, for m as for sigma, and forgets it at the rate of its
+    means; the sum of Adagrad stops short of infinity. Infinity and NaN are no large gradients: they propagate.
+    ``docs/accuracy.md`` has each rule's answer, and the error of a step in ulp.
+
+    Steps are counted in an int64. PyTorch's float32 counter stands still at 2**24; a larger ``"step"`` is rounded when
+    PyTorch loads it.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> theta = np.zeros(1, "float32")
+    >>> opt = oc.optim.Adam(theta, lr=0.5)
+    >>> opt.step(np.array([1e25], "float32"))    # its square is infinite, the step is not
+    >>> theta, bool(np.isfinite(opt.state_dict()["state"][0]["exp_avg_sq"]).all())
+    (array([-0.5], dtype=float32), True)
     """
 
     rule: Rule
