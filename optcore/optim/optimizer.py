@@ -82,6 +82,12 @@ class Optimizer(Stepper):
         """Steps taken so far: what a schedule is asked for next."""
         return self._steps
 
+    def eval(self):
+        """Let the parameters hold what is to be evaluated: nothing to do, but for schedule-free rules."""
+
+    def train(self):
+        """Let the parameters hold what is trained, after `eval`."""
+
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):

@@ -74,8 +74,20 @@ class Wrapper:
         self.opt.add_param_group(group)
         self._parameters()
 
+    def eval(self):
+        """Let the parameters hold what the rule evaluates; see ``ScheduleFreeSGD.eval``."""
+        self.opt.eval()
+
+    def train(self):
+        """Let the parameters hold what the rule trains, after `eval`."""
+        self.opt.train()
+
+    def description(self):
+        """The wrapper and its options, in short."""
+        return f"{type(self).__name__} ({self._options()})"
+
     def __repr__(self):
-        return f"{type(self).__name__} ({self._options()}) of {self.opt!r}"
+        return f"{self.description()} of {self.opt!r}"
 
     def state_dict(self):
         """Return a copy of the state: arrays and numbers only.
