@@ -115,6 +115,7 @@ typedef struct {
     int adaptive;                      /* OC_RADAM, OC_SCHEDULE_FREE: divide by sigma */
     int fresh;                         /* OC_RPROP, OC_SCHEDULE_FREE: the first step */
     int zero_guard;                    /* where sigma is 0, m/sigma is 0 */
+    int bounded;                       /* clip_value bounds squares, no user's gradients: infinity is not clamped */
 } oc_coefficients;
 
 /* The constants of step number `step` (the first is 1). `grad_scale` multiplies every gradient first (clipping by

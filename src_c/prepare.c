@@ -21,6 +21,16 @@ static void decouple(const oc_options *o, oc_coefficients *c) {
     c->decay = o->lr * o->weight_decay;
 }
 
+/* For rules that square the gradient: a finite one counts as 2^63 at most (float64: 2^511), whose square and sums of it
+ * are finite. Without this sigma would be infinite from one such gradient on, and theta stand still without a word. */
+static void bound_squares(oc_dtype dtype, oc_coefficients *c) {
+    const double bound = dtype == OC_F32 ? 0x1p63 : 0x1p511;
+    if (c->clip_value > bound) {
+        c->clip_value = bound;
+        c->bounded = 1;
+    }
+}
+
 typedef void prepare_fn(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c);
 
 static void sgd(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
@@ -32,13 +42,14 @@ static void sgd(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *
 }
 
 static void adagrad(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
-    (void)dtype;
+    bound_squares(dtype, c);
     c->eta = o->lr / (1 + (t - 1) * o->lr_decay);
     c->root_scale = o->average ? 1 / sqrt(t) : 1;
     c->zero_guard = o->average;
 }
 
 static void rmsprop(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
+    bound_squares(dtype, c);
     c->heavy = o->momentum != 0;
     c->centered = o->centered;
     c->first.keep = o->momentum;
@@ -49,6 +60,7 @@ static void rmsprop(const oc_options *o, oc_dtype dtype, double t, oc_coefficien
 
 static void adadelta(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
     (void)t;
+    bound_squares(dtype, c);
     c->second = mean_keeping(o->rho, dtype);
 }
 
@@ -63,6 +75,7 @@ static void moments(const oc_options *o, oc_dtype dtype, double t, oc_coefficien
 }
 
 static void adam(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
+    bound_squares(dtype, c);
     moments(o, dtype, t, c);
     c->amsgrad = o->amsgrad;
 }
@@ -73,6 +86,7 @@ static void nadam(const oc_options *o, oc_dtype dtype, double t, oc_coefficients
     const double mu = o->beta1 * (1 - 0.5 * pow(0.96, t * o->momentum_decay));
     const double mu_next = o->beta1 * (1 - 0.5 * pow(0.96, (t + 1) * o->momentum_decay));
     const double product = (t == 1 ? 1 : c->carried[0]) * mu;
+    bound_squares(dtype, c);
     moments(o, dtype, t, c);
     c->eta = o->lr * mu_next / (1 - product * mu_next);
     c->eta_other = o->lr * (1 - mu) / (1 - product);
@@ -85,6 +99,7 @@ static void radam(const oc_options *o, oc_dtype dtype, double t, oc_coefficients
     const double correction = 1 - pow(o->beta2, t);
     const double rho_inf = 2 / (1 - o->beta2) - 1;
     const double rho = rho_inf - 2 * t * pow(o->beta2, t) / correction;
+    bound_squares(dtype, c);
     moments(o, dtype, t, c);
     c->adaptive = rho > 5;
     if (c->adaptive) {
@@ -108,6 +123,7 @@ static void ademamix(const oc_options *o, oc_dtype dtype, double t, oc_coefficie
         const double life = (1 - share) * half_life(o->beta1) + share * half_life(o->beta3);
         beta3 = fmin(pow(0.5, 1 / life), 1); /* 1e-8 may lift beta3 over 1 */
     }
+    bound_squares(dtype, c);
     moments(o, dtype, t, c);
     c->slow = mean_keeping(beta3, dtype);
     c->eta_other = o->lr * alpha;
@@ -151,6 +167,8 @@ static void schedule_free(const oc_options *o, oc_dtype dtype, double t, oc_coef
     const double weight = pow(t, o->r) * pow(lr_max, o->weight_lr_power);
     const double sum = (t == 1 ? 0 : c->carried[0]) + weight;
     const double share = sum > 0 ? weight / sum : 0;
+    if (o->adaptive)
+        bound_squares(dtype, c);
     moments(o, dtype, t, c);
     c->adaptive = o->adaptive;
     c->fresh = t == 1;

@@ -20,13 +20,25 @@ OC_INLINE T FN(mix)(FN(mean) m, T x, T y) {
     return m.keep * x + (m.rest * x + m.add * y);
 }
 
-/* The gradient as the rule sees it: scaled (clipping by norm, sign of maximize), clamped, with L2 decay. The
- * comparisons let NaN pass. */
-OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
-    g = scale * g;
+/* Comparisons let NaN pass. */
+OC_INLINE T FN(clamp)(T g, T clip) {
     g = g > clip ? clip : g;
-    g = g < -clip ? -clip : g;
-    return g + l2 * p;
+    return g < -clip ? -clip : g;
+}
+
+/* The gradient as the rule sees it: scaled (clipping by norm, sign of maximize), clamped, with L2 decay. */
+OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
+    return FN(clamp)(scale * g, clip) + l2 * p;
+}
+
+/* The same for a rule that squares it. `bounded`: the clamp is that of bound_squares in prepare.c, which no user asked
+ * for; s - s makes NaN of infinity there and leaves what is finite as it is. */
+OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, int bounded, T l2) {
+    const T s = scale * g;
+    T y = FN(clamp)(s, clip);
+    if (bounded)
+        y = y + (s - s);
+    return y + l2 * p;
 }
 
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
@@ -42,6 +54,10 @@ OC_INLINE T FN(ratio)(T m, T second, T root_scale, T eps, int zero_guard) {
     const T eta = (T)c->eta;                                                                                          \
     T *restrict p = x[0];                                                                                             \
     const T *restrict g = x[1]
+
+#define OC_CONSTANTS_SQUARES(c)                                                                                       \
+    OC_CONSTANTS(c);                                                                                                  \
+    const int bounded = c->bounded
 
 /* SGD. m = g, or the momentum buffer b <- momentum*b + (1-dampening)*g (the first time b = g), or with Nesterov
  * g + momentum*b; sigma = 1. Sutskever et al. 2013, in the form of torch.optim. */
@@ -72,11 +88,11 @@ static void FN(sgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 
 /* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (root_scale = 1/sqrt(t)). Duchi et al. 2011. */
 OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps;
     T *restrict s = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, bounded, l2);
         const T si = s[i] + gi * gi;
         s[i] = si;
         p[i] = p[i] - eta * FN(ratio)(gi, si, root_scale, eps, zero_guard);
@@ -93,12 +109,12 @@ static void FN(adagrad)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 /* Adadelta. m = g, sigma^2 = (mean of g^2 + eps) / (mean of the squared updates + eps): a step in the units of theta.
  * Zeiler 2012. */
 static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     T *restrict s = x[2], *restrict d = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, bounded, l2);
         const T si = FN(mix)(second, s[i], gi * gi);
         const T delta = SQRT(d[i] + eps) / SQRT(si + eps) * gi;
         s[i] = si;
@@ -111,12 +127,12 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
  * b <- momentum*b + g/sigma, which then stands for m/sigma. Tieleman and Hinton 2012. */
 OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int centered,
                                 int zero_guard) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, keep = (T)c->first.keep;
     T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, bounded, l2);
         T si = FN(mix)(second, s[i], gi * gi);
         s[i] = si;
         if (centered) {
@@ -150,12 +166,12 @@ static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 /* Adam and AdamW. m and sigma^2 = the moving means of g and g^2; their bias corrections are in eta and root_scale.
  * amsgrad takes the largest sigma^2 so far. Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi et al. 2018. */
 OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int amsgrad) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
     T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, bounded, l2);
         const T mi = FN(mix)(first, m[i], gi);
         T vi = FN(mix)(second, v[i], gi * gi);
         m[i] = mi;
@@ -195,12 +211,12 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 
 /* NAdam. m = a share of g and one of its moving mean, which are in eta_other and eta; sigma as Adam's. Dozat 2016. */
 static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
     T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, bounded, l2);
         const T mi = FN(mix)(first, m[i], gi);
         const T vi = FN(mix)(second, v[i], gi * gi);
         m[i] = mi;
@@ -212,12 +228,12 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 /* RAdam. m = the moving mean of g; sigma as Adam's once enough gradients were seen (adaptive), 1 before; eta holds the
  * bias correction and the rectification. Liu et al. 2020. */
 OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int adaptive) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
     T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, bounded, l2);
         const T mi = FN(mix)(first, m[i], gi);
         const T vi = FN(mix)(second, v[i], gi * gi);
         m[i] = mi;
@@ -236,12 +252,12 @@ static void FN(radam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 /* AdEMAMix. m = a fast moving mean of g, with its bias correction, and alpha times a slow one; their etas are eta and
  * eta_other; sigma as Adam's. Pagliardini et al. 2024. */
 static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
     T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(squarable)(g[i], p[i], scale, clip, bounded, l2);
         const T mi = FN(mix)(first, m[i], gi);
         const T si = FN(mix)(slow, s[i], gi);
         const T vi = FN(mix)(second, v[i], gi * gi);
@@ -256,3 +272,4 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
 #include "update_bounded.tmpl.h"
 
 #undef OC_CONSTANTS
+#undef OC_CONSTANTS_SQUARES

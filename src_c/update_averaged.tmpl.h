@@ -20,12 +20,12 @@ static void FN(asgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * holds y = beta1*x + (1-beta1)*z, where g is taken; x, the average of z, is not stored: y moves towards the old z and
  * takes the step with its own eta. The first z is theta. Defazio et al. 2024. */
 OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int adaptive, int fresh) {
-    OC_CONSTANTS(c);
+    OC_CONSTANTS_SQUARES(c);
     const FN(mean) average = FN(mean_of)(c->average), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
     T *restrict z = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        T m = FN(gradient)(g[i], p[i], scale, clip, l2);
+        T m = adaptive ? FN(squarable)(g[i], p[i], scale, clip, bounded, l2) : FN(gradient)(g[i], p[i], scale, clip, l2);
         if (adaptive) {
             const T vi = FN(mix)(second, v[i], m * m);
             v[i] = vi;

@@ -44,6 +44,13 @@ class Optimizer(Stepper):
         Global 2-norm of the last step's gradients before clipping; None if the step did not need it.
     skipped_steps : int
         Steps left out by ``nonfinite="skip"``.
+
+    Notes
+    -----
+    The square of a float32 gradient above 1.8e19 is infinite, and with an infinite sigma a parameter would never move
+    again. A rule that squares gradients therefore takes a finite one beyond 2**63 = 9.2e18 (float64: 2**511 = 6.7e153)
+    for one of that size: the step is what its sign asks for, and sigma forgets it as the rule does. (Adagrad's sum
+    never does.) Infinity itself is not finite, see ``nonfinite``, unless ``clip_value`` was asked for.
     """
 
     rule: Rule
@@ -233,12 +240,22 @@ class Optimizer(Stepper):
             saved = {k: self._current(group[k]) for k in self.rule.options}
             groups.append({**saved, "params": list(self._members(index))})
             for i in self._members(index):
-                arrays = {k: a.copy() for k, a in self._state[i].items()}
-                state[i] = {"step": self._get_step(i), **self._scalars(i, saved), **arrays}
+                state[i] = {"step": self._get_step(i), **self._scalars(i, saved), **self._array_copies(i, saved)}
         return {"state": state, "param_groups": groups, "step": self._steps}
 
     def _current(self, value):
         return float(value(self._steps)) if callable(value) else value
+
+    def _array_copies(self, i, options):
+        """Copies of the state arrays; before the first step as it will find them, so that PyTorch's finds the same."""
+        copies = {}
+        for slot in self.rule.slots:
+            if slot.key not in self._state[i] or (slot.restarts and not self._get_step(i)):
+                continue
+            copies[slot.key] = self._state[i][slot.key].copy()
+            if slot.initial in SCHEDULED and not self._get_step(i):
+                copies[slot.key].fill(options[slot.initial])
+        return copies
 
     def _scalars(self, i, options):
         if self._get_step(i):

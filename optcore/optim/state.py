@@ -74,8 +74,10 @@ def _step(name, value):
 
 def _entry(opt, i, entry, numbers):
     arrays = {s.key: _array(opt, i, s.key, entry[s.key]) for s in opt.rule.slots if entry.get(s.key) is not None}
-    # torch.optim.SGD counts no steps: a momentum buffer tells that there was one.
-    step = _step(f"state[{i}]['step']", entry.get("step", int(bool(arrays))))
+    step = _step(f"state[{i}]['step']", entry.get("step", 0))
+    # torch.optim.SGD counts no steps, nor does it go on with a count: a momentum buffer tells that there was one.
+    if any(s.restarts and s.key in arrays for s in opt.rule.slots):
+        step = max(step, 1)
     wanted = [s.key for s in opt.rule.slots if (s.when is None or numbers[s.when]) and not s.restarts]
     wanted += [s.key for s in opt.rule.scalars]
     missing = [key for key in wanted if entry.get(key) is None]
