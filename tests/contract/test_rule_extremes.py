@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rule_cases import CASES, run
 
 import optcore as oc
@@ -127,3 +128,38 @@ def test_an_error_in_the_last_group_leaves_the_first_untouched(case, bad):
     with pytest.raises((ValueError, FloatingPointError)):
         opt.load_state_dict(state) if bad == "state" else opt.step(grads)
     assert everything() == before
+
+
+@rules
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"param_groups": 3}, TypeError, r"state\['param_groups'\]: expected a list, got int"),
+    ({"param_groups": ["x"]}, TypeError, r"state\['param_groups'\]\[0\]: expected a dict with a list 'params'"),
+    ({"param_groups": [{}]}, TypeError, r"state\['param_groups'\]\[0\]: expected a dict with a list 'params'"),
+    ({"param_groups": [{"params": [0, 0]}]}, ValueError, "expected the number of each parameter once"),
+    ({"param_groups": [{"params": [0, [1]]}]}, ValueError, "expected the number of each parameter once"),
+    ({"state": [1, 2]}, TypeError, r"state\['state'\]: expected a dict, got list")])
+def test_a_state_of_another_build_changes_nothing(case, change, error, message):
+    opt = case.rule([np.ones(3), np.ones(4)], lr=0.1)
+    opt.step([np.ones(3), np.ones(4)])
+    before = repr(opt.state_dict())
+    with pytest.raises(error, match=message):
+        opt.load_state_dict({**opt.state_dict(), **change})
+    assert repr(opt.state_dict()) == before
+
+
+def test_clipping_names_what_is_no_gradient_and_makes_nan_of_infinity_as_torch_does():
+    for bad in (None, "abc", 3):
+        with pytest.raises(TypeError, match="grads: expected an array, sequence or mapping of arrays, got"):
+            oc.optim.clip_grad_norm_(bad, 1.0)
+    grads, theirs = [np.array([np.inf, 1.0]), np.ones(2)], [torch.zeros(2, dtype=torch.float64) for _ in range(2)]
+    for p, g in zip(theirs, grads, strict=True):
+        p.grad = torch.from_numpy(g.copy())
+    assert oc.optim.clip_grad_norm_(grads, 1.0) == float(torch.nn.utils.clip_grad_norm_(theirs, 1.0)) == np.inf
+    for p, g in zip(theirs, grads, strict=True):
+        assert np.array_equal(g, p.grad.numpy(), equal_nan=True)
+
+
+def test_decay_groups_check_the_decay():
+    for bad, error in ((-0.1, ValueError), ("x", TypeError), (np.nan, ValueError)):
+        with pytest.raises(error, match="weight_decay: expected"):
+            oc.optim.decay_groups({"w": np.ones((2, 2))}, bad)
