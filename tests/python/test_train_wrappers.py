@@ -106,27 +106,29 @@ def test_a_schedule_free_rule_is_evaluated_at_its_average_and_goes_on_with_its_b
     assert history.epochs["validation_loss"][-1] == at_x != at_y
 
 
-def plateau_run(net, kind):
+def plateau_run(net, kind, watched=True):
     """An optimizer whose rate falls on a plateau of the training loss, and the callbacks that tell it."""
     plateau = oc.schedules.ReduceOnPlateau(0.02, factor=0.5, patience=0, threshold=0.3)
     lr = {"alone": plateau, "warmed up": oc.schedules.warmup(plateau, 5),
           "joined": oc.schedules.join([0.01, oc.schedules.warmup(plateau, 3)], [8]),
           "hidden": lambda step: 0.5 * plateau(step)}[kind]
-    return plateau, oc.optim.Adam(net.theta, lr=lr), [plateau.watch("loss")]
+    tell = plateau.watch("loss") if watched else lambda run: plateau.update(run.history.epochs["loss"][-1])
+    return plateau, oc.optim.Adam(net.theta, lr=lr), [tell]
 
 
-@pytest.mark.parametrize("kind", ["alone", "warmed up", "joined", "hidden"])
+@pytest.mark.parametrize(("kind", "watched"), [("alone", False), ("warmed up", False), ("joined", False),
+                                               ("joined", True), ("hidden", True)])
 @pytest.mark.parametrize("stop", [7, 21, 25])
-def test_resume_remembers_the_plateau(kind, stop, tmp_path):
+def test_resume_remembers_the_plateau(kind, watched, stop, tmp_path):
     X, y = problem()
     whole, part, other = network(), network(), network(seed=99)
-    plateau, opt, watch = plateau_run(whole, kind)
+    plateau, opt, watch = plateau_run(whole, kind, watched)
     history = quiet(whole, X, y, optimizer=opt, epochs=8, callbacks=watch)
     expected, remembered = end(whole, opt, history), plateau.state_dict()
     assert remembered["value"] < 0.01       # it fell at least twice
-    _, opt, watch = plateau_run(part, kind)
+    _, opt, watch = plateau_run(part, kind, watched)
     quiet(part, X, y, optimizer=opt, epochs=8, callbacks=[*watch, StopAt(stop)], checkpoint=tmp_path / "c")
-    plateau, opt, watch = plateau_run(other, kind)
+    plateau, opt, watch = plateau_run(other, kind, watched)
     history = quiet(other, X, y, optimizer=opt, epochs=8, callbacks=watch, resume=tmp_path / "c")
     assert end(other, opt, history) == expected
     assert plateau.state_dict() == remembered
