@@ -1,7 +1,7 @@
 """Clipping of gradients apart from a step (the option ``clip_norm`` of a rule needs no pass of its own)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -15,6 +15,8 @@ def _gradients(grads):
         grads = [grads]
     elif isinstance(grads, Mapping):
         grads = list(grads.values())
+    elif isinstance(grads, (str, bytes)) or not isinstance(grads, Iterable):
+        raise TypeError(f"grads: expected an array, sequence or mapping of arrays, got {type(grads).__name__}")
     arrays = [g for g in grads if g is not None]
     for i, g in enumerate(arrays):
         if not isinstance(g, np.ndarray) or g.dtype not in (np.float32, np.float64):
@@ -74,8 +76,9 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0):
         norm = float(sum(np.sum(np.abs(g, dtype=np.float64) ** norm_type) for g in arrays) ** (1 / norm_type))
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
-        for g in arrays:
-            np.multiply(g, g.dtype.type(scale), out=g)
+        with np.errstate(all="ignore"):         # infinite times 0 is NaN, as it is in PyTorch
+            for g in arrays:
+                np.multiply(g, g.dtype.type(scale), out=g)
     return norm
 
 

@@ -80,7 +80,7 @@ class EMA(Wrapper):
 
     def __repr__(self):
         of = f"{len(self._known.arrays)} arrays" if self.opt is None else repr(self.opt)
-        return f"EMA ({self._options()}) of {of}"
+        return f"{self.description()} of {of}"
 
     def _parameters(self):
         return self._known if self.opt is None else super()._parameters()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from optcore.optim.arrays import named
+from optcore.optim.options import number
 
 
 def is_bias_or_norm(name, array):
@@ -59,7 +60,9 @@ def decay_groups(params, weight_decay, exclude=is_bias_or_norm):
     Raises
     ------
     TypeError
-        A parameter that is not an array, an ``exclude`` that cannot be called.
+        A parameter that is not an array, an ``exclude`` that cannot be called, a ``weight_decay`` that is no number.
+    ValueError
+        A negative ``weight_decay``.
 
     Examples
     --------
@@ -72,6 +75,8 @@ def decay_groups(params, weight_decay, exclude=is_bias_or_norm):
     """
     if not callable(exclude):
         raise TypeError(f"exclude: expected a callable of name and array, got {type(exclude).__name__}")
+    if not callable(weight_decay):
+        number(0)("weight_decay", weight_decay)
     names, arrays = named(params)
     if not isinstance(params, Mapping) and any(isinstance(a, Mapping) for a in arrays):
         raise TypeError("params: expected arrays, got group dicts")

@@ -101,6 +101,12 @@ class Optimizer(Stepper):
         """Steps taken so far: what a schedule is asked for next."""
         return self._steps
 
+    def eval(self):
+        """Let the parameters hold what is to be evaluated: nothing to do, but for schedule-free rules."""
+
+    def train(self):
+        """Let the parameters hold what is trained, after `eval`."""
+
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
@@ -246,12 +252,22 @@ class Optimizer(Stepper):
             saved = {k: self._current(group[k]) for k in self.rule.options}
             groups.append({**saved, "params": list(self._members(index))})
             for i in self._members(index):
-                arrays = {k: a.copy() for k, a in self._state[i].items()}
-                state[i] = {"step": self._get_step(i), **self._scalars(i, saved), **arrays}
+                state[i] = {"step": self._get_step(i), **self._scalars(i, saved), **self._array_copies(i, saved)}
         return {"state": state, "param_groups": groups, "step": self._steps}
 
     def _current(self, value):
         return float(value(self._steps)) if callable(value) else value
+
+    def _array_copies(self, i, options):
+        """Copies of the state arrays; before the first step as it will find them, so that PyTorch's finds the same."""
+        copies = {}
+        for slot in self.rule.slots:
+            if slot.key not in self._state[i] or (slot.restarts and not self._get_step(i)):
+                continue
+            copies[slot.key] = self._state[i][slot.key].copy()
+            if slot.initial in SCHEDULED and not self._get_step(i):
+                copies[slot.key].fill(options[slot.initial])
+        return copies
 
     def _scalars(self, i, options):
         if self._get_step(i):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -32,11 +33,9 @@ def checked(opt, state):
     """Return the `State` that ``state`` holds for the optimizer ``opt``; TypeError or ValueError, nothing changed."""
     if not isinstance(state, Mapping) or not {"state", "param_groups"} <= set(state):
         raise TypeError("state: expected a dict with 'state' and 'param_groups'")
-    sizes = [len(g["params"]) for g in state["param_groups"]]
-    mine = [len(g["params"]) for g in opt.param_groups]
-    if sizes != mine:
-        raise ValueError(f"state: expected groups of {mine} arrays, got {sizes}")
-    indices = [p for g in state["param_groups"] for p in g["params"]]
+    indices = _indices(state["param_groups"], [len(g["params"]) for g in opt.param_groups])
+    if not isinstance(state["state"], Mapping):
+        raise TypeError(f"state['state']: expected a dict, got {type(state['state']).__name__}")
     strangers = [k for k in state["state"] if k not in indices]
     if strangers:
         raise ValueError(f"state: expected entries of the parameters {indices}, got {strangers}")
@@ -52,6 +51,22 @@ def checked(opt, state):
     for index in range(len(groups)):
         entries += [_entry(opt, i, given[i], numbers[index]) for i in opt._members(index)]
     return State(groups, numbers, entries, steps)
+
+
+def _indices(groups, sizes):
+    """The parameters of all groups, in order, by their number in the state."""
+    if not isinstance(groups, (list, tuple)):
+        raise TypeError(f"state['param_groups']: expected a list, got {type(groups).__name__}")
+    for i, g in enumerate(groups):
+        if not isinstance(g, Mapping) or not isinstance(g.get("params"), (list, tuple)):
+            raise TypeError(f"state['param_groups'][{i}]: expected a dict with a list 'params', got {g!r}")
+    got = [len(g["params"]) for g in groups]
+    if got != sizes:
+        raise ValueError(f"state: expected groups of {sizes} arrays, got {got}")
+    indices = [p for g in groups for p in g["params"]]
+    if any(not isinstance(p, Integral) for p in indices) or len(set(indices)) < len(indices):
+        raise ValueError(f"state['param_groups']: expected the number of each parameter once, got {indices}")
+    return indices
 
 
 def _options(opt, group, saved):
@@ -74,8 +89,10 @@ def _step(name, value):
 
 def _entry(opt, i, entry, numbers):
     arrays = {s.key: _array(opt, i, s.key, entry[s.key]) for s in opt.rule.slots if entry.get(s.key) is not None}
-    # torch.optim.SGD counts no steps: a momentum buffer tells that there was one.
-    step = _step(f"state[{i}]['step']", entry.get("step", int(bool(arrays))))
+    step = _step(f"state[{i}]['step']", entry.get("step", 0))
+    # torch.optim.SGD counts no steps, nor does it go on with a count: a momentum buffer tells that there was one.
+    if any(s.restarts and s.key in arrays for s in opt.rule.slots):
+        step = max(step, 1)
     wanted = [s.key for s in opt.rule.slots if (s.when is None or numbers[s.when]) and not s.restarts]
     wanted += [s.key for s in opt.rule.scalars]
     missing = [key for key in wanted if entry.get(key) is None]

@@ -24,37 +24,43 @@ class Wrapper:
         self.opt, self._known = opt, None
 
     @property
+    def _inner(self):
+        if self.opt is None:
+            raise TypeError(f"{type(self).__name__}: expected one over a rule, but this one is over arrays")
+        return self.opt
+
+    @property
     def param_groups(self):
         """The groups of the rule: each value may be changed between steps."""
-        return self.opt.param_groups
+        return self._inner.param_groups
 
     @property
     def steps(self):
         """Steps that the rule has taken."""
-        return self.opt.steps
+        return self._inner.steps
 
     @property
     def last_grad_norm(self):
         """Global 2-norm of the last step's gradients, or None."""
-        return self.opt.last_grad_norm
+        return self._inner.last_grad_norm
 
     @property
     def skipped_steps(self):
         """Steps left out by ``nonfinite="skip"``."""
-        return self.opt.skipped_steps
+        return self._inner.skipped_steps
 
     @skipped_steps.setter
     def skipped_steps(self, n):
-        self.opt.skipped_steps = n
+        self._inner.skipped_steps = n
 
     @property
     def nonfinite(self):
         """What a step does with a gradient that is not finite: "propagate", "raise" or "skip"."""
-        return self.opt.nonfinite
+        return self._inner.nonfinite
 
     @nonfinite.setter
     def nonfinite(self, value):
-        self.opt.nonfinite = value
+        self._inner.nonfinite = value
 
     @property
     def _takes_arrays(self):
@@ -71,11 +77,23 @@ class Wrapper:
 
     def add_param_group(self, group):
         """Add a group of parameters to the rule; see ``Optimizer.add_param_group``."""
-        self.opt.add_param_group(group)
+        self._inner.add_param_group(group)
         self._parameters()
 
+    def eval(self):
+        """Let the parameters hold what the rule evaluates; see ``ScheduleFreeSGD.eval``."""
+        self._inner.eval()
+
+    def train(self):
+        """Let the parameters hold what the rule trains, after `eval`."""
+        self._inner.train()
+
+    def description(self):
+        """The wrapper and its options, in short."""
+        return f"{type(self).__name__} ({self._options()})"
+
     def __repr__(self):
-        return f"{type(self).__name__} ({self._options()}) of {self.opt!r}"
+        return f"{self.description()} of {self.opt!r}"
 
     def state_dict(self):
         """Return a copy of the state: arrays and numbers only.

@@ -140,6 +140,7 @@ class ReduceOnPlateau:
         Returns
         -------
         callable
+            Also with ``state_dict`` and ``load_state_dict``, so that a checkpoint of the run holds the memory.
 
         Examples
         --------
@@ -153,12 +154,7 @@ class ReduceOnPlateau:
         >>> history.epochs["lr"], plateau.value
         ([0.001, 0.001, 0.0005], 0.00025)
         """
-        def tell(run):
-            if name not in run.history.epochs:
-                raise ValueError(f"name: expected one of {list(run.history.epochs)}, got {name!r}")
-            self.update(run.history.epochs[name][-1])
-
-        return tell
+        return _Watch(self, name)
 
     def state_dict(self):
         """Return what changes: the attributes under their names, numbers only.
@@ -194,3 +190,22 @@ class ReduceOnPlateau:
         self.value, self.best = value, best
         for name, n in counts.items():
             setattr(self, name, n)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Tells a plateau a column of the history; what it remembers is the plateau's memory."""
+
+    plateau: ReduceOnPlateau
+    name: str
+
+    def __call__(self, run):
+        if self.name not in run.history.epochs:
+            raise ValueError(f"name: expected one of {list(run.history.epochs)}, got {self.name!r}")
+        self.plateau.update(run.history.epochs[self.name][-1])
+
+    def state_dict(self):
+        return self.plateau.state_dict()
+
+    def load_state_dict(self, state):
+        self.plateau.load_state_dict(state)

@@ -73,4 +73,4 @@ def test_the_core_is_pure():
         text = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(), flags=re.S)
         assert not re.search(r"Python\.h|omp\.h|#pragma omp|\b(malloc|calloc|realloc|free|printf|fopen)\b", text), path
         assert set(re.findall(r"#include <(.*?)>", text)) <= {"stddef.h", "stdint.h", "math.h", "float.h", "string.h",
-                                                             "assert.h", "cpuid.h"}
+                                                             "assert.h", "cpuid.h", "immintrin.h"}

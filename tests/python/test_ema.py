@@ -129,6 +129,10 @@ def test_ema_over_arrays():
         ema.average["0.weight"][...] = 0
     with pytest.raises(TypeError, match=r"^step: expected an EMA over a rule"):
         ema.step(None)
+    for of_a_rule in (lambda: ema.steps, lambda: ema.param_groups, lambda: ema.nonfinite, ema.eval, ema.train,
+                      lambda: ema.add_param_group({"params": np.zeros(2)})):
+        with pytest.raises(TypeError, match=r"^EMA: expected one over a rule, but this one is over arrays"):
+            of_a_rule()
     assert repr(ema).startswith("EMA (decay=0.9, debias=False) of ")
     net.theta[...] = 3
     ema.update()

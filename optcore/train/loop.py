@@ -1,0 +1,174 @@
+"""The loop of a training run: epochs, callbacks, checkpoints, Ctrl-C."""
+
+import contextlib
+import os
+import signal
+import threading
+
+import numpy as np
+
+from optcore import checkpoint as _checkpoint
+from optcore import progress as _progress
+from optcore.nn import Sequential
+from optcore.process import one_pool
+from optcore.train import arguments
+from optcore.train.run import Run
+from optcore.train.saved import load_state
+
+
+def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=32, shuffle=True,
+        validation=None, seed=0, progress=True, callbacks=(), checkpoint=None, resume=None,
+        *, checkpoint_every=1):
+    """Train a network in place.
+
+    Parameters
+    ----------
+    net : optcore.nn.Sequential
+        Its ``theta`` and buffers are what is trained.
+    X : ndarray [N, ...]
+        Examples in the network's dtype, C-contiguous.
+    y : ndarray
+        For "cross_entropy" int64 class indices [N] or probabilities [N, K]; for "mse" values of the outputs'
+        shape and dtype.
+    loss : {"cross_entropy", "mse"}
+        Mean over the batch.
+    optimizer : optcore.optim.Optimizer or Wrapper, str or None
+        A rule over ``net.theta`` or over views of it (``net.parameters``; what is left out stays as it is), a
+        wrapper around one (`MultiSteps`, `Lookahead`, `EMA`, `SAM`, or several of them), a rule's name, or None for
+        ``AdamW(net.theta)``. Its ``lr`` may be a schedule of the step.
+    epochs : int
+        Passes over the data, those of the run that is resumed included.
+    batch_size : int or None
+        Examples in a step; None is the full batch. A last batch that is shorter is used too; where a network
+        normalises over the batch, a last batch of one example, which has no variance, joins the one before it.
+    shuffle : bool
+        A new order in each epoch.
+    validation : (ndarray, ndarray) or float, optional
+        Examples and targets to evaluate after each epoch, or the share of X to hold out for it (at random,
+        every class in the same proportion). A schedule-free rule holds its average meanwhile (``eval()``), and then
+        its parameters again, bit for bit.
+    seed : int
+        Of the held-out part and the order of the examples. The start of the network has its own.
+    progress : bool
+        Show the run on standard error.
+    callbacks : sequence of callables
+        Each is called as ``callback(run)`` after an epoch; one with a method ``on_step`` has that called as
+        ``on_step(run)`` after a step. ``run`` has ``net``, ``optimizer``, ``history``, and ``epoch`` and
+        ``step``, the numbers of finished ones. A true value returned ends the training there. What one with methods
+        ``state_dict`` and ``load_state_dict`` remembers is part of the checkpoint.
+    checkpoint : str or path, optional
+        File to save the run to, atomically, every `checkpoint_every` epochs and at the end.
+    resume : str or path, optional
+        File of a run to continue, on the same data with the same network, rule, settings and callbacks as at its
+        start: parameters, buffers, state and history end with the bits of a run that was never interrupted, and so
+        does what a schedule such as `ReduceOnPlateau` remembers.
+    checkpoint_every : int
+        Epochs.
+
+    Returns
+    -------
+    History
+        Ctrl-C ends the run after the step in progress, with what was learned: ``history.interrupted`` is True
+        and the checkpoint, if asked for, is that of this step. A second Ctrl-C interrupts at once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit; nothing has been changed.
+    FloatingPointError
+        A loss or gradient that is not finite, unless the optimizer says ``nonfinite="skip"``: parameters,
+        buffers and optimizer state are those before that step; the exception's ``history`` is the run so far.
+
+    Notes
+    -----
+    The same arguments give the same bits for any number of threads.
+
+    A call of a wrapper's ``step`` is a step here, whether the rule moves in it or not; ``lr`` in the history is that of
+    the rule's next step. Gradients that wait in a `MultiSteps` when the run ends go on waiting. With `SAM` a step takes
+    two gradients of one batch; loss and running statistics are those of the first. The average of an `EMA` is evaluated
+    by who holds it, within ``ema.applied()``, for instance in a callback.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((200, 2), dtype="float32")
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype("int64")
+    >>> net = oc.nn.Sequential(oc.nn.Linear(2, 16), oc.nn.Tanh(), oc.nn.Linear(16, 2))
+    >>> opt = oc.optim.AdamW(net.theta, lr=0.01)
+    >>> history = oc.train.fit(net, X, y, optimizer=opt, epochs=100, progress=False)
+    >>> history.epochs["loss"][-1] < 0.2
+    True
+    """
+    epochs, every = arguments.positive("epochs", epochs), arguments.positive("checkpoint_every", checkpoint_every)
+    if not isinstance(net, Sequential):
+        raise TypeError(f"net: expected an optcore.nn.Sequential, got {type(net).__name__}")
+    X, y, held_out = arguments.examples(net, X, y, loss, validation, seed)
+    after_step, after_epoch = arguments.callbacks(callbacks)
+    run = Run(net, X, y, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks)
+    if checkpoint is not None:
+        arguments.check_place(checkpoint)
+    if resume is not None:
+        run.restore(load_state(resume), os.fspath(resume))
+    display = _progress.show(epochs, run.epoch) if progress else None
+    # What overflows is found by the optimizer's check; NumPy's warnings would only say it twice.
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with one_pool, quiet, run.strict(), _Interrupt() as interrupt, _closing(display):
+        while run.epoch < epochs and not interrupt.seen and not run.stopped:
+            for _ in run.steps():
+                run.stopped = _call(after_step, run)
+                if display:
+                    display.update(run.epoch, run.numbers())
+                if interrupt.seen or run.stopped:
+                    break
+            if run.batch < run.batches_per_epoch:
+                break
+            run.finish_epoch()
+            run.stopped |= _call(after_epoch, run)
+            if display:
+                display.update(run.epoch, run.numbers())
+            if checkpoint is not None and run.epoch % every == 0 and run.epoch < epochs:
+                _checkpoint.save(checkpoint, run.state())
+        run.history.interrupted = interrupt.seen
+        if checkpoint is not None:
+            _checkpoint.save(checkpoint, run.state())
+    return run.history
+
+
+class _Interrupt:
+    """Turns the first Ctrl-C into a flag where it would raise KeyboardInterrupt; the second raises."""
+
+    def __init__(self):
+        self.seen = False
+        self.before = None
+
+    def __enter__(self):
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self.before = signal.signal(signal.SIGINT, self.handle)
+        return self
+
+    def handle(self, *_):
+        self.seen = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *exc):
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+
+@contextlib.contextmanager
+def _closing(display):
+    try:
+        yield
+    finally:
+        if display:
+            display.close()
+
+
+def _call(callbacks, run):
+    """Call every one, then say whether any wants the training to end."""
+    answers = [c(run) for c in callbacks]
+    return any(answers)
+
+
