@@ -20,13 +20,16 @@ OC_INLINE T FN(mix)(FN(mean) m, T x, T y) {
     return m.keep * x + (m.rest * x + m.add * y);
 }
 
-/* The gradient as the rule sees it: scaled (clipping by norm, sign of maximize), clamped, with L2 decay. The
- * comparisons let NaN pass. */
-OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
+/* The gradient scaled (clipping by norm, sign of maximize) and clamped. The comparisons let NaN pass. */
+OC_INLINE T FN(clamped)(T g, T scale, T clip) {
     g = scale * g;
     g = g > clip ? clip : g;
-    g = g < -clip ? -clip : g;
-    return g + l2 * p;
+    return g < -clip ? -clip : g;
+}
+
+/* The gradient as most rules see it: with L2 decay. */
+OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
+    return FN(clamped)(g, scale, clip) + l2 * p;
 }
 
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
@@ -254,5 +257,6 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
 
 #include "update_averaged.tmpl.h"
 #include "update_bounded.tmpl.h"
+#include "update_layerwise.tmpl.h"
 
 #undef OC_CONSTANTS

@@ -29,16 +29,6 @@ cdef double SMALL = 5e6
 cdef double LARGE = 7e7
 
 
-cdef struct product:
-    int dtype
-    Py_ssize_t m, n, k      # out[m, n] = op(a)[m, k] op(b)[k, n]
-    Py_ssize_t rows, cols   # of a panel
-    bint transpose_a, transpose_b, accumulate
-    char *a
-    char *b
-    char *out
-
-
 cdef Py_ssize_t _halved(Py_ssize_t side) noexcept nogil:
     return ((side + 1) // 2 + STEP - 1) // STEP * STEP
 
@@ -65,17 +55,18 @@ cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogi
     cdef Py_ssize_t a = row if p.transpose_a else row * p.k
     cdef Py_ssize_t b = col * p.k if p.transpose_b else col
     cdef Py_ssize_t c = row * p.n + col
-    cdef float one = 1, beta = p.accumulate
-    cdef double one_d = 1, beta_d = p.accumulate
+    cdef double alpha = p.alpha, beta = p.beta
+    cdef float alpha_f = <float>alpha, beta_f = <float>beta
     if p.dtype == OC_F32:
-        sgemm(&tb, &ta, &n, &m, &k, &one, <float *>p.b + b, &ldb, <float *>p.a + a, &lda, &beta, <float
-        *>p.out + c, &ldc)
+        sgemm(&tb, &ta, &n, &m, &k, &alpha_f, <float *>p.b + b, &ldb, <float *>p.a + a, &lda, &beta_f,
+              <float *>p.out + c, &ldc)
     else:
-        dgemm(&tb, &ta, &n, &m, &k, &one_d, <double *>p.b + b, &ldb, <double *>p.a + a, &lda, &beta_d,
+        dgemm(&tb, &ta, &n, &m, &k, &alpha, <double *>p.b + b, &ldb, <double *>p.a + a, &lda, &beta,
               <double *>p.out + c, &ldc)
 
 
-cdef void _multiply(const product *p) noexcept nogil:
+cdef void multiply(product *p) noexcept nogil:
+    _cut(p)
     cdef Py_ssize_t across = (p.n + p.cols - 1) // p.cols
     cdef Py_ssize_t panels = (p.m + p.rows - 1) // p.rows * across, i
     cdef double work = <double>p.m * p.n * p.k / PAIRS_PER_ELEMENT
@@ -122,7 +113,7 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
     same_dtype(y, "b", x, "a")
     same_dtype(z, "out", x, "a")
     p.dtype = dtype_of(x)
-    p.transpose_a, p.transpose_b, p.accumulate = transpose_a, transpose_b, accumulate
+    p.transpose_a, p.transpose_b, p.alpha, p.beta = transpose_a, transpose_b, 1, accumulate
     p.m, p.k = cnp.PyArray_DIM(x, transpose_a), cnp.PyArray_DIM(x, 1 - transpose_a)
     p.n = cnp.PyArray_DIM(y, 1 - transpose_b)
     if cnp.PyArray_DIM(y, transpose_b) != p.k:
@@ -139,7 +130,6 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
         return
     with nogil:
         if p.k > 0:
-            _cut(&p)
-            _multiply(&p)
+            multiply(&p)
         elif not accumulate:
             memset(p.out, 0, cnp.PyArray_NBYTES(z))
