@@ -73,23 +73,38 @@ static void FN(muon)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         FN(muon_body)(n, x, c, 0);
 }
 
+/* eta in two factors: a quotient of norms may be out of T's range where eta*u is not. The first is a power of two, so
+ * that they round as one. */
+typedef struct {
+    T power, rest;
+} FN(factors);
+
+OC_INLINE FN(factors) FN(factors_of)(double eta) {
+    int exponent;
+    frexp(eta, &exponent);
+    exponent /= 2;
+    return (FN(factors)){(T)ldexp(1, exponent), (T)ldexp(eta, -exponent)};
+}
+
 /* The last stage of LAMB, Adafactor and Muon. */
 static void FN(layer_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
-    const T eta = (T)c->eta, decay = (T)c->decay;
+    const FN(factors) eta = FN(factors_of)(c->eta);
+    const T decay = (T)c->decay;
     T *restrict p = x[0];
     const T *restrict u = x[OC_DIRECTION];
     for (ptrdiff_t i = 0; i < n; i++)
-        p[i] = p[i] - (decay * p[i] + eta * u[i]);
+        p[i] = p[i] - (decay * p[i] + u[i] * eta.power * eta.rest);
 }
 
 /* The last stage of LARS: the momentum sums steps, b <- momentum*b + eta*(u + decay_in_u*theta), and theta moves by b, or
  * with Nesterov by what the next b would be for the same step. You et al. 2017, algorithm 1. */
 OC_INLINE void FN(lars_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int nesterov) {
-    const T eta = (T)c->eta, decay = (T)c->decay_in_u, keep = (T)c->first.keep;
+    const FN(factors) eta = FN(factors_of)(c->eta);
+    const T decay = (T)c->decay_in_u, keep = (T)c->first.keep;
     T *restrict p = x[0], *restrict b = x[2];
     const T *restrict u = x[OC_DIRECTION];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T step = eta * (u[i] + decay * p[i]);
+        const T step = (u[i] + decay * p[i]) * eta.power * eta.rest;
         T move = step;
         if (heavy) {
             const T bi = keep * b[i] + step;

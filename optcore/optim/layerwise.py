@@ -234,7 +234,7 @@ class Muon(Optimizer):
     .. math:: \theta \leftarrow \theta - \eta\lambda\theta - \eta s X_K
 
     without Nesterov, X_0 is B over its norm. The iteration pulls all singular values towards 1, so that X_K is near U V^T
-    of the singular value decomposition of X_0; with the default coefficients they end in about [0.7, 1.2]. s is
+    of the singular value decomposition of X_0: by default, those above 0.003 end between 0.68 and 1.21. s is
     sqrt(max(1, rows/columns)) or, "match_rms_adamw", 0.2 sqrt(max(rows, columns)). For the matrices of hidden layers
     only: give biases, norms, embeddings and the last layer to another rule.
 

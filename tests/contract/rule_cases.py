@@ -52,6 +52,7 @@ class Case:
     one_step_ulp: float = 4.0  # at most eight roundings of half an ulp each on the way to an element
     step: Any = _step          # how the suite takes a step
     sign_only: bool = False    # infinity is a sign like any other
+    products: bool = False     # an element of the update is a sum over others
     layerwise: bool = False    # an element's result depends on its whole array
     shape: Any = _vector       # the shape in which the suite gives the rule n elements
     shapes: tuple = ((), (0,), (3, 0, 2), (1,), (2, 3, 4))  # some that the rule takes
@@ -159,10 +160,11 @@ CASES = {
                       own=("eps",)),
     "adafactor_wide": Case(oc.optim.Adafactor, reference.adafactor, torch.optim.Adafactor, _ADAFACTOR, layerwise=True,
                            own=("eps",), shape=_wide),
-    "muon": Case(oc.optim.Muon, reference.muon, torch.optim.Muon, _MUON, lecture=("maximize",), layerwise=True,
-                 shape=_wide, shapes=_MATRICES),
-    "muon_tall": Case(oc.optim.Muon, reference.muon, torch.optim.Muon, _MUON, lecture=("maximize",), layerwise=True,
-                      shape=_tall, shapes=_MATRICES),
+    # Five steps of the iteration: what one rounds, each of the next amplifies by up to a = 3.4.
+    "muon": Case(oc.optim.Muon, reference.muon, torch.optim.Muon, _MUON, lecture=("maximize",), one_step_ulp=32.0,
+                 products=True, layerwise=True, shape=_wide, shapes=_MATRICES),
+    "muon_tall": Case(oc.optim.Muon, reference.muon, torch.optim.Muon, _MUON, lecture=("maximize",), one_step_ulp=32.0,
+                      products=True, layerwise=True, shape=_tall, shapes=_MATRICES),
 }
 
 STEPS = 50
