@@ -40,7 +40,8 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         Mean over the batch.
     optimizer : optcore.optim.Optimizer, str or None
         A rule over ``net.theta`` or over views of it (``net.parameters``; what is left out stays as it is), a
-        rule's name, or None for ``AdamW(net.theta)``. Its ``lr`` may be a schedule of the step.
+        rule's name (over ``net.theta``, a layerwise rule over ``net.parameters``), or None for
+        ``AdamW(net.theta)``. Its ``lr`` may be a schedule of the step.
     epochs : int
         Passes over the data, those of the run that is resumed included.
     batch_size : int or None
@@ -321,6 +322,23 @@ def check_fit(state, net, path):
         raise ValueError(f"{path}: expected the arrays of this network, {here}, got {there}")
 
 
+def arrays_for(rule, net):
+    """Return what a rule by name updates: the flat vector of a network, or its arrays.
+
+    Parameters
+    ----------
+    rule : type
+        A class of ``optcore.optim``.
+    net : optcore.nn.Sequential
+
+    Returns
+    -------
+    ndarray or dict
+        ``net.theta``; ``net.parameters`` for a layerwise rule, to which the flat vector would be one layer.
+    """
+    return net.parameters if rule.rule.layerwise else net.theta
+
+
 def steps_per_epoch(net, n, batch_size):
     """Return how many steps `fit` takes in an epoch.
 
@@ -453,7 +471,8 @@ def _optimizer(optimizer, net):
     if optimizer is None:
         optimizer = "adamw"
     if isinstance(optimizer, str):
-        return optim.get(optimizer)(net.theta)
+        rule = optim.get(optimizer)
+        return rule(arrays_for(rule, net))
     if not isinstance(optimizer, optim.Optimizer):
         raise TypeError(f"optimizer: expected a rule of optcore.optim, its name or None, "
                         f"got {type(optimizer).__name__}")

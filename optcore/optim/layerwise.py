@@ -36,8 +36,8 @@ class LAMB(Optimizer):
 
     Notes
     -----
-    phi of the paper is the identity, as in the authors' code. Norms are sums in double. The rule holds one work array of
-    the parameters' size beside its state.
+    phi of the paper is the identity, as in the authors' code. Norms are sums in double. The rule holds one work array
+    of the parameters' size beside its state.
 
     References
     ----------
@@ -74,13 +74,13 @@ class LARS(Optimizer):
     .. math:: b \leftarrow \mu b + \eta \frac{\tau \|\theta\|}{\|g\| + \lambda\|\theta\| + \epsilon}
               (g + \lambda\theta), \quad \theta \leftarrow \theta - b
 
-    with the 2-norms of a whole array; with Nesterov, theta moves by mu b plus what b was given. The momentum sums steps,
-    learning rates included, as in the paper: a schedule acts on what is added from then on. Each array is a layer: give a
-    network's arrays, not one flat vector.
+    with the 2-norms of a whole array; with Nesterov, theta moves by mu b plus what b was given. The momentum sums
+    steps, learning rates included, as in the paper: a schedule acts on what is added from then on. Each array is a
+    layer: give a network's arrays, not one flat vector.
 
-    Where the norm of theta or of g is 0, the fraction counts as 1, as in the authors' code: a bias that starts at 0 takes
-    a step of plain momentum first, with the full eta, and a layer without a gradient decays by eta lambda. Where eta is of
-    the size that LARS wants (1 to 30), biases and norms are better left to another rule.
+    Where the norm of theta or of g is 0, the fraction counts as 1, as in the authors' code: a bias that starts at 0
+    takes a step of plain momentum first, with the full eta, and a layer whose gradient is 0 decays by eta lambda. With
+    an eta of the size that LARS wants (1 to 30), biases and norms are better left to another rule.
 
     Parameters
     ----------
@@ -164,8 +164,8 @@ class Adafactor(Optimizer):
               \frac{\max(\epsilon_2, \mathrm{RMS}(\theta))}{\max(1, \mathrm{RMS}(u) / d)} u
 
     where RMS is the root of the mean square over the whole array. An array of more than two dimensions is a stack of
-    matrices (its last two); one of fewer than two has v <- (1 - t^kappa) v + t^kappa g^2. A matrix of n rows and m columns
-    needs n + m numbers of state.
+    matrices (its last two); one of fewer than two has v <- (1 - t^kappa) v + t^kappa g^2. A matrix of n rows and m
+    columns needs n + m numbers of state.
 
     Parameters
     ----------
@@ -233,16 +233,16 @@ class Muon(Optimizer):
 
     .. math:: \theta \leftarrow \theta - \eta\lambda\theta - \eta s X_K
 
-    without Nesterov, X_0 is B over its norm. The iteration pulls all singular values towards 1, so that X_K is near U V^T
-    of the singular value decomposition of X_0: by default, those above 0.003 end between 0.68 and 1.21. s is
+    without Nesterov, X_0 is B over its norm. The iteration pulls all singular values towards 1, so that X_K is near
+    U V^T of the singular value decomposition of X_0: by default, those above 0.003 end between 0.68 and 1.21. s is
     sqrt(max(1, rows/columns)) or, "match_rms_adamw", 0.2 sqrt(max(rows, columns)). For the matrices of hidden layers
     only: give biases, norms, embeddings and the last layer to another rule.
 
     Parameters
     ----------
     params : array, sequence, mapping or sequence of group dicts
-        Arrays of two dimensions. See :class:`Optimizer`, which also describes ``clip_norm``, ``clip_value``, ``nonfinite``
-        and ``state_dtype``.
+        Arrays of two dimensions. See :class:`Optimizer`, which also describes ``clip_norm``, ``clip_value``,
+        ``nonfinite`` and ``state_dtype``.
     lr : float or callable
         eta.
     weight_decay : float or callable
@@ -269,14 +269,14 @@ class Muon(Optimizer):
 
     Notes
     -----
-    ``torch.optim.Muon`` iterates in bfloat16, with some 3 digits, whatever the parameter's dtype; here X has the dtype of
-    the parameter. The products go through BLAS, so the last bits depend on the CPU type and the BLAS build. The rule
-    holds one work array of the parameters' size beside its state, and one of the largest matrix.
+    ``torch.optim.Muon`` iterates in bfloat16, with some 3 digits, whatever the parameter's dtype; here X has the dtype
+    of the parameter. The products go through BLAS, so the last bits depend on the CPU type and the BLAS build. The rule
+    holds one work array of the parameters' size beside its state, and up to three times the largest matrix.
 
     References
     ----------
-    Jordan et al., 2024, *Muon: An optimizer for hidden layers in neural networks*; Liu et al., 2025, *Muon is Scalable for
-    LLM Training* ("match_rms_adamw"); ``torch.optim.Muon``.
+    Jordan et al., 2024, *Muon: An optimizer for hidden layers in neural networks*; Liu et al., 2025, *Muon is Scalable
+    for LLM Training* ("match_rms_adamw"); ``torch.optim.Muon``.
 
     Examples
     --------

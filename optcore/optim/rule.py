@@ -40,8 +40,8 @@ class Rule:
     """An update rule as data: the C kernel, the options with their defaults, the state, the constants it fixes.
 
     ``checks`` replaces entries of ``options.CHECKS``; ``check`` is given all checked options of a group together,
-    ``check_shape`` the name and shape of a parameter. A ``layerwise`` rule looks at each array as a whole: the arrays are
-    then the layers of a network, not one flat vector.
+    ``check_shape`` the name and shape of a parameter. A ``layerwise`` rule looks at each array as a whole: the arrays
+    are then the layers of a network, not one flat vector.
     """
 
     kernel: str

@@ -391,12 +391,13 @@ def test_a_transposed_matrix_takes_the_transposed_step(rule, options):
     np.testing.assert_allclose(lying.T, upright, rtol=1e-12, atol=1e-12)  # 5 steps; sums in another order
 
 
-@pytest.mark.parametrize("shape", [(6, 9, 5), (3, 4, 5, 6), (2, 1, 7), (2, 7, 1), (300, 3, 3), (2, 200, 90), (2, 3, 9000)])
+@pytest.mark.parametrize("shape", [
+    (6, 9, 5), (3, 4, 5, 6), (2, 1, 7), (2, 7, 1), (300, 3, 3), (2, 200, 90), (2, 3, 9000)])
 def test_adafactor_takes_a_stack_of_matrices(shape):
     """One update for the stack: its RMS is common, its factors are each matrix's own."""
     rng = np.random.default_rng(23)
-    p, grads = rng.standard_normal(shape), [rng.standard_normal(shape) * (1 + rng.random((shape[0],) + (1,) * (len(
-        shape) - 1))) for _ in range(3)]
+    size = np.arange(1, shape[0] + 1).reshape(-1, *[1] * (len(shape) - 1))  # of each matrix
+    p, grads = rng.standard_normal(shape), [size * rng.standard_normal(shape) for _ in range(3)]
     theta = torch.from_numpy(p.copy()).requires_grad_()
     opt, peer = oc.optim.Adafactor(p, lr=0.1), torch.optim.Adafactor([theta], lr=0.1)
     for g in grads:
@@ -445,7 +446,7 @@ def test_muon_orthogonalises():
     assert s.min() / np.linalg.norm(s) > 0.003
     turned = u.T @ update @ vt.T
     np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-12)
-    assert 0.68 < np.diag(turned).min()
+    assert np.diag(turned).min() > 0.68
     assert np.diag(turned).max() < 1.21
 
 
@@ -518,7 +519,8 @@ def test_layers_of_mixed_dtypes_and_ages(rule):
     copies = [p.copy() for p in params]
     together, apart = rule(params, lr=0.1), [rule(p, lr=0.1) for p in copies]
     for k in range(4):
-        grads = [None if (i + k) % 3 == 0 else rng.standard_normal((5, 6)).astype(p.dtype) for i, p in enumerate(params)]
+        grads = [rng.standard_normal((5, 6)).astype(p.dtype) for p in params]
+        grads[k % 3] = grads[-1 - k % 2] = None
         together.step(grads)
         for one, g in zip(apart, grads, strict=True):
             one.step([g])
