@@ -11,6 +11,7 @@ ctypedef struct Layer:
     oc_dtype dtype
     char *theta
     char *u
+    char *work          # what it needs beside u between the passes
     char *factor[2]     # row and column factor of the second moment, or NULL
     const oc_options *options
     oc_coefficients *c  # of this step; NULL skips the layer
@@ -25,8 +26,9 @@ cdef class Layers:
     cdef Py_ssize_t *owner  # of each block
     cdef double *partial    # sums of squares of the blocks of theta, then of u
     cdef Py_ssize_t n_blocks
-    cdef char *work         # what the largest layer needs beside its u
+    cdef char *work         # of all layers
 
+    cdef size_t _room(self, const Layer *l) noexcept nogil
     # Begins a layer for a parameter; returns its u, which lies to the cache lines as the parameter does.
     cdef void *add(self, cnp.ndarray parameter) except NULL
     cdef int truncate(self, Py_ssize_t count) except -1
@@ -34,5 +36,7 @@ cdef class Layers:
     cdef int plan(self) except -1
     # From the u that the first pass left to the one that the last pass takes; multiplies each layer's eta.
     cdef void transform(self) noexcept nogil
+    cdef void _look_at_each(self) noexcept nogil
+    cdef void _look_at(self, Py_ssize_t i) noexcept nogil
     cdef void _take_norms(self) noexcept nogil
     cdef void _square_block(self, Py_ssize_t b) noexcept nogil

@@ -4,12 +4,12 @@ Every sum has a partition that depends on shapes alone, so that the bits do not 
 """
 cimport numpy as cnp
 from cython.parallel cimport prange
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from optcore._native cimport arrays
 from optcore._native.blas cimport multiply, product
-from optcore._native.c cimport OC_ADAFACTOR, OC_BLOCK, OC_MUON, oc_layer_kernels
+from optcore._native.c cimport OC_ADAFACTOR, OC_BLOCK, OC_F32, OC_MUON, oc_layer_kernels
 from optcore._native.core cimport kernels, layer_factor
 from optcore._native.reduce cimport norm_of_blocks
 from optcore._native.threads cimport num_threads
@@ -20,6 +20,8 @@ cdef enum:
     # Rows of a block of a matrix: at least so many that the partial sums of its columns are few beside its elements,
     # and that a narrow one is worth a call.
     ROWS = 64
+    # Elements of a layer that one thread looks at while others look at its neighbours; the work of a larger one is shared.
+    SMALL = 4 * OC_BLOCK
     LINE = 64  # bytes
 
 
@@ -40,9 +42,9 @@ cdef inline Cut _cut(const Layer *l) noexcept nogil:
     return cut
 
 
-cdef Py_ssize_t _doubles_to_factor(const Layer *l) noexcept nogil:
+cdef size_t _room_to_factor(const Layer *l) noexcept nogil:
     """The sums of the rows, of the columns of each block, and the mean of each row factor."""
-    return l.matrices * (l.size.rows + _cut(l).blocks * l.size.columns + 1)
+    return l.matrices * (l.size.rows + _cut(l).blocks * l.size.columns + 1) * sizeof(double)
 
 
 cdef void _square_block(const Layer *l, Cut cut, Py_ssize_t task, double *rows, double *columns) noexcept nogil:
@@ -73,17 +75,18 @@ cdef void _divide_block(const Layer *l, Cut cut, Py_ssize_t task, const double *
         l.factor[1] + m * l.size.columns * l.itemsize, means[m], l.c.eps, l.u + row * l.size.columns * l.itemsize)
 
 
-cdef void _divide_by_sigma(const Layer *l, double *work) noexcept nogil:
+cdef void _divide_by_sigma(const Layer *l) noexcept nogil:
     """Adafactor: u <- u/sigma, with the moving means of u^2 over rows and columns for sigma^2."""
     cdef Cut cut = _cut(l)
     cdef Py_ssize_t tasks = l.matrices * cut.blocks, i
-    cdef double *columns = work + l.matrices * l.size.rows
+    cdef double *rows = <double *>l.work
+    cdef double *columns = rows + l.matrices * l.size.rows
     cdef double *means = columns + tasks * l.size.columns
     cdef int threads = num_threads(l.size.n)
     for i in prange(tasks, schedule="static", num_threads=threads):
-        _square_block(l, cut, i, work, columns)
+        _square_block(l, cut, i, rows, columns)
     for i in prange(l.matrices, schedule="static", num_threads=threads if l.matrices > 1 else 1):
-        means[i] = _move_factors(l, cut, i, work, columns)
+        means[i] = _move_factors(l, cut, i, rows, columns)
     for i in prange(tasks, schedule="static", num_threads=threads):
         _divide_block(l, cut, i, means)
 
@@ -91,41 +94,50 @@ cdef void _divide_by_sigma(const Layer *l, double *work) noexcept nogil:
 # ------------------------------------------------------------------------------------------------- orthogonalisation
 
 
-cdef Py_ssize_t _elements_to_orthogonalise(const Layer *l) noexcept nogil:
+cdef size_t _room_to_orthogonalise(const Layer *l) noexcept nogil:
     """The next X, and two square matrices of the shorter side."""
     cdef Py_ssize_t side = min(l.size.rows, l.size.columns)
-    return l.size.n + 2 * side * side
+    return (l.size.n + 2 * side * side) * l.itemsize
 
 
-cdef void _multiply(const Layer *l, char *a, bint transpose_a, char *b, bint transpose_b, Py_ssize_t m, Py_ssize_t n,
-                    Py_ssize_t k, double alpha, double beta, char *out) noexcept nogil:
+cdef void _multiply(const Layer *l, char *a, bint transpose_a, char *b, bint transpose_b, bint symmetric, Py_ssize_t m,
+                    Py_ssize_t n, Py_ssize_t k, double alpha, double beta, char *out) noexcept nogil:
     cdef product p
     p.dtype, p.m, p.n, p.k = l.dtype, m, n, k
-    p.transpose_a, p.transpose_b, p.alpha, p.beta = transpose_a, transpose_b, alpha, beta
+    p.transpose_a, p.transpose_b, p.symmetric, p.alpha, p.beta = transpose_a, transpose_b, symmetric, alpha, beta
     p.a, p.b, p.out = a, b, out
     multiply(&p)
 
 
-cdef void _orthogonalise(Layer *l, char *work) noexcept nogil:
-    """Muon: u/|u|, then Newton-Schulz steps X <- a X + (b G + c G^2) X with the Gram matrix G of the shorter side."""
+cdef void _add_to_diagonal(oc_dtype dtype, Py_ssize_t side, double a, char *x) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(side):
+        if dtype == OC_F32:
+            (<float *>x)[i * (side + 1)] += <float>a
+        else:
+            (<double *>x)[i * (side + 1)] += a
+
+
+cdef void _orthogonalise(const Layer *l) noexcept nogil:
+    """Muon: u/|u|, then Newton-Schulz steps X <- (a + b G + c G^2) X with the Gram matrix G of the shorter side."""
     cdef const oc_options *o = l.options
     cdef Py_ssize_t rows = l.size.rows, columns = l.size.columns, side = min(rows, columns), step
     cdef bint tall = rows > columns
     cdef size_t bytes = l.size.n * l.itemsize, square = side * side * l.itemsize
     cdef char *x = l.u
-    cdef char *y = work
-    cdef char *gram = work + bytes
+    cdef char *y = l.work
+    cdef char *gram = l.work + bytes
     cdef char *poly = gram + square
     kernels().layer[<int>l.dtype].divide(l.size.n, o.eps if l.size.norm_u < o.eps else l.size.norm_u, x)
     for step in range(<Py_ssize_t>o.ns_steps):
-        _multiply(l, x, tall, x, not tall, side, side, max(rows, columns), 1, 0, gram)
+        _multiply(l, x, tall, x, not tall, True, side, side, max(rows, columns), 1, 0, gram)
         memcpy(poly, gram, square)
-        _multiply(l, gram, False, gram, False, side, side, side, o.ns_c, o.ns_b, poly)
-        memcpy(y, x, bytes)
+        _multiply(l, gram, False, gram, False, True, side, side, side, o.ns_c, o.ns_b, poly)
+        _add_to_diagonal(l.dtype, side, o.ns_a, poly)
         if tall:
-            _multiply(l, x, False, poly, False, rows, side, side, 1, o.ns_a, y)
+            _multiply(l, x, False, poly, False, False, rows, side, side, 1, 0, y)
         else:
-            _multiply(l, poly, False, x, False, side, columns, side, 1, o.ns_a, y)
+            _multiply(l, poly, False, x, False, False, side, columns, side, 1, 0, y)
         x, y = y, x
     if x != l.u:
         memcpy(l.u, x, bytes)
@@ -178,7 +190,8 @@ cdef class Layers:
         return 0
 
     cdef int plan(self) except -1:
-        cdef Py_ssize_t i, b, room = 1
+        cdef Py_ssize_t i, b
+        cdef size_t small = 0, large = 0, room
         cdef Layer *l
         self.n_blocks = self.elements = 0
         for i in range(self.n_layers):
@@ -186,38 +199,65 @@ cdef class Layers:
             l.first = self.n_blocks
             self.n_blocks += _blocks(l.size.n)
             self.elements += l.size.n
-            if self.rule == OC_MUON:
-                room = max(room, _elements_to_orthogonalise(l) * l.itemsize)
-            elif self.rule == OC_ADAFACTOR and l.factor[0] != NULL:
-                room = max(room, _doubles_to_factor(l) * <Py_ssize_t>sizeof(double))
+            room = self._room(l)
+            if l.size.n <= SMALL:
+                small += room
+            else:
+                large = max(large, room)
         free(self.owner)
         free(self.partial)
         free(self.work)
         self.owner = <Py_ssize_t *>calloc(max(1, self.n_blocks), sizeof(Py_ssize_t))
         self.partial = <double *>calloc(max(1, 2 * self.n_blocks), sizeof(double))
-        self.work = <char *>calloc(room, 1)
+        self.work = <char *>malloc(max(<size_t>1, small + large))
         if self.owner == NULL or self.partial == NULL or self.work == NULL:
             raise MemoryError
+        large, small = small, 0  # the large ones, one after the other, take what lies behind the small ones
         for i in range(self.n_layers):
-            for b in range(_blocks(self.layers[i].size.n)):
-                self.owner[self.layers[i].first + b] = i
+            l = &self.layers[i]
+            for b in range(_blocks(l.size.n)):
+                self.owner[l.first + b] = i
+            l.work = self.work + (small if l.size.n <= SMALL else large)
+            small += self._room(l) if l.size.n <= SMALL else 0
+        return 0
+
+    cdef size_t _room(self, const Layer *l) noexcept nogil:
+        if self.rule == OC_MUON:
+            return _room_to_orthogonalise(l)
+        if self.rule == OC_ADAFACTOR and l.factor[0] != NULL:
+            return _room_to_factor(l)
         return 0
 
     cdef void transform(self) noexcept nogil:
         cdef Py_ssize_t i
         cdef Layer *l
         if self.rule == OC_ADAFACTOR:
-            for i in range(self.n_layers):
-                l = &self.layers[i]
-                if l.c != NULL and l.size.n > 0 and l.factor[0] != NULL:
-                    _divide_by_sigma(l, <double *>self.work)
+            self._look_at_each()
         self._take_norms()
+        if self.rule == OC_MUON:
+            self._look_at_each()
         for i in range(self.n_layers):
             l = &self.layers[i]
             if l.c != NULL and l.size.n > 0:
-                if self.rule == OC_MUON:
-                    _orthogonalise(l, self.work)
                 l.c.eta *= layer_factor(self.rule, l.options, &l.size)
+
+    cdef void _look_at_each(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in prange(self.n_layers, schedule="dynamic", num_threads=num_threads(self.elements)):
+            if self.layers[i].size.n <= SMALL:
+                self._look_at(i)
+        for i in range(self.n_layers):
+            if self.layers[i].size.n > SMALL:
+                self._look_at(i)
+
+    cdef void _look_at(self, Py_ssize_t i) noexcept nogil:
+        cdef const Layer *l = &self.layers[i]
+        if l.c == NULL or l.size.n == 0:
+            return
+        if self.rule == OC_MUON:
+            _orthogonalise(l)
+        elif l.factor[0] != NULL:
+            _divide_by_sigma(l)
 
     cdef void _take_norms(self) noexcept nogil:
         cdef Py_ssize_t i, b

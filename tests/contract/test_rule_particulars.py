@@ -450,6 +450,19 @@ def test_muon_orthogonalises():
     assert np.diag(turned).max() < 1.21
 
 
+@pytest.mark.parametrize("shape", [(300, 500), (500, 300), (257, 1030), (400, 400)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_muon_of_sides_whose_products_are_cut(shape, dtype):
+    """Panels of a symmetric product are computed on one side of the diagonal and copied to the other."""
+    rng = np.random.default_rng(27)
+    p, g = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    exact, _ = reference.muon(p.astype(float), [g.astype(float)], {"lr": 0.1})
+    moved = np.abs(exact - p).max()
+    # 32 roundings of an update, as in rule_cases.py, times the few that a sum of up to 1,030 products adds.
+    np.testing.assert_allclose(one_step(oc.optim.Muon, p, g, lr=0.1), exact, rtol=np.finfo(dtype).eps,
+                               atol=100 * np.finfo(dtype).eps * moved)
+
+
 def test_muon_beside_torchs_bfloat16():
     """bfloat16 rounds by 2^-9 = 0.002 in each of five steps of three products; the steps amplify what came before."""
     rng = np.random.default_rng(25)
