@@ -96,11 +96,14 @@ cdef void multiply(product *p) noexcept nogil:
     cdef Py_ssize_t across = (p.n + p.cols - 1) // p.cols
     cdef Py_ssize_t panels = (p.m + p.rows - 1) // p.rows * across, i
     cdef double work = <double>p.m * p.n * p.k / PAIRS_PER_ELEMENT
-    cdef int threads = num_threads(<Py_ssize_t>min(work, <double>INT_MAX)) if panels > 1 else 1
+    cdef int threads = num_threads(<Py_ssize_t>min(work, <double>INT_MAX))
+    if panels == 1:  # a parallel region, even of one thread, costs more than a small product
+        _panel(p, 0, 0)
+        return
     for i in prange(panels, schedule="dynamic", num_threads=threads):
         if not (p.symmetric and _is_below(p, i // across * p.rows, i % across * p.cols)):
             _panel(p, i // across * p.rows, i % across * p.cols)
-    if p.symmetric and panels > 1:
+    if p.symmetric:
         for i in prange(panels, schedule="dynamic", num_threads=threads):
             if _is_below(p, i // across * p.rows, i % across * p.cols):
                 _mirror(p, i // across * p.rows, i % across * p.cols)

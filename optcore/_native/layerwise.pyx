@@ -83,6 +83,11 @@ cdef void _divide_by_sigma(const Layer *l) noexcept nogil:
     cdef double *columns = rows + l.matrices * l.size.rows
     cdef double *means = columns + tasks * l.size.columns
     cdef int threads = num_threads(l.size.n)
+    if tasks == 1:  # without the cost of a parallel region, which would be most of it
+        _square_block(l, cut, 0, rows, columns)
+        means[0] = _move_factors(l, cut, 0, rows, columns)
+        _divide_block(l, cut, 0, means)
+        return
     for i in prange(tasks, schedule="static", num_threads=threads):
         _square_block(l, cut, i, rows, columns)
     for i in prange(l.matrices, schedule="static", num_threads=threads if l.matrices > 1 else 1):

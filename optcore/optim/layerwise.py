@@ -271,7 +271,8 @@ class Muon(Optimizer):
     -----
     ``torch.optim.Muon`` iterates in bfloat16, with some 3 digits, whatever the parameter's dtype; here X has the dtype
     of the parameter. The products go through BLAS, so the last bits depend on the CPU type and the BLAS build. The rule
-    holds one work array of the parameters' size beside its state, and up to three times the largest matrix.
+    holds one work array of the parameters' size beside its state, and up to three times the largest matrix and all
+    matrices of at most 32,768 elements, which are worked on side by side.
 
     References
     ----------
