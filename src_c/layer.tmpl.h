@@ -33,8 +33,8 @@ static double FN(mean_squares)(ptrdiff_t n, const double *restrict sums, double 
     return oc_fold_lanes(lane);
 }
 
-/* The row's factor is divided by the mean first: at most the number of rows, so that the product with a column's neither
- * overflows nor vanishes where the column's does not. */
+/* The row's factor is divided by the mean first: at most the number of rows, so that the product with a column's
+ * neither overflows nor vanishes where the column's does not. */
 static void FN(divide_factored)(ptrdiff_t rows, ptrdiff_t columns, const void *vrow, const void *vcolumn, double mean,
                                 double eps, void *vu) {
     const T *restrict row = vrow, *restrict column = vcolumn;

@@ -149,7 +149,8 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *options, int64_t
 
 typedef void oc_update_fn(ptrdiff_t n, void *const *x, const oc_coefficients *c);
 
-/* A layer of n > 0 elements as oc_layer_factor sees it: OC_LAMB, OC_LARS, OC_ADAFACTOR look at the norms, OC_MUON at the sides. */
+/* A layer of n > 0 elements as oc_layer_factor sees it: OC_LAMB, OC_LARS, OC_ADAFACTOR look at the norms, OC_MUON at the
+ * sides. */
 typedef struct {
     ptrdiff_t n, rows, columns;
     double norm_theta, norm_u;

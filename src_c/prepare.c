@@ -208,8 +208,8 @@ static void muon(const oc_options *o, oc_dtype dtype, double t, oc_coefficients 
     decouple(o, c);
 }
 
-/* By what the layer's norms or sides scale the step; where a norm is 0 there is nothing to compare. The first comparisons
- * let NaN pass. */
+/* By what the layer's norms or sides scale the step; where a norm is 0 there is nothing to compare. The comparisons
+ * with 0 let NaN pass. */
 double oc_layer_factor(oc_rule rule, const oc_options *o, const oc_layer *l) {
     const double root_n = sqrt((double)l->n), rows = (double)l->rows, columns = (double)l->columns;
     const int one_is_zero = l->norm_theta == 0 || l->norm_u == 0;

@@ -1,6 +1,6 @@
 /* update_layerwise.tmpl.h: the first and last stages of the layerwise update rules, theta <- theta - (decay*theta +
- * eta*factor*u): what they do element by element. u, the direction, stands in the work array x[OC_DIRECTION]; what happens
- * between the stages is in layer.tmpl.h.
+ * eta*factor*u): what they do element by element. u, the direction, stands in the work array x[OC_DIRECTION]; what
+ * happens between the stages is in layer.tmpl.h.
  * Parameters and helpers: update.tmpl.h, which includes this file. */
 
 #define OC_DIRECTION_CONSTANTS(c)                                                                                     \
@@ -15,8 +15,8 @@ static void FN(take_gradient)(ptrdiff_t n, void *const *x, const oc_coefficients
         u[i] = FN(clamped)(g[i], scale, clip);
 }
 
-/* LAMB. u = m/sigma + decay_in_u*theta, with m and sigma as Adam's; m's bias correction is in eta_other. You et al. 2020,
- * algorithm 2. */
+/* LAMB. u = m/sigma + decay_in_u*theta, with m and sigma as Adam's; m's bias correction is in eta_other. You et al.
+ * 2020, algorithm 2. */
 static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
@@ -33,8 +33,8 @@ static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     }
 }
 
-/* Adafactor. u = g/sigma, sigma^2 = the moving mean of g^2, bounded from below by eps. Shazeer and Stern 2018, in the form
- * of torch.optim; a matrix has no x[2]. */
+/* Adafactor. u = g/sigma, sigma^2 = the moving mean of g^2, bounded from below by eps. Shazeer and Stern 2018, in the
+ * form of torch.optim; a matrix has no x[2]. */
 static void FN(adafactor)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     if (!x[2]) {
         FN(take_gradient)(n, x, c);
@@ -52,8 +52,8 @@ static void FN(adafactor)(ptrdiff_t n, void *const *x, const oc_coefficients *c)
     }
 }
 
-/* Muon. u = the moving mean of g, or with Nesterov that mean mixed with g once more; the second stage orthogonalises it.
- * Jordan et al. 2024, in the form of torch.optim. */
+/* Muon. u = the moving mean of g, or with Nesterov that mean mixed with g once more; the second stage orthogonalises
+ * it. Jordan et al. 2024, in the form of torch.optim. */
 OC_INLINE void FN(muon_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int nesterov) {
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first);
@@ -96,8 +96,8 @@ static void FN(layer_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *
         p[i] = p[i] - (decay * p[i] + u[i] * eta.power * eta.rest);
 }
 
-/* The last stage of LARS: the momentum sums steps, b <- momentum*b + eta*(u + decay_in_u*theta), and theta moves by b, or
- * with Nesterov by what the next b would be for the same step. You et al. 2017, algorithm 1. */
+/* The last stage of LARS: the momentum sums steps, b <- momentum*b + eta*(u + decay_in_u*theta), and theta moves by b,
+ * or with Nesterov by what the next b would be for the same step. You et al. 2017, algorithm 1. */
 OC_INLINE void FN(lars_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int nesterov) {
     const FN(factors) eta = FN(factors_of)(c->eta);
     const T decay = (T)c->decay_in_u, keep = (T)c->first.keep;

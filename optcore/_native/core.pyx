@@ -2,8 +2,8 @@
 import os
 
 from optcore._native.c cimport (
-    OC_ABI_VERSION, OC_N_LEVELS, oc_abi_version, oc_kernels_at, oc_kernels_best, oc_layer_factor, oc_level, oc_level_name,
-    oc_prepare, oc_tree_sum,
+    OC_ABI_VERSION, OC_N_LEVELS, oc_abi_version, oc_kernels_at, oc_kernels_best, oc_layer_factor, oc_level,
+    oc_level_name, oc_prepare, oc_tree_sum,
 )
 
 cdef const oc_kernels *_kernels = NULL

@@ -20,7 +20,8 @@ cdef enum:
     # Rows of a block of a matrix: at least so many that the partial sums of its columns are few beside its elements,
     # and that a narrow one is worth a call.
     ROWS = 64
-    # Elements of a layer that one thread looks at while others look at its neighbours; the work of a larger one is shared.
+    # Elements of a layer that one thread looks at while others look at its neighbours; the work on a larger one is
+    # shared.
     SMALL = 4 * OC_BLOCK
     LINE = 64  # bytes
 
@@ -52,7 +53,8 @@ cdef void _square_block(const Layer *l, Cut cut, Py_ssize_t task, double *rows, 
     cdef Py_ssize_t count = min(cut.rows, l.size.rows - begin), line = l.size.columns * l.itemsize
     for i in range(row, row + count):
         rows[i] = kernels().reduce[<int>l.dtype].sum_squares(l.size.columns, l.u + i * line, 1.0)
-    kernels().layer[<int>l.dtype].column_squares(count, l.size.columns, l.u + row * line, columns + task * l.size.columns)
+    kernels().layer[<int>l.dtype].column_squares(count, l.size.columns, l.u + row * line,
+                                                 columns + task * l.size.columns)
 
 
 cdef double _move_factors(const Layer *l, Cut cut, Py_ssize_t m, const double *rows, double *columns) noexcept nogil:
@@ -227,11 +229,12 @@ cdef class Layers:
         return 0
 
     cdef size_t _room(self, const Layer *l) noexcept nogil:
+        cdef size_t room = 0
         if self.rule == OC_MUON:
-            return _room_to_orthogonalise(l)
-        if self.rule == OC_ADAFACTOR and l.factor[0] != NULL:
-            return _room_to_factor(l)
-        return 0
+            room = _room_to_orthogonalise(l)
+        elif self.rule == OC_ADAFACTOR and l.factor[0] != NULL:
+            room = _room_to_factor(l)
+        return (room + LINE - 1) // LINE * LINE  # the next one begins on a line of its own
 
     cdef void transform(self) noexcept nogil:
         cdef Py_ssize_t i

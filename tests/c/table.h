@@ -80,7 +80,8 @@ static const oc_options amsgrad = {COMMON, .beta1 = 0.9, .beta2 = 0.99, .amsgrad
 
 /* ------------------------------------------------------------------------------------------- layers of these rules */
 
-static void call_column_squares(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+static void call_column_squares(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                void **a) {
     (void)t;
     k->layer[d].column_squares(n, width, a[0], a[1]);
 }
@@ -92,7 +93,8 @@ static void call_mean_squares(const test *t, const oc_kernels *k, oc_dtype d, pt
     *(double *)a[2] = k->layer[d].mean_squares(n, a[0], 7, &c, a[1]);
 }
 
-static void call_divide_factored(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+static void call_divide_factored(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                 void **a) {
     (void)t;
     k->layer[d].divide_factored(n, width, a[0], a[1], 3.5, 1e-3, a[2]);
 }
