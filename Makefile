@@ -18,7 +18,7 @@ test: $(VENV)/.test lint
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
-	$(PY) -m mypy.stubtest optcore._native $(addprefix optcore.optim.,rules adaptive bounded averaged) --concise --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt --ignore-unused-allowlist
+	$(PY) -m mypy.stubtest optcore._native $(addprefix optcore.optim.,rules adaptive bounded averaged layerwise) --concise --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt --ignore-unused-allowlist
 
 # Needs the system package qemu-user.
 test-old-cpu: $(VENV)/.test

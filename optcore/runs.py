@@ -118,7 +118,8 @@ class Run:
         lr = s.lr
         if s.schedule == "cosine":
             lr = schedules.cosine_decay(s.lr, s.epochs * steps)
-        return optim.get(s.optimizer)(self.net.theta, lr=lr, weight_decay=s.weight_decay, nonfinite="raise")
+        rule = optim.get(s.optimizer)
+        return rule(train.arrays_for(rule, self.net), lr=lr, weight_decay=s.weight_decay, nonfinite="raise")
 
     def fit(self, folder, resume=False, progress=True):
         """Train, and write the folder; return the history."""

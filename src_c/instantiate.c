@@ -11,6 +11,7 @@
 #define BITS 32
 #define UINT uint32_t
 #define SQRT sqrtf
+#include "layer.tmpl.h"
 #include "update.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
@@ -29,6 +30,7 @@
 #define BITS 64
 #define UINT uint64_t
 #define SQRT sqrt
+#include "layer.tmpl.h"
 #include "update.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
@@ -46,6 +48,8 @@
 #define BOTH(name) {KERNEL(name, f32), KERNEL(name, f64)}
 #define REDUCE(type)                                                                                                  \
     {KERNEL(sum_squares, type), KERNEL(dot, type), KERNEL(abs_max, type), KERNEL(count_nonfinite, type)}
+#define LAYER(type)                                                                                                   \
+    {KERNEL(column_squares, type), KERNEL(mean_squares, type), KERNEL(divide_factored, type), KERNEL(divide, type)}
 #define FORMS(name, type) {KERNEL(name##_segments, type), KERNEL(name##_rows, type)}
 #define NORM(type)                                                                                                    \
     {FORMS(moments, type), FORMS(sums, type), FORMS(normalise, type), FORMS(combine, type), FORMS(combine3, type)}
@@ -72,7 +76,10 @@ const oc_kernels TABLE(OC_LEVEL) = {
                [OC_RADAM] = BOTH(radam), [OC_ADEMAMIX] = BOTH(ademamix), [OC_RPROP] = BOTH(rprop),
                [OC_LION] = BOTH(lion), [OC_SOPHIA] = BOTH(sophia), [OC_ASGD] = BOTH(asgd),
                [OC_SCHEDULE_FREE] = BOTH(schedule_free), [OC_SOPHIA_HESSIAN] = BOTH(sophia_hessian),
-               [OC_SCHEDULE_FREE_EVAL] = BOTH(towards), [OC_SCHEDULE_FREE_TRAIN] = BOTH(towards)},
+               [OC_SCHEDULE_FREE_EVAL] = BOTH(towards), [OC_SCHEDULE_FREE_TRAIN] = BOTH(towards),
+               [OC_LAMB] = BOTH(lamb), [OC_LARS] = BOTH(take_gradient), [OC_ADAFACTOR] = BOTH(adafactor),
+               [OC_MUON] = BOTH(muon), [OC_LAYER_APPLY] = BOTH(layer_apply), [OC_LARS_APPLY] = BOTH(lars_apply)},
+    .layer = {LAYER(f32), LAYER(f64)},
     .reduce = {REDUCE(f32), REDUCE(f64)},
     .column_sums = BOTH(column_sums),
     .norm = {NORM(f32), NORM(f64)},

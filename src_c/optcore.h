@@ -35,10 +35,15 @@ typedef enum { OC_LEVEL_BASELINE, OC_LEVEL_V3, OC_LEVEL_V4, OC_N_LEVELS } oc_lev
 typedef enum {
     OC_SGD, OC_ADAGRAD, OC_RMSPROP, OC_ADAM, OC_ADADELTA, OC_ADAMAX, OC_NADAM, OC_RADAM, OC_ADEMAMIX,
     OC_RPROP, OC_LION, OC_SOPHIA, OC_ASGD, OC_SCHEDULE_FREE,
+    /* layerwise rules: the first of their three stages, see below */
+    OC_LAMB, OC_LARS, OC_ADAFACTOR, OC_MUON,
     /* passes between steps */
     OC_SOPHIA_HESSIAN,      /* feeds an estimate of the Hessian's diagonal */
     OC_SCHEDULE_FREE_EVAL,  /* from the point where gradients are taken to the average */
     OC_SCHEDULE_FREE_TRAIN, /* and back */
+    /* last stages of the layerwise rules */
+    OC_LAYER_APPLY,         /* OC_LAMB, OC_ADAFACTOR, OC_MUON */
+    OC_LARS_APPLY,
     OC_N_RULES
 } oc_rule;
 
@@ -57,8 +62,21 @@ typedef enum {
  *     OC_SOPHIA   x[2] momentum, x[3] diagonal of the Hessian; OC_SOPHIA_HESSIAN: x[1] its estimate, x[3]
  *     OC_ASGD     x[2] average of the parameters
  *     OC_SCHEDULE_FREE  x[2] z (set by the first step), x[3] second moment (adaptive)
- *     OC_SCHEDULE_FREE_EVAL, OC_SCHEDULE_FREE_TRAIN  x[1] z */
+ *     OC_SCHEDULE_FREE_EVAL, OC_SCHEDULE_FREE_TRAIN  x[1] z
+ *     OC_LAMB     x[2] first moment, x[3] second moment, x[4] u
+ *     OC_LARS     x[4] u; OC_LARS_APPLY: x[2] momentum buffer (momentum != 0), x[4] u; x[1] is not read
+ *     OC_ADAFACTOR x[2] second moment of a vector; NULL for a matrix, whose factored moment is no stream; x[4] u
+ *     OC_MUON     x[2] momentum, x[4] u
+ *     OC_LAYER_APPLY x[4] u; x[1] is not read
+ *
+ * A layerwise rule looks at a whole tensor, a layer, before it moves an element of it: theta <- theta - (decay*theta +
+ * eta*factor*u). Its step has three stages:
+ *     1. its kernel advances the state and writes the direction u to x[4], which is no state (theta is only read);
+ *     2. over the layer: OC_ADAFACTOR divides the u of a matrix by its sigma, OC_MUON orthogonalises it; the 2-norms of
+ *        theta and u (OC_MUON: none) give oc_layer_factor, and eta is multiplied by it;
+ *     3. OC_LAYER_APPLY or OC_LARS_APPLY, with the coefficients of the first stage. */
 #define OC_MAX_STREAMS 5
+#define OC_DIRECTION 4 /* the stream of u */
 
 typedef struct {
     double lr;            /* learning rate of this step */
@@ -75,14 +93,20 @@ typedef struct {
     double shrink, grow, step_min, step_max;  /* OC_RPROP */
     double lambd, t0;                         /* OC_ASGD */
     double warmup_steps, r, weight_lr_power;  /* OC_SCHEDULE_FREE */
+    double beta2_decay;   /* OC_ADAFACTOR: power of t that the second moment takes in */
+    double rms_theta, rms_u; /* OC_ADAFACTOR: least size of theta, largest of u; its eps < 0: the dtype's epsilon */
+    double trust;         /* OC_LARS */
+    double ns_a, ns_b, ns_c, ns_steps; /* OC_MUON: the polynomial of its iteration */
     int maximize;
-    int nesterov;         /* OC_SGD */
+    int nesterov;         /* OC_SGD, OC_LARS, OC_MUON */
     int amsgrad;          /* OC_ADAM */
     int decoupled;        /* OC_ADAM, OC_NADAM, OC_RADAM: weight decay as in AdamW */
     int centered;         /* OC_RMSPROP */
     int average;          /* OC_ADAGRAD: sigma from the mean, not the sum, of the squares */
     int warm_start;       /* OC_RMSPROP: sigma_0 = |g_0| */
     int adaptive;         /* OC_SCHEDULE_FREE: AdamW's sigma, not 1 */
+    int bias_correction;  /* OC_LAMB */
+    int match_rms;        /* OC_MUON: updates of the size of AdamW's */
 } oc_options;
 
 /* A moving mean x <- keep*x + add*y. `keep_rest` is what rounding `keep` to the arithmetic dtype loses, so that in
@@ -112,6 +136,7 @@ typedef struct {
     double eta;                        /* theta <- theta - (decay*theta + eta*m/sigma) */
     double eta_other;                  /* of what else m is made of; OC_SCHEDULE_FREE: of z */
     double decay;
+    double decay_in_u;                 /* OC_LAMB, OC_LARS: decay that is a part of the direction */
     double shrink, grow, step_min, step_max, rho; /* OC_RPROP, OC_SOPHIA */
     int heavy, nesterov, amsgrad, centered; /* which streams are in use */
     int adaptive;                      /* OC_RADAM, OC_SCHEDULE_FREE: divide by sigma */
@@ -125,6 +150,29 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *options, int64_t
                 oc_coefficients *c);
 
 typedef void oc_update_fn(ptrdiff_t n, void *const *x, const oc_coefficients *c);
+
+/* A layer of n > 0 elements as oc_layer_factor sees it: OC_LAMB, OC_LARS, OC_ADAFACTOR look at the norms, OC_MUON at the
+ * sides. */
+typedef struct {
+    ptrdiff_t n, rows, columns;
+    double norm_theta, norm_u;
+} oc_layer;
+
+double oc_layer_factor(oc_rule rule, const oc_options *options, const oc_layer *layer);
+
+/* What a matrix needs in the second stage. A second moment v[rows][columns] is held as the means of its rows and of its
+ * columns: v_ij = row_i * column_j / max(mean of the rows, eps).
+ *     column_squares the sum of x^2 of each column, in double
+ *     mean_squares   v <- the moving mean c->second of sums/count, where v is a row or column factor; returns its sum
+ *     divide_factored u_ij <- u_ij / max(sqrt(v_ij), eps); a range of rows
+ *     divide         x <- x / by, in double */
+typedef struct {
+    void (*column_squares)(ptrdiff_t rows, ptrdiff_t columns, const void *x, double *sums);
+    double (*mean_squares)(ptrdiff_t n, const double *sums, double count, const oc_coefficients *c, void *v);
+    void (*divide_factored)(ptrdiff_t rows, ptrdiff_t columns, const void *row, const void *column, double mean,
+                            double eps, void *u);
+    void (*divide)(ptrdiff_t n, double by, void *x);
+} oc_layer_kernels;
 
 /* -------------------------------------------------------------------------------------------------- reductions
  * Partial results of one block, in double, from 16 fixed lanes and a fixed tree. A caller that cuts an array into
@@ -225,6 +273,7 @@ typedef struct {
 typedef struct {
     oc_level level;
     oc_update_fn *update[OC_N_RULES][OC_N_DTYPES];
+    oc_layer_kernels layer[OC_N_DTYPES];
     oc_reduce_kernels reduce[OC_N_DTYPES];
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
     oc_norm_kernels norm[OC_N_DTYPES];

@@ -2,6 +2,8 @@
  * where a rule's powers and roots are taken. One function a rule. */
 #include "internal.h"
 
+#include <float.h>
+
 /* The mean that takes `add` of what is new, with the rest as the dtype holds it and what it cannot hold. */
 static oc_mean mean_of(double keep, double add, oc_dtype dtype) {
     const double held = dtype == OC_F32 ? (double)(float)keep : keep;
@@ -178,6 +180,7 @@ static void schedule_free_eval(const oc_options *o, oc_dtype dtype, double t, oc
 static int squares(oc_rule rule, const oc_options *o) {
     switch (rule) {
     case OC_ADAGRAD: case OC_RMSPROP: case OC_ADAM: case OC_ADADELTA: case OC_NADAM: case OC_RADAM: case OC_ADEMAMIX:
+    case OC_LAMB: case OC_ADAFACTOR:
         return 1;
     case OC_SCHEDULE_FREE:
         return o->adaptive;
@@ -195,6 +198,54 @@ static void bound(const oc_options *o, oc_dtype dtype, oc_coefficients *c) {
     c->sum_max = most * most;
 }
 
+/* You et al. 2020, algorithm 2. Without bias correction as in the authors' code. */
+static void lamb(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
+    moments(o, dtype, t, c);
+    c->eta = o->lr;
+    c->eta_other = o->bias_correction ? 1 / (1 - pow(o->beta1, t)) : 1;
+    c->root_scale = o->bias_correction ? c->root_scale : 1;
+    c->decay_in_u = o->weight_decay;
+}
+
+static void lars(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
+    (void)dtype, (void)t;
+    c->heavy = o->momentum != 0;
+    c->nesterov = o->nesterov;
+    c->first.keep = o->momentum;
+    c->decay_in_u = o->weight_decay;
+}
+
+/* Shazeer and Stern 2018, with the relative step size min(lr, 1/sqrt(t)). */
+static void adafactor(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
+    c->second = mean_adding(pow(t, o->beta2_decay), dtype);
+    c->eps = o->eps < 0 ? (dtype == OC_F32 ? FLT_EPSILON : DBL_EPSILON) : o->eps;
+    decouple(o, c);
+    c->eta = fmin(o->lr, 1 / sqrt(t));
+}
+
+static void muon(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
+    (void)t;
+    c->nesterov = o->nesterov;
+    c->first = mean_keeping(o->momentum, dtype);
+    decouple(o, c);
+}
+
+/* By what the layer's norms or sides scale the step; where a norm is 0 there is nothing to compare. The comparisons
+ * with 0 let NaN pass. */
+double oc_layer_factor(oc_rule rule, const oc_options *o, const oc_layer *l) {
+    const double root_n = sqrt((double)l->n), rows = (double)l->rows, columns = (double)l->columns;
+    const int one_is_zero = l->norm_theta == 0 || l->norm_u == 0;
+    switch (rule) {
+    case OC_LAMB: return one_is_zero ? 1 : l->norm_theta / l->norm_u;
+    case OC_LARS:
+        return one_is_zero ? 1 : o->trust * l->norm_theta / (l->norm_u + o->weight_decay * l->norm_theta + o->eps);
+    case OC_ADAFACTOR:
+        return fmax(o->rms_theta, l->norm_theta / root_n) / fmax(1, l->norm_u / root_n / o->rms_u);
+    case OC_MUON: return o->match_rms ? 0.2 * sqrt(fmax(rows, columns)) : sqrt(fmax(1, rows / columns));
+    default: return 1;
+    }
+}
+
 void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step, double grad_scale,
                 oc_coefficients *c) {
     static prepare_fn *const prepare[OC_N_RULES] = {
@@ -203,6 +254,8 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step,
         [OC_LION] = lion, [OC_SOPHIA] = sophia, [OC_ASGD] = asgd, [OC_SCHEDULE_FREE] = schedule_free,
         [OC_SOPHIA_HESSIAN] = sophia, [OC_SCHEDULE_FREE_EVAL] = schedule_free_eval,
         [OC_SCHEDULE_FREE_TRAIN] = schedule_free_train,
+        [OC_LAMB] = lamb, [OC_LARS] = lars, [OC_ADAFACTOR] = adafactor, [OC_MUON] = muon, [OC_LAYER_APPLY] = muon,
+        [OC_LARS_APPLY] = lars,
     };
     *c = (oc_coefficients){
         .carried = {c->carried[0], c->carried[1]},

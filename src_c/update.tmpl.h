@@ -20,21 +20,28 @@ OC_INLINE T FN(mix)(FN(mean) m, T x, T y) {
     return m.keep * x + (m.rest * x + m.add * y);
 }
 
-/* The gradient as the rule sees it: scaled (clipping by norm, sign of maximize), clamped, with L2 decay. The
- * comparisons let NaN pass. */
-OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
+/* The gradient scaled (clipping by norm, sign of maximize) and clamped. The comparisons let NaN pass. */
+OC_INLINE T FN(clamped)(T g, T scale, T clip) {
     g = scale * g;
     g = g > clip ? clip : g;
-    g = g < -clip ? -clip : g;
-    return g + l2 * p;
+    return g < -clip ? -clip : g;
+}
+
+/* The gradient as most rules see it: with L2 decay. */
+OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
+    return FN(clamped)(g, scale, clip) + l2 * p;
 }
 
 /* The gradient of a rule that squares it: oc_prepare keeps clip where squares are finite, for an infinite one would
  * hold sigma, and with it theta, for good; m sees the same bound, so that m/sigma stays a ratio of like to like. An
  * infinite gradient is no large one: it takes up `spoilt`, -infinity, or 0 where the user wants it clamped. */
-OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
+OC_INLINE T FN(bounded)(T g, T scale, T clip, T spoilt) {
     const T finite = g - g; /* 0, or NaN, which no comparison lets pass */
-    return FN(gradient)(g, p, scale, clip, l2) + (finite > spoilt ? finite : spoilt);
+    return FN(clamped)(g, scale, clip) + (finite > spoilt ? finite : spoilt);
+}
+
+OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
+    return FN(bounded)(g, scale, clip, spoilt) + l2 * p;
 }
 
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
@@ -271,5 +278,6 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
 
 #include "update_averaged.tmpl.h"
 #include "update_bounded.tmpl.h"
+#include "update_layerwise.tmpl.h"
 
 #undef OC_CONSTANTS

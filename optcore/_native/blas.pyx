@@ -5,6 +5,7 @@ job: the values are right without it, but two pools then fight for the cores, an
 thread count.
 """
 cimport numpy as cnp
+from cython cimport floating
 from cython.parallel cimport prange
 from libc.limits cimport INT_MAX
 from libc.string cimport memset
@@ -20,6 +21,8 @@ cdef enum:
     # A panel's side is a multiple of STEP, the tile of the widest BLAS kernels, and is not cut below SIDE.
     STEP = 16
     SIDE = 64
+    # Rows that a transposition reads at a time: few enough for one set of a cache, where they may all fall.
+    TILE = 8
     # One core multiplies and adds this many pairs while an update rule moves one element.
     PAIRS_PER_ELEMENT = 32
 # Multiplications of a panel. Every panel packs its own operands: four panels cost 5 to 10 % of the speed of
@@ -27,16 +30,6 @@ cdef enum:
 # core, against 5 to wake a thread), and in more only where each is still LARGE.
 cdef double SMALL = 5e6
 cdef double LARGE = 7e7
-
-
-cdef struct product:
-    int dtype
-    Py_ssize_t m, n, k      # out[m, n] = op(a)[m, k] op(b)[k, n]
-    Py_ssize_t rows, cols   # of a panel
-    bint transpose_a, transpose_b, accumulate
-    char *a
-    char *b
-    char *out
 
 
 cdef Py_ssize_t _halved(Py_ssize_t side) noexcept nogil:
@@ -65,23 +58,55 @@ cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogi
     cdef Py_ssize_t a = row if p.transpose_a else row * p.k
     cdef Py_ssize_t b = col * p.k if p.transpose_b else col
     cdef Py_ssize_t c = row * p.n + col
-    cdef float one = 1, beta = p.accumulate
-    cdef double one_d = 1, beta_d = p.accumulate
+    cdef double alpha = p.alpha, beta = p.beta
+    cdef float alpha_f = <float>alpha, beta_f = <float>beta
     if p.dtype == OC_F32:
-        sgemm(&tb, &ta, &n, &m, &k, &one, <float *>p.b + b, &ldb, <float *>p.a + a, &lda, &beta, <float
-        *>p.out + c, &ldc)
+        sgemm(&tb, &ta, &n, &m, &k, &alpha_f, <float *>p.b + b, &ldb, <float *>p.a + a, &lda, &beta_f,
+              <float *>p.out + c, &ldc)
     else:
-        dgemm(&tb, &ta, &n, &m, &k, &one_d, <double *>p.b + b, &ldb, <double *>p.a + a, &lda, &beta_d,
+        dgemm(&tb, &ta, &n, &m, &k, &alpha, <double *>p.b + b, &ldb, <double *>p.a + a, &lda, &beta,
               <double *>p.out + c, &ldc)
 
 
-cdef void _multiply(const product *p) noexcept nogil:
+cdef bint _is_below(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
+    # Then its mirror image is in panels that are not.
+    return col + p.cols <= row
+
+
+cdef void _transpose(floating *x, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
+                     Py_ssize_t cols) noexcept nogil:
+    cdef Py_ssize_t i, j, tile, begin
+    for tile in range((cols + TILE - 1) // TILE):
+        begin = col + tile * TILE
+        for i in range(row, row + rows):
+            for j in range(begin, min(begin + TILE, col + cols)):
+                x[i * n + j] = x[j * n + i]
+
+
+cdef void _mirror(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
+    cdef Py_ssize_t rows = min(p.rows, p.m - row), cols = min(p.cols, p.n - col)
+    if p.dtype == OC_F32:
+        _transpose(<float *>p.out, p.n, row, rows, col, cols)
+    else:
+        _transpose(<double *>p.out, p.n, row, rows, col, cols)
+
+
+cdef void multiply(product *p) noexcept nogil:
+    _cut(p)
     cdef Py_ssize_t across = (p.n + p.cols - 1) // p.cols
     cdef Py_ssize_t panels = (p.m + p.rows - 1) // p.rows * across, i
     cdef double work = <double>p.m * p.n * p.k / PAIRS_PER_ELEMENT
-    cdef int threads = num_threads(<Py_ssize_t>min(work, <double>INT_MAX)) if panels > 1 else 1
+    cdef int threads = num_threads(<Py_ssize_t>min(work, <double>INT_MAX))
+    if panels == 1:  # a parallel region, even of one thread, costs more than a small product
+        _panel(p, 0, 0)
+        return
     for i in prange(panels, schedule="dynamic", num_threads=threads):
-        _panel(p, i // across * p.rows, i % across * p.cols)
+        if not (p.symmetric and _is_below(p, i // across * p.rows, i % across * p.cols)):
+            _panel(p, i // across * p.rows, i % across * p.cols)
+    if p.symmetric:
+        for i in prange(panels, schedule="dynamic", num_threads=threads):
+            if _is_below(p, i // across * p.rows, i % across * p.cols):
+                _mirror(p, i // across * p.rows, i % across * p.cols)
 
 
 cdef cnp.ndarray _matrix(object x, str name, int intent):
@@ -122,7 +147,7 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
     same_dtype(y, "b", x, "a")
     same_dtype(z, "out", x, "a")
     p.dtype = dtype_of(x)
-    p.transpose_a, p.transpose_b, p.accumulate = transpose_a, transpose_b, accumulate
+    p.transpose_a, p.transpose_b, p.symmetric, p.alpha, p.beta = transpose_a, transpose_b, False, 1, accumulate
     p.m, p.k = cnp.PyArray_DIM(x, transpose_a), cnp.PyArray_DIM(x, 1 - transpose_a)
     p.n = cnp.PyArray_DIM(y, 1 - transpose_b)
     if cnp.PyArray_DIM(y, transpose_b) != p.k:
@@ -139,7 +164,6 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
         return
     with nogil:
         if p.k > 0:
-            _cut(&p)
-            _multiply(&p)
+            multiply(&p)
         elif not accumulate:
             memset(p.out, 0, cnp.PyArray_NBYTES(z))

@@ -25,13 +25,20 @@ cdef extern from "optcore.h" nogil:
         OC_SOPHIA
         OC_ASGD
         OC_SCHEDULE_FREE
+        OC_LAMB
+        OC_LARS
+        OC_ADAFACTOR
+        OC_MUON
         OC_SOPHIA_HESSIAN
         OC_SCHEDULE_FREE_EVAL
         OC_SCHEDULE_FREE_TRAIN
+        OC_LAYER_APPLY
+        OC_LARS_APPLY
         OC_N_RULES
 
     enum:
         OC_MAX_STREAMS
+        OC_DIRECTION
         OC_MAX_CARRIED
         OC_BLOCK
         OC_ABI_VERSION
@@ -39,13 +46,29 @@ cdef extern from "optcore.h" nogil:
     ctypedef struct oc_options:
         double lr, weight_decay, eps, beta1, beta2, alpha, momentum, dampening, lr_decay, clip_value
         double rho, beta3, beta3_warmup, alpha_warmup, momentum_decay, shrink, grow, step_min, step_max, lambd, t0
-        double warmup_steps, r, weight_lr_power
-        int maximize, nesterov, amsgrad, decoupled, centered, average, warm_start, adaptive
+        double warmup_steps, r, weight_lr_power, beta2_decay, rms_theta, rms_u, trust, ns_a, ns_b, ns_c, ns_steps
+        int maximize, nesterov, amsgrad, decoupled, centered, average, warm_start, adaptive, bias_correction
+        int match_rms
 
     ctypedef struct oc_coefficients:
         double carried[OC_MAX_CARRIED]
+        double eta, eps
 
     ctypedef void oc_update_fn(Py_ssize_t n, void **x, const oc_coefficients *c) noexcept nogil
+
+    ctypedef struct oc_layer:
+        Py_ssize_t n, rows, columns
+        double norm_theta, norm_u
+
+    double oc_layer_factor(oc_rule rule, const oc_options *options, const oc_layer *layer)
+
+    ctypedef struct oc_layer_kernels:
+        void (*column_squares)(Py_ssize_t rows, Py_ssize_t columns, const void *x, double *sums) noexcept nogil
+        double (*mean_squares)(Py_ssize_t n, const double *sums, double count, const oc_coefficients *c,
+                               void *v) noexcept nogil
+        void (*divide_factored)(Py_ssize_t rows, Py_ssize_t columns, const void *row, const void *column, double mean,
+                                double eps, void *u) noexcept nogil
+        void (*divide)(Py_ssize_t n, double by, void *x) noexcept nogil
 
     ctypedef struct oc_reduce_kernels:
         double (*sum_squares)(Py_ssize_t n, const void *x, double scale) noexcept nogil
@@ -102,6 +125,7 @@ cdef extern from "optcore.h" nogil:
     ctypedef struct oc_kernels:
         oc_level level
         oc_update_fn *update[OC_N_RULES][2]
+        oc_layer_kernels layer[2]
         oc_reduce_kernels reduce[2]
         oc_column_sums_fn *column_sums[2]
         oc_norm_kernels norm[2]

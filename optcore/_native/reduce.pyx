@@ -4,7 +4,7 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY, frexp, ldexp, sqrt
 
 from optcore._native.arrays cimport IN, checked, dtype_of, same_dtype, same_shape
-from optcore._native.c cimport OC_BLOCK, oc_reduce_kernels
+from optcore._native.c cimport OC_BLOCK, OC_F32, oc_reduce_kernels
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
 
@@ -17,7 +17,8 @@ cdef enum Reduction:
     COUNT_NONFINITE
 
 
-cdef double _reduce(Reduction what, cnp.ndarray a, cnp.ndarray other, double scale) except? -1:
+cdef cnp.ndarray _blocks(Reduction what, cnp.ndarray a, cnp.ndarray other):
+    """The reduction of each block of OC_BLOCK elements."""
     cdef Py_ssize_t n = cnp.PyArray_SIZE(a), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(a), b, m
     cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
     cdef const char *x = <const char *>cnp.PyArray_DATA(a)
@@ -25,17 +26,24 @@ cdef double _reduce(Reduction what, cnp.ndarray a, cnp.ndarray other, double sca
     cdef cnp.npy_intp n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
     cdef cnp.ndarray partial = cnp.PyArray_EMPTY(1, &n_blocks, cnp.NPY_FLOAT64, 0)
     cdef double *part = <double *>cnp.PyArray_DATA(partial)
-    cdef double largest = 0
     for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(n)):
         m = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
         if what == SUM_SQUARES:
-            part[b] = k.sum_squares(m, x + b * step, scale)
+            part[b] = k.sum_squares(m, x + b * step, 1.0)
         elif what == DOT:
             part[b] = k.dot(m, x + b * step, y + b * step)
         elif what == ABS_MAX:
             part[b] = k.abs_max(m, x + b * step)
         else:
             part[b] = <double>k.count_nonfinite(m, x + b * step)
+    return partial
+
+
+cdef double _reduce(Reduction what, cnp.ndarray a, cnp.ndarray other) except? -1:
+    cdef cnp.ndarray partial = _blocks(what, a, other)
+    cdef Py_ssize_t n_blocks = cnp.PyArray_SIZE(partial), b
+    cdef double *part = <double *>cnp.PyArray_DATA(partial)
+    cdef double largest = 0
     if what != ABS_MAX:
         return tree_sum(n_blocks, part)
     for b in range(n_blocks):
@@ -56,23 +64,33 @@ cdef double square_scale(double largest) noexcept nogil:
     return ldexp(1.0, -max(-1000, min(1000, exponent)))  # exact, and it and its inverse are finite
 
 
+cdef double norm_of_blocks(int dtype, Py_ssize_t n, const char *x, double *partial) noexcept nogil:
+    cdef const oc_reduce_kernels *k = &kernels().reduce[dtype]
+    cdef Py_ssize_t n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK, b
+    cdef size_t itemsize = sizeof(float) if dtype == OC_F32 else sizeof(double)
+    cdef double plain = tree_sum(n_blocks, partial), largest, scale
+    if squares_are_safe(plain):
+        return sqrt(plain)
+    largest = k.abs_max(n, x)
+    if not 0 < largest < INFINITY:
+        return largest
+    scale = square_scale(largest)
+    for b in range(n_blocks):
+        partial[b] = k.sum_squares(min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK), x + b * OC_BLOCK * itemsize, scale)
+    return sqrt(tree_sum(n_blocks, partial)) / scale
+
+
 def sum_squares(x):
     """Sum of x_i^2, in double."""
     cdef cnp.ndarray a = checked(x, "x", IN)
-    return _reduce(SUM_SQUARES, a, a, 1.0)
+    return _reduce(SUM_SQUARES, a, a)
 
 
 def norm(x):
     """2-norm of x as a flat vector, in double; neither overflows nor underflows on the way."""
     cdef cnp.ndarray a = checked(x, "x", IN)
-    cdef double plain = _reduce(SUM_SQUARES, a, a, 1.0), largest, scale
-    if squares_are_safe(plain):
-        return sqrt(plain)
-    largest = _reduce(ABS_MAX, a, a, 1.0)
-    if not 0 < largest < INFINITY:
-        return largest
-    scale = square_scale(largest)
-    return sqrt(_reduce(SUM_SQUARES, a, a, scale)) / scale
+    cdef cnp.ndarray partial = _blocks(SUM_SQUARES, a, a)
+    return norm_of_blocks(dtype_of(a), cnp.PyArray_SIZE(a), cnp.PyArray_BYTES(a), <double *>cnp.PyArray_DATA(partial))
 
 
 def dot(x, y):
@@ -80,16 +98,16 @@ def dot(x, y):
     cdef cnp.ndarray a = checked(x, "x", IN), b = checked(y, "y", IN)
     same_dtype(b, "y", a, "x")
     same_shape(b, "y", a, "x")
-    return _reduce(DOT, a, b, 1.0)
+    return _reduce(DOT, a, b)
 
 
 def abs_max(x):
     """Largest |x_i|; 0 for an empty array, NaN if any is NaN."""
     cdef cnp.ndarray a = checked(x, "x", IN)
-    return _reduce(ABS_MAX, a, a, 1.0)
+    return _reduce(ABS_MAX, a, a)
 
 
 def count_nonfinite(x):
     """Number of elements that are NaN or infinite."""
     cdef cnp.ndarray a = checked(x, "x", IN)
-    return int(_reduce(COUNT_NONFINITE, a, a, 1.0))
+    return int(_reduce(COUNT_NONFINITE, a, a))

@@ -2,7 +2,7 @@
 
 A step has four stages, and only the last one writes: the gradients are bound to their parameters and checked; the
 options are read from the parameter groups; if asked for, one pass takes the norm of all gradients; one fused pass
-updates parameters and state.
+updates parameters and state. That pass is two for a layerwise rule, with its look at whole tensors between them.
 """
 from collections.abc import Mapping
 
@@ -18,11 +18,13 @@ from libc.string cimport memcmp, memset
 from optcore._native cimport arrays
 from optcore._native.c cimport (
     OC_ADADELTA, OC_ADAGRAD, OC_ADAM, OC_ADAMAX, OC_ADEMAMIX, OC_ASGD, OC_BLOCK, OC_LION, OC_MAX_CARRIED,
+    OC_ADAFACTOR, OC_DIRECTION, OC_LAMB, OC_LARS, OC_LARS_APPLY, OC_LAYER_APPLY, OC_MUON,
     OC_F32, OC_MAX_STREAMS, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL,
     OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, oc_coefficients, oc_dtype, oc_options, oc_rule,
     oc_update_fn,
 )
 from optcore._native.core cimport kernels, prepare, tree_sum
+from optcore._native.layerwise cimport Layers
 from optcore._native.reduce cimport square_scale, squares_are_safe
 from optcore._native.threads cimport num_threads
 
@@ -32,6 +34,10 @@ RULES = {
     "sgd": OC_SGD, "adagrad": OC_ADAGRAD, "rmsprop": OC_RMSPROP, "adam": OC_ADAM, "adadelta": OC_ADADELTA,
     "adamax": OC_ADAMAX, "nadam": OC_NADAM, "radam": OC_RADAM, "ademamix": OC_ADEMAMIX, "rprop": OC_RPROP,
     "lion": OC_LION, "sophia": OC_SOPHIA, "asgd": OC_ASGD, "schedule_free": OC_SCHEDULE_FREE,
+    "lamb": OC_LAMB, "lars": OC_LARS, "adafactor": OC_ADAFACTOR, "muon": OC_MUON,
+}
+LAST_STAGES = {  # of the layerwise rules
+    "lamb": OC_LAYER_APPLY, "lars": OC_LARS_APPLY, "adafactor": OC_LAYER_APPLY, "muon": OC_LAYER_APPLY,
 }
 PASSES = {  # between steps
     "sophia_hessian": OC_SOPHIA_HESSIAN, "schedule_free_eval": OC_SCHEDULE_FREE_EVAL,
@@ -142,6 +148,7 @@ cdef class Stepper:
     cdef Piece *blocks
     cdef double *partial
     cdef Py_ssize_t n_blocks
+    cdef Layers layers  # None for an element-wise rule
     cdef list spans  # sorted (begin, end, name) of all memory that a step writes
 
     def __cinit__(self):
@@ -162,6 +169,9 @@ cdef class Stepper:
         """Choose the kernel and the option keys that a step reads from each group."""
         self.rule = RULES[kernel]
         self.keys = keys
+        if kernel in LAST_STAGES:
+            self.layers = Layers()
+            self.layers.rule, self.layers.last_stage = self.rule, LAST_STAGES[kernel]
 
     def _bind(self, object array, str name, object label):
         """Add a parameter to the last group; ``label`` is its key in a mapping of gradients. Return its index."""
@@ -180,6 +190,8 @@ cdef class Stepper:
         t.itemsize = cnp.PyArray_ITEMSIZE(a)
         t.dtype = <oc_dtype>arrays.dtype_of(a)
         t.group = len(self.groups) - 1
+        if self.layers is not None:
+            t.x[OC_DIRECTION] = self.layers.add(a)
         self.params.append(a)
         self.names.append(name)
         self.labels.append(label)
@@ -193,11 +205,19 @@ cdef class Stepper:
         arrays.same_dtype(a, "state", self.params[index], self.names[index])
         self.tensors[index].x[stream] = cnp.PyArray_DATA(a)
 
+    def _bind_factor(self, Py_ssize_t index, int which, object array):
+        """Bind the row (0) or column (1) factor of the second moment of parameter ``index``."""
+        cdef cnp.ndarray a = arrays.checked(array, self.names[index], arrays.OUT)
+        arrays.same_dtype(a, "state", self.params[index], self.names[index])
+        self.layers.layers[index].factor[which] = cnp.PyArray_BYTES(a)
+
     def _bound(self, list state):
         """Plan the chunks and blocks of a step; ``state`` holds every state array bound. ValueError on overlap."""
         self._plan_spans(state)
         self._plan_chunks()
         self._plan_blocks()
+        if self.layers is not None:
+            self.layers.plan()
         free(self.coefficients)
         self.coefficients = <oc_coefficients *>calloc(max(1, self.n_tensors), sizeof(oc_coefficients))
         if self.coefficients == NULL:
@@ -265,6 +285,8 @@ cdef class Stepper:
     def _truncate(self, Py_ssize_t count, Py_ssize_t groups):
         """Forget the parameters and groups from these indices on: the way back from a failed binding."""
         self.n_tensors = count
+        if self.layers is not None:
+            self.layers.truncate(count)
         del self.params[count:], self.names[count:], self.labels[count:], self.groups[groups:]
 
     def _get_step(self, Py_ssize_t index):
@@ -438,7 +460,10 @@ cdef class Stepper:
             if self.clip_norm is not None and not clip_norm / (norm + 1e-6) >= 1:
                 scale = clip_norm / (norm + 1e-6)  # as torch.nn.utils.clip_grad_norm_
         self._prepare(self.rule, scale)
-        self._run(self.rule)
+        if self.layers is None:
+            self._run(self.rule)
+        else:
+            self._run_layers()
         for i in range(self.n_tensors):
             if self.tensors[i].x[1] != NULL:
                 self.tensors[i].step += 1
@@ -499,7 +524,10 @@ cdef class Stepper:
         group.fixed = all([type(v) in (float, int, bool, tuple, type(None)) for v in group.seen])
 
     cdef int _prepare(self, oc_rule rule, double scale) except -1:
-        """The coefficients of every parameter; shared by neighbours of one group, dtype and history."""
+        """The coefficients of every parameter; shared by neighbours of one group, dtype and history.
+
+        A layerwise rule has them apart: the layer's factor goes into eta.
+        """
         cdef Py_ssize_t i, last = -1, used = 0
         cdef Tensor *t
         cdef Tensor *before
@@ -512,6 +540,10 @@ cdef class Stepper:
                 if (before.group == t.group and before.dtype == t.dtype and before.step == t.step
                         and memcmp(before.carried, t.carried, sizeof(t.carried)) == 0):
                     t.use = before.use
+                    if self.layers is not None:
+                        self.coefficients[used] = self.coefficients[before.use]
+                        t.use = used
+                        used += 1
                     last = i
                     continue
             self.coefficients[used].carried = t.carried
@@ -520,6 +552,18 @@ cdef class Stepper:
             used += 1
             last = i
         return 0
+
+    cdef void _run_layers(self):
+        cdef Py_ssize_t i
+        cdef Tensor *t
+        self._run(self.rule)
+        for i in range(self.n_tensors):
+            t = &self.tensors[i]
+            self.layers.layers[i].options = &(<Group>self.groups[t.group]).options
+            self.layers.layers[i].c = &self.coefficients[t.use] if t.x[1] != NULL else NULL
+        with nogil:
+            self.layers.transform()
+        self._run(self.layers.last_stage)
 
     cdef void _run(self, oc_rule rule):
         cdef Py_ssize_t i

@@ -6,6 +6,7 @@ from optcore.optim.bounded import Lion, Rprop, Sophia
 from optcore.optim.clipping import clip_grad_norm_, clip_grad_value_
 from optcore.optim.ema import EMA
 from optcore.optim.groups import decay_groups, is_bias_or_norm
+from optcore.optim.layerwise import LAMB, LARS, Adafactor, Muon
 from optcore.optim.optimizer import Optimizer
 from optcore.optim.rules import SGD, Adagrad, Adam, AdamW, RMSprop
 from optcore.optim.sam import SAM
@@ -16,12 +17,13 @@ _RULES = {rule.__name__.lower(): rule for rule in (
     Adadelta, Adamax, NAdam, RAdam, AdEMAMix,
     Rprop, Lion, Sophia,
     ASGD, ScheduleFreeSGD, ScheduleFreeAdamW,
+    LAMB, LARS, Adafactor, Muon,
 )}
 
-__all__ = ["ASGD", "EMA", "SAM", "SGD", "AdEMAMix", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion",
-           "Lookahead", "MultiSteps", "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop", "ScheduleFreeAdamW",
-           "ScheduleFreeSGD", "Sophia", "Wrapper", "clip_grad_norm_", "clip_grad_value_", "decay_groups", "get",
-           "is_bias_or_norm", "names"]
+__all__ = ["ASGD", "EMA", "LAMB", "LARS", "SAM", "SGD", "AdEMAMix", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW",
+           "Adamax", "Lion", "Lookahead", "MultiSteps", "Muon", "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop",
+           "ScheduleFreeAdamW", "ScheduleFreeSGD", "Sophia", "Wrapper", "clip_grad_norm_", "clip_grad_value_",
+           "decay_groups", "get", "is_bias_or_norm", "names"]
 
 
 def names():

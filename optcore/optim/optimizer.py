@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -164,6 +165,7 @@ class Optimizer(Stepper):
         for label, array in zip(labels, arrays, strict=True):
             name = str(label)
             self._bind(array, name, label)
+            self.rule.check_shape(name, array.shape)
             if self._state_dtype is not None and str(self._state_dtype) != array.dtype.name:
                 raise ValueError(f"state_dtype: expected None or the parameters' dtype, {array.dtype}, "
                                  f"got {self._state_dtype!r}")
@@ -207,7 +209,7 @@ class Optimizer(Stepper):
             if slot.when is not None and not numbers[slot.when]:
                 continue
             for i in self._members(index):
-                if slot.key not in self._state[i]:
+                if slot.key not in self._state[i] and slot.shape(self._arrays[i].shape) is not None:
                     self._put_state(i, slot, self._new_state(i, slot, numbers))
                     if slot.restarts:
                         self._set_step(i, 0)
@@ -216,13 +218,14 @@ class Optimizer(Stepper):
             self._bound(self._all_state())
 
     def _new_state(self, i, slot, numbers):
-        array = _zeros_beside(self._arrays[i])
+        array = _zeros_beside(self._arrays[i], slot)
         if slot.initial:
             array.fill(numbers[slot.initial])
         return array
 
     def _put_state(self, i, slot, array):
-        self._bind_state(i, slot.stream, array)
+        bind = self._bind_factor if slot.factor else self._bind_state
+        bind(i, slot.stream, array)
         self._state[i][slot.key] = array
 
     def _all_state(self):
@@ -301,7 +304,7 @@ class Optimizer(Stepper):
         step = entry.step
         for slot in self.rule.slots:
             if slot.key in entry.arrays:
-                array = _zeros_beside(self._arrays[i])
+                array = _zeros_beside(self._arrays[i], slot)
                 np.copyto(array, entry.arrays[slot.key])
                 self._put_state(i, slot, array)
             elif slot.key in self._state[i]:  # what the state does not have starts anew
@@ -312,10 +315,11 @@ class Optimizer(Stepper):
             self._set_carried(i, k, value)
 
 
-def _zeros_beside(like):
-    """Zeros like an array that lie to the cache lines as it does: a step's full-width stores then cross none."""
-    room = np.zeros(like.nbytes + 64, np.uint8)
-    return np.ndarray(like.shape, like.dtype, room, (like.ctypes.data - room.ctypes.data) % 64)
+def _zeros_beside(like, slot):
+    """Zeros for a slot that lie to the cache lines as their parameter does: full-width stores then cross none."""
+    shape = slot.shape(like.shape)
+    room = np.zeros(math.prod(shape) * like.itemsize + 64, np.uint8)
+    return np.ndarray(shape, like.dtype, room, (like.ctypes.data - room.ctypes.data) % 64)
 
 
 def _labelled(params, first):

@@ -68,6 +68,24 @@ def _count_or_none(name, value):
     return 0.0 if value is None else _count(name, value)
 
 
+def _power(name, value):
+    if number(-math.inf)(name, value) > 0:
+        raise ValueError(f"{name}: expected a power of the step number, at most 0, got {value!r}")
+    return float(value)
+
+
+def _few(name, value):
+    if _count(name, value) >= 100:
+        raise ValueError(f"{name}: expected a number of steps below 100, got {value!r}")
+    return float(value)
+
+
+def _adjustment(name, value):
+    if value not in (None, "original", "match_rms_adamw"):
+        raise ValueError(f'{name}: expected "original", "match_rms_adamw" or None, got {value!r}')
+    return int(value == "match_rms_adamw")
+
+
 # Option of a group -> (check that returns the number or numbers, the C options that they set). A rule that means
 # something else by a name says so in its row (``Rule.checks``).
 CHECKS = {
@@ -90,6 +108,12 @@ CHECKS = {
     "warmup_steps": (_count, ("warmup_steps",)),
     "r": (number(0), ("r",)),
     "weight_lr_power": (number(0), ("weight_lr_power",)),
+    "trust_coefficient": (number(0), ("trust",)),
+    "beta2_decay": (_power, ("beta2_decay",)),
+    "d": (number(1), ("rms_u",)),
+    "ns_coefficients": (numbers(3, -math.inf), ("ns_a", "ns_b", "ns_c")),
+    "ns_steps": (_few, ("ns_steps",)),
+    "adjust_lr_fn": (_adjustment, ("match_rms",)),
     "initial_accumulator_value": (number(0), ()),
     "amsgrad": (_flag, ("amsgrad",)),
     "maximize": (_flag, ("maximize",)),
@@ -97,6 +121,7 @@ CHECKS = {
     "centered": (_flag, ("centered",)),
     "average": (_flag, ("average",)),
     "warm_start": (_flag, ("warm_start",)),
+    "bias_correction": (_flag, ("bias_correction",)),
     "decoupled_weight_decay": (_flag, ("decoupled",)),
 }
 

@@ -10,7 +10,8 @@ class Slot:
 
     ``key`` is its name in ``state_dict`` (PyTorch's), ``stream`` its place among the kernel's arrays, ``when`` the
     option that asks for it (None: always), ``initial`` the option that fills it (None: zeros). A slot that
-    ``restarts`` takes the next gradient as its first when it appears in mid-run.
+    ``restarts`` takes the next gradient as its first when it appears in mid-run. ``shape`` gives the array's shape from
+    the parameter's, None for none. A ``factor`` belongs to the rows (``stream`` 0) or columns (1) of a matrix.
     """
 
     key: str
@@ -18,6 +19,8 @@ class Slot:
     when: str | None = None
     initial: str | None = None
     restarts: bool = False
+    shape: Callable[[tuple], tuple | None] = lambda shape: shape
+    factor: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class Scalar:
 class Rule:
     """An update rule as data: the C kernel, the options with their defaults, the state, the constants it fixes.
 
-    ``checks`` replaces entries of ``options.CHECKS``; ``check`` is given all checked options of a group together.
+    ``checks`` replaces entries of ``options.CHECKS``; ``check`` is given all checked options of a group together,
+    ``check_shape`` the name and shape of a parameter. A ``layerwise`` rule looks at each array as a whole: the arrays
+    are then the layers of a network, not one flat vector.
     """
 
     kernel: str
@@ -46,3 +51,5 @@ class Rule:
     checks: Mapping = field(default_factory=dict)
     constants: Mapping = field(default_factory=dict)
     check: Callable[[Mapping], None] = lambda group: None
+    check_shape: Callable[[str, tuple], None] = lambda name, shape: None
+    layerwise: bool = False

@@ -88,12 +88,13 @@ def _step(name, value):
 
 
 def _entry(opt, i, entry, numbers):
-    arrays = {s.key: _array(opt, i, s.key, entry[s.key]) for s in opt.rule.slots if entry.get(s.key) is not None}
+    slots = [s for s in opt.rule.slots if s.shape(opt._arrays[i].shape) is not None]
+    arrays = {s.key: _array(opt, i, s, entry[s.key]) for s in slots if entry.get(s.key) is not None}
     step = _step(f"state[{i}]['step']", entry.get("step", 0))
     # torch.optim.SGD counts no steps, nor does it go on with a count: a momentum buffer tells that there was one.
-    if any(s.restarts and s.key in arrays for s in opt.rule.slots):
+    if any(s.restarts and s.key in arrays for s in slots):
         step = max(step, 1)
-    wanted = [s.key for s in opt.rule.slots if (s.when is None or numbers[s.when]) and not s.restarts]
+    wanted = [s.key for s in slots if (s.when is None or numbers[s.when]) and not s.restarts]
     wanted += [s.key for s in opt.rule.scalars]
     missing = [key for key in wanted if entry.get(key) is None]
     if step and missing:
@@ -102,9 +103,9 @@ def _entry(opt, i, entry, numbers):
     return Entry(step, arrays, scalars)
 
 
-def _array(opt, i, key, value):
-    given, like = np.asarray(value), opt._arrays[i]
-    if given.shape != like.shape or given.dtype != like.dtype:
-        raise ValueError(f"state[{i}][{key!r}]: expected {like.dtype} of shape {like.shape}, "
+def _array(opt, i, slot, value):
+    given, dtype, shape = np.asarray(value), opt._arrays[i].dtype, slot.shape(opt._arrays[i].shape)
+    if given.shape != shape or given.dtype != dtype:
+        raise ValueError(f"state[{i}][{slot.key!r}]: expected {dtype} of shape {shape}, "
                          f"got {given.dtype} of shape {given.shape}")
     return given

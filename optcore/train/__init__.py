@@ -3,7 +3,8 @@
 from optcore.history import History
 from optcore.train.evaluation import evaluate
 from optcore.train.loop import fit
+from optcore.train.rule import arrays_for
 from optcore.train.run import steps_per_epoch
 from optcore.train.saved import check_fit, fingerprint, load_state
 
-__all__ = ["History", "check_fit", "evaluate", "fingerprint", "fit", "load_state", "steps_per_epoch"]
+__all__ = ["History", "arrays_for", "check_fit", "evaluate", "fingerprint", "fit", "load_state", "steps_per_epoch"]

@@ -11,7 +11,8 @@ def chosen(optimizer, net):
     if optimizer is None:
         optimizer = "adamw"
     if isinstance(optimizer, str):
-        return optim.get(optimizer)(net.theta)
+        rule = optim.get(optimizer)
+        return rule(arrays_for(rule, net))
     if not isinstance(optimizer, optim.Optimizer | optim.Wrapper):
         raise TypeError(f"optimizer: expected a rule of optcore.optim, a wrapper around one, its name or None, "
                         f"got {type(optimizer).__name__}")
@@ -19,6 +20,23 @@ def chosen(optimizer, net):
         raise TypeError("optimizer: expected a rule of optcore.optim or a wrapper around one, got an EMA over arrays, "
                         "which steps nothing")
     return optimizer
+
+
+def arrays_for(rule, net):
+    """Return what a rule by name updates: the flat vector of a network, or its arrays.
+
+    Parameters
+    ----------
+    rule : type
+        A class of ``optcore.optim``.
+    net : optcore.nn.Sequential
+
+    Returns
+    -------
+    ndarray or dict
+        ``net.theta``; ``net.parameters`` for a layerwise rule, to which the flat vector would be one layer.
+    """
+    return net.parameters if rule.rule.layerwise else net.theta
 
 
 def gradient_views(optimizer, theta, grad):

@@ -75,7 +75,35 @@ static const oc_options sophia = {COMMON, .beta1 = 0.9, .beta2 = 0.99, .rho = 0.
 static const oc_options asgd = {COMMON, .lambd = 0.01, .alpha = 0.75};
 static const oc_options free_sgd = {COMMON, .beta1 = 0.9, .weight_lr_power = 2, .warmup_steps = 9};
 static const oc_options free_adamw = {COMMON, .beta1 = 0.9, .beta2 = 0.99, .weight_lr_power = 2, .adaptive = 1};
+static const oc_options lamb = {COMMON, .beta1 = 0.9, .beta2 = 0.99, .bias_correction = 1};
+static const oc_options adafactor = {COMMON, .beta2_decay = -0.8, .rms_theta = 1e-3, .rms_u = 1};
 static const oc_options amsgrad = {COMMON, .beta1 = 0.9, .beta2 = 0.99, .amsgrad = 1};
+
+/* ------------------------------------------------------------------------------------------- layers of these rules */
+
+static void call_column_squares(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                void **a) {
+    (void)t;
+    k->layer[d].column_squares(n, width, a[0], a[1]);
+}
+
+static void call_mean_squares(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)width;
+    oc_coefficients c;
+    oc_prepare(OC_ADAFACTOR, d, t->options, 3, 1, &c);
+    *(double *)a[2] = k->layer[d].mean_squares(n, a[0], 7, &c, a[1]);
+}
+
+static void call_divide_factored(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                 void **a) {
+    (void)t;
+    k->layer[d].divide_factored(n, width, a[0], a[1], 3.5, 1e-3, a[2]);
+}
+
+static void call_divide(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)width;
+    k->layer[d].divide(n, 3.5, a[0]);
+}
 
 /* ---------------------------------------------------------------------------------------------------- reductions */
 
@@ -254,6 +282,21 @@ static const test table[] = {
     {"schedule_free adamw first", call_first, ELEMENTS, 1, OC_SCHEDULE_FREE, &free_adamw, {PARAMETER, X, STATE, SQUARES}},
     {"schedule_free eval", call_update, ELEMENTS, 1, OC_SCHEDULE_FREE_EVAL, &free_sgd, {PARAMETER, X}},
     {"schedule_free train", call_update, ELEMENTS, 1, OC_SCHEDULE_FREE_TRAIN, &free_sgd, {PARAMETER, X}},
+    {"lamb", call_update, ELEMENTS, 1, OC_LAMB, &lamb, {X, X, STATE, SQUARES, Y}},
+    {"lars", call_update, ELEMENTS, 1, OC_LARS, &plain, {X, X, NONE, NONE, Y}},
+    {"lars apply", call_update, ELEMENTS, 1, OC_LARS_APPLY, &plain, {PARAMETER, NONE, NONE, NONE, X}},
+    {"lars apply momentum", call_update, ELEMENTS, 1, OC_LARS_APPLY, &momentum, {PARAMETER, NONE, STATE, NONE, X}},
+    {"lars apply nesterov", call_update, ELEMENTS, 1, OC_LARS_APPLY, &nesterov, {PARAMETER, NONE, STATE, NONE, X}},
+    {"adafactor vector", call_update, ELEMENTS, 1, OC_ADAFACTOR, &adafactor, {X, X, SQUARES, NONE, Y}},
+    {"adafactor matrix", call_update, ELEMENTS, 1, OC_ADAFACTOR, &adafactor, {X, X, NONE, NONE, Y}},
+    {"muon", call_update, ELEMENTS, 1, OC_MUON, &momentum, {X, X, STATE, NONE, Y}},
+    {"muon nesterov", call_update, ELEMENTS, 1, OC_MUON, &nesterov, {X, X, STATE, NONE, Y}},
+    {"layer apply", call_update, ELEMENTS, 1, OC_LAYER_APPLY, &plain, {PARAMETER, NONE, NONE, NONE, X}},
+    {"column_squares", call_column_squares, ROWS, 0, 0, NULL, {X, {DOUBLE_OUT, WIDTH, 1}}},
+    {"mean_squares", call_mean_squares, ELEMENTS, 0, 0, &adafactor, {{DOUBLE_IN, EACH, 1}, SQUARES, SUM}},
+    {"divide_factored", call_divide_factored, ROWS, 1, 0, NULL,
+     {{INOUT_POSITIVE, UNIT, 1}, {INOUT_POSITIVE, WIDTH, 1}, PARAMETER}},
+    {"divide", call_divide, ELEMENTS, 1, 0, NULL, {PARAMETER}},
     {"sum_squares", call_sum_squares, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"dot", call_dot, ELEMENTS, 0, 0, NULL, {X, X, SUM}},
     {"abs_max", call_abs_max, ELEMENTS, 0, 0, NULL, {X, SUM}},

@@ -223,6 +223,79 @@ def asgd(p, grads, o):
     return p, {"ax": average, "eta": eta(t), "mu": 1 / max(1, t - t0)}
 
 
+def lamb(p, grads, o):
+    """You et al. 2020, algorithm 2, with phi the identity; norms of 0 as in the authors' code."""
+    b1, b2 = o.get("betas", (0.9, 0.999))
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(grads, 1):
+        g = _seen(g, p, o, True)
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        c1, c2 = (1 - b1**t, 1 - b2**t) if o.get("bias_correction", True) else (1, 1)
+        r = (m / c1) / (np.sqrt(v / c2) + o.get("eps", 1e-6)) + o.get("weight_decay", 0.01) * p
+        norms = np.sqrt(np.sum(p * p)), np.sqrt(np.sum(r * r))
+        p = p - o["lr"] * (norms[0] / norms[1] if min(norms) > 0 else 1) * r
+    return p, {"exp_avg": m, "exp_avg_sq": v}
+
+
+def lars(p, grads, o):
+    """You et al. 2017, algorithm 1, with equation (6) and the local rate 1 of the authors' code where a norm is 0."""
+    mu, decay, b = o.get("momentum", 0.9), o.get("weight_decay", 5e-4), np.zeros_like(p)
+    for g in grads:
+        g = _seen(g, p, o, True)
+        w, dw = np.sqrt(np.sum(p * p)), np.sqrt(np.sum(g * g))
+        local = o.get("trust_coefficient", 1e-3) * w / (dw + decay * w + o.get("eps", 0)) if min(w, dw) > 0 else 1
+        step = o["lr"] * local * (g + decay * p)
+        b = mu * b + step
+        p = p - (mu * b + step if o.get("nesterov") else b)
+    return p, {"momentum_buffer": b} if mu else {}
+
+
+def _rms(x):
+    return np.sqrt(np.mean(x * x))
+
+
+def adafactor(p, grads, o):
+    """Shazeer and Stern 2018, algorithms 4 and 5 with means for sums, eps and lr where PyTorch's note puts them."""
+    kappa, (e1, e2) = o.get("beta2_decay", -0.8), o.get("eps", (None, 1e-3))
+    e1 = np.finfo(p.dtype).eps if e1 is None else e1
+    rows = columns = v = 0
+    for t, g in enumerate(grads, 1):
+        g = _seen(g, p, o, True)
+        new = t**kappa
+        size = max(e2, _rms(p)) if p.size else 1
+        p = p - o["lr"] * o.get("weight_decay", 0) * p
+        if p.ndim > 1:
+            rows = (1 - new) * rows + new * np.sum(g * g, -1, keepdims=True) / max(1, p.shape[-1])
+            columns = (1 - new) * columns + new * np.sum(g * g, -2, keepdims=True) / max(1, p.shape[-2])
+            sigma2 = rows * columns / np.maximum(np.sum(rows, -2, keepdims=True) / max(1, p.shape[-2]), e1)
+        else:
+            sigma2 = v = (1 - new) * v + new * g * g
+        u = g / np.maximum(np.sqrt(sigma2), e1)
+        p = p - min(o["lr"], t**-0.5) * size / (max(1, _rms(u) / o.get("d", 1)) if p.size else 1) * u
+    return p, {"row_var": rows, "col_var": columns} if p.ndim > 1 else {"variance": v}
+
+
+def muon(p, grads, o):
+    """Jordan et al. 2024 with the momentum of PyTorch's note; Liu et al. 2025, equation (4), for match_rms_adamw."""
+    mu, (a, b, c) = o.get("momentum", 0.95), o.get("ns_coefficients", (3.4445, -4.775, 2.0315))
+    rows, columns = p.shape
+    size = 0.2 * max(rows, columns) ** 0.5 if o.get("adjust_lr_fn") == "match_rms_adamw" else max(
+        1, rows / columns if columns else 1) ** 0.5
+    momentum = np.zeros_like(p)
+    for g in grads:
+        g = _seen(g, p, o, True)
+        momentum = mu * momentum + (1 - mu) * g
+        x = mu * momentum + (1 - mu) * g if o.get("nesterov", True) else momentum
+        x = x / max(np.sqrt(np.sum(x * x)), o.get("eps", 1e-7))
+        for _ in range(o.get("ns_steps", 5)):
+            gram = x @ x.T if rows <= columns else x.T @ x
+            poly = b * gram + c * gram @ gram
+            x = a * x + (poly @ x if rows <= columns else x @ poly)
+        p = p - o["lr"] * o.get("weight_decay", 0.1) * p - o["lr"] * size * x
+    return p, {"momentum_buffer": momentum}
+
+
 def _schedule_free(p, grads, o, beta, update):
     """Defazio et al. 2024, equations (3) to (5), with x kept for itself; weights as in the authors' code."""
     x, z, total, largest, warm = p, p, 0.0, -1.0, o.get("warmup_steps", 0)

@@ -1,8 +1,10 @@
 """What the contract suite knows of each rule: registering a row here is all that a new rule needs; how it runs one."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import reference
 import torch
 
@@ -26,6 +28,20 @@ def _feed_and_step(opt, grads):
     opt.step(grads)
 
 
+def _vector(n):
+    return (n,)
+
+
+def _wide(n):
+    """The matrix of n elements that is nearest to a square."""
+    rows = max((r for r in range(1, math.isqrt(n) + 1) if n % r == 0), default=0)
+    return rows, n // rows if rows else 1
+
+
+def _tall(n):
+    return _wide(n)[::-1]
+
+
 @dataclass(frozen=True)
 class Case:
     rule: type
@@ -36,12 +52,30 @@ class Case:
     one_step_ulp: float = 4.0  # at most eight roundings of half an ulp each on the way to an element
     step: Any = _step          # how the suite takes a step
     sign_only: bool = False    # infinity is a sign like any other
+    products: bool = False     # an element of the update is a sum over others
+    layerwise: bool = False    # an element's result depends on its whole array
+    shape: Any = _vector       # the shape in which the suite gives the rule n elements
+    shapes: tuple = ((), (0,), (3, 0, 2), (1,), (2, 3, 4))  # some that the rule takes
+    own: tuple = ()            # options that do not mean what other rules mean by their name
 
     def draw(self, rng, *, for_torch=False):
         o = {k: v[rng.integers(len(v))] for k, v in self.options.items() if not (for_torch and k in self.lecture)}
-        if o.get("nesterov") and (not o["momentum"] or o["dampening"]):
+        if o.get("nesterov") and (not o["momentum"] or o.get("dampening")):
             o["nesterov"] = False
         return o
+
+    def shaped(self, array):
+        """A view of a flat array as the rule takes it."""
+        return array.reshape(self.shape(array.size))
+
+    def full(self, n, value=1.0, dtype="float64"):
+        return np.full(self.shape(n), value, dtype)
+
+    def normal(self, rng, n, dtype="float64"):
+        return rng.standard_normal(self.shape(n)).astype(dtype)
+
+    def problem(self, rng, n, dtype, steps=50):
+        return self.normal(rng, n, dtype), [self.normal(rng, n, dtype) for _ in range(steps)]
 
     def known(self, **options):
         """Those of the options that the rule has."""
@@ -50,6 +84,14 @@ class Case:
 
 _FLAG = (False, True)
 _DECAY = (0.0, 0.02)
+_ADAFACTOR = {
+    "lr": (0.1, 1e-3), "beta2_decay": (-0.8, -0.3), "eps": ((None, 1e-3), (1e-3, 0.5)), "d": (1.0, 2.0),
+    "weight_decay": _DECAY, "maximize": _FLAG}
+_MUON = {
+    "lr": (0.1, 1e-3), "weight_decay": (0.1, 0.0), "momentum": (0.95, 0.5), "nesterov": _FLAG,
+    "ns_coefficients": ((3.4445, -4.775, 2.0315), (2.0, -1.5, 0.5)), "eps": (1e-7, 1e-3), "ns_steps": (5, 2, 0),
+    "adjust_lr_fn": (None, "original", "match_rms_adamw"), "maximize": _FLAG}
+_MATRICES = ((0, 1), (3, 0), (1, 1), (1, 7), (7, 1), (2, 3), (4, 3), (5, 5))
 
 CASES = {
     "sgd": Case(oc.optim.SGD, reference.sgd, torch.optim.SGD, {
@@ -108,13 +150,24 @@ CASES = {
         "lr": (0.1, 1e-3), "betas": ((0.9, 0.999), (0.5, 0.9), (0.3, 0.0)), "eps": (1e-8, 1e-3),
         "weight_decay": _DECAY, "warmup_steps": (0, 10, 1000), "r": (0.0, 1.5), "weight_lr_power": (2.0, 0.0),
         "maximize": _FLAG}),
+    "lamb": Case(oc.optim.LAMB, reference.lamb, None, {
+        "lr": (0.1, 1e-3), "betas": ((0.9, 0.999), (0.5, 0.9), (0.0, 0.3)), "eps": (1e-6, 1e-3),
+        "weight_decay": (0.0, 0.02, 0.5), "bias_correction": _FLAG, "maximize": _FLAG}, layerwise=True),
+    "lars": Case(oc.optim.LARS, reference.lars, None, {
+        "lr": (1.0, 0.1), "momentum": (0.9, 0.5, 0.0), "weight_decay": _DECAY, "trust_coefficient": (0.001, 0.1),
+        "eps": (0.0, 1e-3), "nesterov": _FLAG, "maximize": _FLAG}, layerwise=True),
+    "adafactor": Case(oc.optim.Adafactor, reference.adafactor, torch.optim.Adafactor, _ADAFACTOR, layerwise=True,
+                      own=("eps",)),
+    "adafactor_wide": Case(oc.optim.Adafactor, reference.adafactor, torch.optim.Adafactor, _ADAFACTOR, layerwise=True,
+                           own=("eps",), shape=_wide),
+    # Five steps of the iteration: what one rounds, each of the next amplifies by up to a = 3.4.
+    "muon": Case(oc.optim.Muon, reference.muon, torch.optim.Muon, _MUON, lecture=("maximize",), one_step_ulp=32.0,
+                 products=True, layerwise=True, shape=_wide, shapes=_MATRICES),
+    "muon_tall": Case(oc.optim.Muon, reference.muon, torch.optim.Muon, _MUON, lecture=("maximize",), one_step_ulp=32.0,
+                      products=True, layerwise=True, shape=_tall, shapes=_MATRICES),
 }
 
 STEPS = 50
-
-
-def problem(rng, n, dtype, steps=STEPS):
-    return rng.standard_normal(n).astype(dtype), [rng.standard_normal(n).astype(dtype) for _ in range(steps)]
 
 
 def run(case, p, grads, options):

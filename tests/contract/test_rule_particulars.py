@@ -1,7 +1,9 @@
-"""What single rules promise beyond the contract of all: averages, estimates of the Hessian, carried scalars, limits."""
+"""What single rules promise beyond the contract of all: averages, estimates of the Hessian, carried scalars, limits,
+layers."""
 
 import numpy as np
 import pytest
+import reference
 import torch
 from reference import sophia_estimate
 
@@ -100,7 +102,7 @@ def test_eval_writes_only_what_may_be_written(rule):
     (oc.optim.ScheduleFreeSGD, {"momentum": 0.0}), (oc.optim.ScheduleFreeSGD, {"momentum": 1.0}),
     (oc.optim.ScheduleFreeAdamW, {"betas": (0.0, 0.9)}), (oc.optim.RMSprop, {"alpha": 1.5}),
     (oc.optim.Adadelta, {"rho": 1.01}), (oc.optim.AdEMAMix, {"betas": (0.9, 0.999)}),
-    (oc.optim.Adam, {"betas": (0.9, 0.99, 0.999)})])
+    (oc.optim.Adam, {"betas": (0.9, 0.99, 0.999)}), (oc.optim.LARS, {"nesterov": True, "momentum": 0.0})])
 def test_limits_of_single_rules(rule, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         rule(np.ones(2), **options)
@@ -318,3 +320,222 @@ def test_radam_is_momentum_until_its_second_moment_is_trusted():
     assert np.array_equal(ends[0], ends[2])
     np.testing.assert_allclose(ends[0], 1 - 5 * 0.1 * 0.5, rtol=1e-14)
     assert not np.array_equal(ends[1], ends[3])
+
+
+# --------------------------------------------------------------------------------------------------- layerwise rules
+
+
+def one_step(rule, p, g, **options):
+    theta = p.copy()
+    rule(theta, **options).step(g)
+    return theta
+
+
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+@pytest.mark.parametrize("steepness", [1e30, 1.0, 1e-30])
+@pytest.mark.parametrize(("rule", "wanted", "options"), [
+    (oc.optim.LAMB, reference.lamb, {"weight_decay": 0.0, "eps": 1e-6}),
+    (oc.optim.LAMB, reference.lamb, {"weight_decay": 0.1}), (oc.optim.LARS, reference.lars, {"trust_coefficient": 0.1}),
+    (oc.optim.Adafactor, reference.adafactor, {"eps": (1e-7, 1e-3)}), (oc.optim.Muon, reference.muon, {"eps": 0.0})])
+def test_norms_neither_overflow_nor_vanish(rule, wanted, options, size, steepness):
+    """Beside the same rule in double, where none of these numbers is extreme."""
+    if rule in (oc.optim.LAMB, oc.optim.Adafactor):
+        steepness = min(steepness, 1e15)  # above 1e19 their second moment is beyond float32, as Adam's is
+    rng = np.random.default_rng(20)
+    p, g = ((scale * rng.standard_normal((40, 500))).astype("float32") for scale in (size, steepness))
+    got = one_step(rule, p, g, lr=0.1, **options)
+    exact, _ = wanted(p.astype(float), [g.astype(float)], {"lr": 0.1, **options})
+    moved = np.abs(exact - p).max()
+    # Half an ulp of theta, and 32 roundings of the update (rule_cases.py), which may be sums.
+    np.testing.assert_allclose(got, exact, rtol=1.2e-7, atol=32 * 1.2e-7 * moved)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+@pytest.mark.parametrize("rule", [oc.optim.LAMB, oc.optim.LARS, oc.optim.Adafactor, oc.optim.Muon])
+def test_norms_of_any_double(rule, size):
+    """Squares of these are out of double's range: beside the same step with everything scaled by a power of two."""
+    rng = np.random.default_rng(21)
+    power = 2.0 ** round(np.log2(size))
+    p, g = rng.standard_normal((30, 40)), rng.standard_normal((30, 40))
+    if rule is oc.optim.LARS:
+        scaled = one_step(rule, power * p, power * g, lr=0.1, trust_coefficient=0.1)
+        plain = one_step(rule, p, g, lr=0.1, trust_coefficient=0.1)
+    elif rule is oc.optim.Muon:  # theta does not come into the direction, the size of g does not
+        scaled, plain = one_step(rule, p, power * g, lr=0.1, eps=0.0), one_step(rule, p, g, lr=0.1, eps=0.0)
+        power = 1.0
+    else:
+        options = {"eps": (None, 0.0)} if rule is oc.optim.Adafactor else {"weight_decay": 0.0}
+        scaled, plain = (one_step(rule, x, g, lr=0.1, **options) for x in (power * p, p))
+    np.testing.assert_allclose(scaled / power, plain, rtol=1e-14)  # the same roundings but for those of the norm
+
+
+def test_a_layer_of_norm_0_has_the_ratio_1():
+    g = np.array([3.0, -4.0])
+    start = one_step(oc.optim.LAMB, np.zeros(2), g, lr=0.1, eps=0.0)
+    np.testing.assert_allclose(start, [-0.1, 0.1], rtol=1e-14)  # Adam's first step
+    assert np.array_equal(one_step(oc.optim.LAMB, g, np.zeros(2), lr=0.1, weight_decay=0.0), g)
+    np.testing.assert_allclose(one_step(oc.optim.LARS, np.zeros(2), g, lr=0.5), -0.5 * g, rtol=1e-14)
+    decayed = one_step(oc.optim.LARS, g, np.zeros(2), lr=0.5, weight_decay=0.1)
+    np.testing.assert_allclose(decayed, g - 0.5 * 0.1 * g, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("rule", "options"), [
+    (oc.optim.LAMB, {"weight_decay": 0.1}), (oc.optim.LARS, {"weight_decay": 0.1}), (oc.optim.Adafactor, {}),
+    (oc.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"})])
+def test_a_transposed_matrix_takes_the_transposed_step(rule, options):
+    rng = np.random.default_rng(22)
+    p, grads = rng.standard_normal((60, 35)), [rng.standard_normal((60, 35)) for _ in range(5)]
+    upright, lying = p.copy(), p.T.copy()
+    steps(rule(upright, lr=0.1, **options), grads)
+    steps(rule(lying, lr=0.1, **options), [g.T.copy() for g in grads])
+    np.testing.assert_allclose(lying.T, upright, rtol=1e-12, atol=1e-12)  # 5 steps; sums in another order
+
+
+@pytest.mark.parametrize("shape", [
+    (6, 9, 5), (3, 4, 5, 6), (2, 1, 7), (2, 7, 1), (300, 3, 3), (2, 200, 90), (2, 3, 9000)])
+def test_adafactor_takes_a_stack_of_matrices(shape):
+    """One update for the stack: its RMS is common, its factors are each matrix's own."""
+    rng = np.random.default_rng(23)
+    size = np.arange(1, shape[0] + 1).reshape(-1, *[1] * (len(shape) - 1))  # of each matrix
+    p, grads = rng.standard_normal(shape), [size * rng.standard_normal(shape) for _ in range(3)]
+    theta = torch.from_numpy(p.copy()).requires_grad_()
+    opt, peer = oc.optim.Adafactor(p, lr=0.1), torch.optim.Adafactor([theta], lr=0.1)
+    for g in grads:
+        opt.step(g)
+        theta.grad = torch.from_numpy(g)
+        peer.step()
+    np.testing.assert_allclose(p, theta.detach().numpy(), rtol=1e-12, atol=1e-12)  # 3 steps of sizes about 1
+    for key in ("row_var", "col_var"):
+        assert entry(opt)[key].shape == tuple(peer.state[theta][key].shape)
+        np.testing.assert_allclose(entry(opt)[key], peer.state[theta][key].numpy(), rtol=1e-13)
+
+
+def test_adafactor_keeps_vectors_and_matrices_apart():
+    params = {"w": np.ones((3, 4)), "b": np.ones(4), "s": np.ones(())}
+    opt = oc.optim.Adafactor(params, lr=0.1)
+    opt.step({k: np.full_like(v, 0.5) for k, v in params.items()})
+    assert [sorted(entry(opt, i)) for i in range(3)] == [["col_var", "row_var", "step"], *2 * [["step", "variance"]]]
+    state = opt.state_dict()
+    state["state"][0]["variance"] = np.ones(7)  # of no meaning for a matrix, as any unknown key
+    opt.load_state_dict(state)
+    assert "variance" not in entry(opt)
+
+
+def test_adafactors_eps_is_of_each_dtype():
+    """With gradients of 0, u = 0/eps = 0 where eps > 0; eps 0 leaves it to IEEE."""
+    for dtype in ("float32", "float64"):
+        tiny = np.full(3, np.finfo(dtype).eps / 8, dtype)
+        theta = one_step(oc.optim.Adafactor, np.ones(3, dtype), tiny, lr=0.1)
+        np.testing.assert_allclose(theta, 1 - 0.1 / 8, rtol=4 * np.finfo(dtype).eps)  # sigma is eps, not 1/8 of it
+    assert np.isnan(one_step(oc.optim.Adafactor, np.ones(3), np.zeros(3), eps=(0.0, 1e-3))).all()
+
+
+@pytest.mark.parametrize(("eps", "error"), [
+    (1e-3, TypeError), ((1e-3,), ValueError), ((-1e-3, 1e-3), ValueError), ((None, None), TypeError),
+    (("x", 1e-3), TypeError)])
+def test_adafactors_eps_is_a_pair(eps, error):
+    with pytest.raises(error, match="eps"):
+        oc.optim.Adafactor(np.ones(3), eps=eps)
+
+
+def test_muon_orthogonalises():
+    """The update has the singular vectors of the gradient, and singular values between 0.68 and 1.21."""
+    g = np.random.default_rng(24).standard_normal((30, 50))
+    update = -one_step(oc.optim.Muon, np.zeros((30, 50)), g, lr=1.0)
+    u, s, vt = np.linalg.svd(g, full_matrices=False)
+    assert s.min() / np.linalg.norm(s) > 0.003
+    turned = u.T @ update @ vt.T
+    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-12)
+    assert np.diag(turned).min() > 0.68
+    assert np.diag(turned).max() < 1.21
+
+
+@pytest.mark.parametrize("shape", [(300, 500), (500, 300), (257, 1030), (400, 400)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_muon_of_sides_whose_products_are_cut(shape, dtype):
+    """Panels of a symmetric product are computed on one side of the diagonal and copied to the other."""
+    rng = np.random.default_rng(27)
+    p, g = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    exact, _ = reference.muon(p.astype(float), [g.astype(float)], {"lr": 0.1})
+    moved = np.abs(exact - p).max()
+    # 32 roundings of an update, as in rule_cases.py, times the few that a sum of up to 1,030 products adds.
+    np.testing.assert_allclose(one_step(oc.optim.Muon, p, g, lr=0.1), exact, rtol=np.finfo(dtype).eps,
+                               atol=100 * np.finfo(dtype).eps * moved)
+
+
+def test_muon_beside_torchs_bfloat16():
+    """bfloat16 rounds by 2^-9 = 0.002 in each of five steps of three products; the steps amplify what came before."""
+    rng = np.random.default_rng(25)
+    for shape in ((32, 64), (64, 32), (100, 100)):
+        p, g = (rng.standard_normal(shape).astype("float32") for _ in range(2))
+        theta = torch.from_numpy(p.copy()).requires_grad_()
+        theta.grad = torch.from_numpy(g)
+        torch.optim.Muon([theta], lr=1.0, weight_decay=0.0).step()
+        ours, torchs = p - one_step(oc.optim.Muon, p, g, lr=1.0, weight_decay=0.0), p - theta.detach().numpy()
+        assert np.linalg.norm(ours - torchs) < 25 * 2**-9 * np.linalg.norm(torchs)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3, 4)])
+def test_muon_takes_matrices_only(shape):
+    opt = oc.optim.Muon({"w": np.ones((2, 3))}, lr=0.1)
+    with pytest.raises(ValueError, match=r"b: expected a matrix.*got shape \("):
+        opt.add_param_group({"params": {"v": np.ones((2, 2)), "b": np.ones(shape)}})
+    opt.step({"w": np.ones((2, 3))})
+    assert len(opt.param_groups) == 1
+    with pytest.raises(ValueError, match="expected a matrix"):
+        oc.optim.Muon(np.ones(shape))
+
+
+def test_bias_corrections_of_lamb_at_large_step_counts():
+    """m/sigma = 1 whatever the step: with a right correction theta moves by lr times its own size."""
+    for bias_correction in (True, False):
+        p = np.ones(4)
+        opt = oc.optim.LAMB(p, lr=0.1, weight_decay=0.0, eps=0.0, bias_correction=bias_correction)
+        state = opt.state_dict()
+        state["state"][0].update(step=10**9, exp_avg=np.full(4, 2.0), exp_avg_sq=np.full(4, 4.0))
+        opt.load_state_dict(state)
+        opt.step(np.full(4, 2.0))
+        np.testing.assert_allclose(p, 0.9, rtol=1e-14)
+
+
+def test_adafactor_forgets_slowly_at_large_step_counts():
+    """t^-0.8 = 6e-8 of the new, less than half an ulp of 1 in float32: a second moment of 0 must not stay one."""
+    p = np.ones((2, 3), "float32")
+    opt = oc.optim.Adafactor(p, lr=0.1)
+    state = opt.state_dict()
+    state["state"][0].update(step=10**9)
+    opt.load_state_dict(state)
+    opt.step(np.full((2, 3), 2.0, "float32"))
+    new = (10**9 + 1) ** -0.8
+    np.testing.assert_allclose(entry(opt)["row_var"], 4 * new, rtol=1.2e-7)
+    # u = 2/sqrt(4 new) is clipped to RMS 1; the step size is 1/sqrt(t)
+    np.testing.assert_allclose(p, 1 - 10**-4.5, rtol=1.2e-7)
+
+
+def test_lars_takes_the_rate_into_its_momentum():
+    """The paper's form: a rate of 0 stops what is added, not what is under way."""
+    theta = np.array([3.0, 4.0])
+    opt = oc.optim.LARS(theta, lr=1.0, momentum=0.5, weight_decay=0.0, trust_coefficient=0.1)
+    opt.step(np.array([0.0, 2.0]))
+    np.testing.assert_allclose(theta, [3.0, 3.5], rtol=1e-14)
+    opt.param_groups[0]["lr"] = 0.0
+    opt.step(np.array([0.0, 2.0]))
+    np.testing.assert_allclose(theta, [3.0, 3.25], rtol=1e-14)
+
+
+@pytest.mark.parametrize("rule", [oc.optim.LAMB, oc.optim.LARS, oc.optim.Adafactor, oc.optim.Muon])
+def test_layers_of_mixed_dtypes_and_ages(rule):
+    """Neighbours share constants, never a layer's factor; dtypes and skipped layers keep apart."""
+    rng = np.random.default_rng(26)
+    params = [rng.standard_normal((5, 6)).astype(d) * s for d, s in (("float32", 1), ("float64", 9), ("float64", 0.1),
+                                                                     ("float32", 3), ("float32", 0.5))]
+    copies = [p.copy() for p in params]
+    together, apart = rule(params, lr=0.1), [rule(p, lr=0.1) for p in copies]
+    for k in range(4):
+        grads = [rng.standard_normal((5, 6)).astype(p.dtype) for p in params]
+        grads[k % 3] = grads[-1 - k % 2] = None
+        together.step(grads)
+        for one, g in zip(apart, grads, strict=True):
+            one.step([g])
+    for p, copy in zip(params, copies, strict=True):
+        assert p.tobytes() == copy.tobytes()

@@ -27,7 +27,7 @@ def test_decay_groups_of_a_network():
 
 @pytest.mark.parametrize("rule", [n for n in oc.optim.names() if "weight_decay" in oc.optim.get(n).rule.options])
 def test_decay_groups_serve_every_rule_that_decays(rule):
-    params = {"w": np.ones((3, 4)), "w.bias": np.ones(4)}
+    params = {"w": np.ones((3, 4)), "w.bias": np.ones((1, 4))}
     twin = copy.deepcopy(params)
     opt = oc.optim.get(rule)(oc.optim.decay_groups(params, 0.1), lr=0.01)
     plain = oc.optim.get(rule)([{"params": [twin["w"]], "weight_decay": 0.1},

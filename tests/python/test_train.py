@@ -190,6 +190,17 @@ def test_by_name_and_by_default():
     assert nets[0].theta.tobytes() == nets[1].theta.tobytes() == nets[2].theta.tobytes()
 
 
+def test_a_layerwise_rule_by_name_is_given_the_layers():
+    X, y = problem()
+    nets = [network() for _ in range(3)]
+    for net, optimizer in zip(nets, ("lamb", oc.optim.LAMB(nets[1].parameters), oc.optim.LAMB(nets[2].theta)),
+                              strict=True):
+        quiet(net, X, y, optimizer=optimizer)
+    assert nets[0].theta.tobytes() == nets[1].theta.tobytes() != nets[2].theta.tobytes()
+    with pytest.raises(ValueError, match="bias: expected a matrix"):
+        quiet(network(), X, y, optimizer="muon")
+
+
 def test_a_used_optimizer_goes_on_with_its_schedule():
     X, y = problem()
     net = network()

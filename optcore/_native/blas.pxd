@@ -1,0 +1,15 @@
+# Matrix products of C-contiguous arrays, for other drivers.
+
+cdef struct product:
+    int dtype
+    Py_ssize_t m, n, k      # out[m, n] = alpha op(a)[m, k] op(b)[k, n] + beta out
+    Py_ssize_t rows, cols   # of a panel, chosen by `multiply`
+    bint transpose_a, transpose_b
+    bint symmetric          # out is, before and after: half of it is computed, half copied
+    double alpha, beta
+    char *a
+    char *b
+    char *out
+
+# m, n, k > 0, each at most INT_MAX; out overlaps neither operand. BLAS must be held to one thread (blas.pyx says why).
+cdef void multiply(product *p) noexcept nogil
