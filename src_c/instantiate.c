@@ -3,6 +3,12 @@
 #include "internal.h"
 #include "moments.h"
 #include "log1p.h"
+#include "storage.h"
+
+#define TABLE_(level) oc_table_##level
+#define TABLE(level) TABLE_(level)
+extern const oc_kernels TABLE(OC_LEVEL);
+#define UPDATE(rule) TABLE(OC_LEVEL).update[rule][sizeof(T) == sizeof(float) ? OC_F32 : OC_F64]
 
 #define FN(name) OC_PASTE(oc, name, TYPE, OC_LEVEL)
 
@@ -13,6 +19,7 @@
 #define SQRT sqrtf
 #include "layer.tmpl.h"
 #include "update.tmpl.h"
+#include "staged.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
 #include "norm.tmpl.h"
@@ -32,6 +39,7 @@
 #define SQRT sqrt
 #include "layer.tmpl.h"
 #include "update.tmpl.h"
+#include "staged.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
 #include "norm.tmpl.h"
@@ -65,10 +73,7 @@
 #define LEVEL_NUMBER_v4 OC_LEVEL_V4
 #define NUMBER_(level) LEVEL_NUMBER_##level
 #define NUMBER(level) NUMBER_(level)
-#define TABLE_(level) oc_table_##level
-#define TABLE(level) TABLE_(level)
 
-extern const oc_kernels TABLE(OC_LEVEL);
 const oc_kernels TABLE(OC_LEVEL) = {
     .level = NUMBER(OC_LEVEL),
     .update = {[OC_SGD] = BOTH(sgd), [OC_ADAGRAD] = BOTH(adagrad), [OC_RMSPROP] = BOTH(rmsprop), [OC_ADAM] = BOTH(adam),
@@ -80,6 +85,9 @@ const oc_kernels TABLE(OC_LEVEL) = {
                [OC_LAMB] = BOTH(lamb), [OC_LARS] = BOTH(take_gradient), [OC_ADAFACTOR] = BOTH(adafactor),
                [OC_MUON] = BOTH(muon), [OC_LAYER_APPLY] = BOTH(layer_apply), [OC_LARS_APPLY] = BOTH(lars_apply)},
     .layer = {LAYER(f32), LAYER(f64)},
+    .staged = BOTH(staged),
+    .load = BOTH(load),
+    .store = BOTH(store),
     .reduce = {REDUCE(f32), REDUCE(f64)},
     .column_sums = BOTH(column_sums),
     .norm = {NORM(f32), NORM(f64)},

@@ -174,6 +174,50 @@ typedef struct {
     void (*divide)(ptrdiff_t n, double by, void *x);
 } oc_layer_kernels;
 
+/* ----------------------------------------------------------------------------------------------------- storage
+ * Arrays of a rule kept otherwise than it computes with them: block by block they are loaded, updated by the same
+ * kernel, and stored, in one pass over memory. */
+
+typedef enum {
+    OC_AS_F32, OC_AS_F64,
+    OC_AS_BF16, OC_AS_F16,  /* uint16_t */
+    OC_AS_SIGNED_CODES,     /* uint8_t, and a float scale for each OC_STATE_BLOCK of them: see storage.h */
+    OC_AS_UNSIGNED_CODES,   /* of what is never negative */
+    OC_N_STORAGES
+} oc_storage;
+
+typedef enum {
+    OC_ROUND_NEAREST,       /* ties to even; codes are rounded at random always */
+    OC_ROUND_RANDOM,        /* OC_AS_BF16: up or down, on average right */
+    OC_ROUND_PAIR           /* a second array, extra, holds what rounding lost */
+} oc_rounding;
+
+#define OC_STATE_BLOCK 256
+
+typedef struct {
+    void *data;             /* NULL: no such array */
+    void *extra;            /* the scales of codes, the second array of a pair */
+    oc_storage storage;
+    oc_rounding rounding;
+} oc_array;
+
+typedef struct {
+    oc_array x[OC_MAX_STREAMS];  /* the streams of the rule */
+    oc_array average;            /* INOUT: a moving average of the parameters, average <- mean of it and them */
+    oc_array copy;               /* OUT: the new parameters once more */
+    oc_mean mean;
+    uint64_t key;                /* of the random numbers: another one for each step and array */
+} oc_staged;
+
+/* Elements [begin, begin + n) of the arrays, begin a multiple of OC_STATE_BLOCK; computed in the dtype that the function
+ * was looked up for. The same bits however the range is cut. */
+typedef void oc_staged_fn(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_staged *s, const oc_coefficients *c);
+
+/* The n elements from `at` on, at most OC_STAGE bytes of the dtype; `at` a multiple of OC_STATE_BLOCK for codes. */
+#define OC_STAGE 2048
+typedef void oc_load_fn(ptrdiff_t at, ptrdiff_t n, const oc_array *a, void *to);
+typedef void oc_store_fn(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t key, int stream, const void *from);
+
 /* -------------------------------------------------------------------------------------------------- reductions
  * Partial results of one block, in double, from 16 fixed lanes and a fixed tree. A caller that cuts an array into
  * blocks of OC_BLOCK elements and combines the partials with oc_tree_sum has the same bits for any number of threads. */
@@ -274,6 +318,9 @@ typedef struct {
     oc_level level;
     oc_update_fn *update[OC_N_RULES][OC_N_DTYPES];
     oc_layer_kernels layer[OC_N_DTYPES];
+    oc_staged_fn *staged[OC_N_DTYPES];
+    oc_load_fn *load[OC_N_DTYPES];
+    oc_store_fn *store[OC_N_DTYPES];
     oc_reduce_kernels reduce[OC_N_DTYPES];
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
     oc_norm_kernels norm[OC_N_DTYPES];

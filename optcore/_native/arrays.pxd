@@ -8,6 +8,8 @@ cdef enum:
 # The array itself, never a copy. TypeError: not an ndarray, not float32/float64 of native byte order.
 # ValueError: not C-contiguous or aligned; OUT and read-only.
 cdef cnp.ndarray checked(object a, str name, int intent)
+# The same of any dtype of native byte order.
+cdef cnp.ndarray laid_out(object a, str name, int intent)
 # The same for an int64 index array.
 cdef cnp.ndarray checked_index(object a, str name)
 cdef int dtype_of(cnp.ndarray a) noexcept          # OC_F32 or OC_F64 of an array that `checked` has passed

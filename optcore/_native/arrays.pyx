@@ -9,7 +9,7 @@ cdef str _describe(cnp.ndarray a):
     return f"{a.dtype} of shape {tuple((<object>a).shape)}"
 
 
-cdef cnp.ndarray _layout(object a, str name, int intent):
+cdef cnp.ndarray laid_out(object a, str name, int intent):
     if not cnp.PyArray_Check(a):
         raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
     cdef cnp.ndarray x = <cnp.ndarray>a
@@ -31,14 +31,14 @@ cdef cnp.ndarray checked(object a, str name, int intent):
         x = <cnp.ndarray>a
         if cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT32 and cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT64:
             raise TypeError(f"{name}: expected dtype float32 or float64, got {x.dtype}")
-    return _layout(a, name, intent)
+    return laid_out(a, name, intent)
 
 
 cdef cnp.ndarray checked_index(object a, str name):
     # long and long long are two types of NumPy, and on most platforms both int64.
     if cnp.PyArray_Check(a) and not cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(<cnp.ndarray>a), cnp.NPY_INT64):
         raise TypeError(f"{name}: expected dtype int64, got {a.dtype}")
-    return _layout(a, name, IN)
+    return laid_out(a, name, IN)
 
 
 cdef int dtype_of(cnp.ndarray a) noexcept:

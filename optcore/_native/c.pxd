@@ -1,5 +1,5 @@
 # Every declaration of src_c/optcore.h that Cython uses, once.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "optcore.h" nogil:
     ctypedef enum oc_dtype:
@@ -70,6 +70,45 @@ cdef extern from "optcore.h" nogil:
                                 double eps, void *u) noexcept nogil
         void (*divide)(Py_ssize_t n, double by, void *x) noexcept nogil
 
+    ctypedef enum oc_storage:
+        OC_AS_F32
+        OC_AS_F64
+        OC_AS_BF16
+        OC_AS_F16
+        OC_AS_SIGNED_CODES
+        OC_AS_UNSIGNED_CODES
+
+    ctypedef enum oc_rounding:
+        OC_ROUND_NEAREST
+        OC_ROUND_RANDOM
+        OC_ROUND_PAIR
+
+    enum:
+        OC_STATE_BLOCK
+        OC_STAGE
+
+    ctypedef struct oc_array:
+        void *data
+        void *extra
+        oc_storage storage
+        oc_rounding rounding
+
+    ctypedef struct oc_mean:
+        double keep, keep_rest, add
+
+    ctypedef struct oc_staged:
+        oc_array x[OC_MAX_STREAMS]
+        oc_array average
+        oc_array copy
+        oc_mean mean
+        uint64_t key
+
+    ctypedef void oc_staged_fn(oc_rule rule, Py_ssize_t begin, Py_ssize_t n, const oc_staged *s,
+                               const oc_coefficients *c) noexcept nogil
+    ctypedef void oc_load_fn(Py_ssize_t at, Py_ssize_t n, const oc_array *a, void *to) noexcept nogil
+    ctypedef void oc_store_fn(Py_ssize_t at, Py_ssize_t n, const oc_array *a, uint64_t key, int stream,
+                              const void *values) noexcept nogil
+
     ctypedef struct oc_reduce_kernels:
         double (*sum_squares)(Py_ssize_t n, const void *x, double scale) noexcept nogil
         double (*dot)(Py_ssize_t n, const void *x, const void *y) noexcept nogil
@@ -125,6 +164,9 @@ cdef extern from "optcore.h" nogil:
     ctypedef struct oc_kernels:
         oc_level level
         oc_update_fn *update[OC_N_RULES][2]
+        oc_staged_fn *staged[2]
+        oc_load_fn *load[2]
+        oc_store_fn *store[2]
         oc_layer_kernels layer[2]
         oc_reduce_kernels reduce[2]
         oc_column_sums_fn *column_sums[2]

@@ -11,7 +11,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, isfinite, sqrt
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memset
 
@@ -19,14 +19,17 @@ from optcore._native cimport arrays
 from optcore._native.c cimport (
     OC_ADADELTA, OC_ADAGRAD, OC_ADAM, OC_ADAMAX, OC_ADEMAMIX, OC_ASGD, OC_BLOCK, OC_LION, OC_MAX_CARRIED,
     OC_ADAFACTOR, OC_DIRECTION, OC_LAMB, OC_LARS, OC_LARS_APPLY, OC_LAYER_APPLY, OC_MUON,
-    OC_F32, OC_MAX_STREAMS, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL,
-    OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, oc_coefficients, oc_dtype, oc_options, oc_rule,
-    oc_update_fn,
+    OC_AS_F32, OC_AS_F64, OC_F32, OC_F64, OC_MAX_STREAMS, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL,
+    OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, OC_ROUND_NEAREST, OC_STAGE, oc_array, oc_coefficients,
+    oc_dtype, oc_mean, oc_options, oc_rounding, oc_rule, oc_staged, oc_storage, oc_update_fn,
 )
 from optcore._native.core cimport kernels, prepare, tree_sum
 from optcore._native.layerwise cimport Layers
 from optcore._native.reduce cimport square_scale, squares_are_safe
+from optcore._native.storage cimport stored
 from optcore._native.threads cimport num_threads
+
+from optcore._native.storage import ROUNDINGS, STORAGES
 
 cnp.import_array()
 
@@ -53,25 +56,33 @@ cdef extern from * nogil:
     void oc_give(int *busy)
 
 cdef enum:
-    # A chunk is what a thread takes at the least: large enough to hide a call, small enough that two
-    # threads share 64 k elements evenly. Its pieces start on cache lines of their tensor.
-    CHUNK = 4096
-    LINE = 64  # elements
+    # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
+    UNIT = 256
+    LINE = 64  # bytes
     WORTH_ALIGNING = 512
 
-ctypedef struct Tensor:
+ctypedef struct Tensor:     # what a step walks over
     void *x[OC_MAX_STREAMS] # the streams of the rule; x[1], the gradient, is bound by each step, NULL skips
-    void *checked_gradient  # the address that the overlap check has passed
     Py_ssize_t n
-    Py_ssize_t itemsize
-    Py_ssize_t group
+    Py_ssize_t place        # of its first element, all tensors laid end to end
+    Py_ssize_t itemsize     # of the arithmetic dtype
     Py_ssize_t use          # index of its coefficients in this step
-    oc_dtype dtype
+    oc_dtype dtype          # of the arithmetic
+    bint staged             # some array is kept in another dtype: Stepper.stages has them
+
+ctypedef struct Book:       # what a step looks up once
+    void *parameter
+    void *checked_gradient  # the address that the overlap check has passed
+    void *average           # what follows theta, NULL for none
+    void *copy
+    Py_ssize_t group
     int64_t step            # steps taken
     double carried[OC_MAX_CARRIED]  # what the rule carries from step to step beside its arrays
+    int typenum             # of the parameter
+    bint plain              # parameter and states are kept in the arithmetic dtype, and nothing follows theta
 
 ctypedef struct Piece:
-    Py_ssize_t tensor       # where a chunk starts: tensor and element
+    Py_ssize_t tensor       # where a block starts: tensor and element
     Py_ssize_t begin
 
 
@@ -90,14 +101,21 @@ cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *ke
     # to the next line. The state arrays lie to the lines as their parameter does.
     cdef Py_ssize_t head = 0
     if n >= WORTH_ALIGNING:
-        head = (-<size_t>(<char *>t.x[0] + begin * t.itemsize) & 63) // t.itemsize
+        head = (-<size_t>(<char *>t.x[0] + begin * t.itemsize) & (LINE - 1)) // t.itemsize
         if head:
             run_piece(t, c, kernel, begin, head)
     run_piece(t, c, kernel, begin + head, n - head)
 
 
+cdef inline oc_storage own(oc_dtype dtype) noexcept nogil:
+    """How the arithmetic dtype itself is stored."""
+    return OC_AS_F32 if dtype == OC_F32 else OC_AS_F64
+
+
 cdef oc_options zero
 memset(&zero, 0, sizeof(oc_options))
+cdef oc_array nothing
+memset(&nothing, 0, sizeof(oc_array))
 cdef dict ALL_ZERO = zero  # name -> 0 of every option that C has
 
 
@@ -141,10 +159,14 @@ cdef class Stepper:
     cdef public bint _single
     cdef int busy
     cdef Tensor *tensors
+    cdef Book *books
+    cdef oc_staged *stages
     cdef Py_ssize_t n_tensors, capacity
     cdef oc_coefficients *coefficients
-    cdef Piece *chunks
-    cdef Py_ssize_t n_chunks, elements
+    cdef Py_ssize_t elements, length  # of all tensors; of the layout that threads part
+    cdef bint followed                # something follows some theta
+    cdef str uint16_as
+    cdef public uint64_t _seed
     cdef Piece *blocks
     cdef double *partial
     cdef Py_ssize_t n_blocks
@@ -158,8 +180,9 @@ cdef class Stepper:
 
     def __dealloc__(self):
         free(self.tensors)
+        free(self.books)
+        free(self.stages)
         free(self.coefficients)
-        free(self.chunks)
         free(self.blocks)
         free(self.partial)
 
@@ -173,37 +196,93 @@ cdef class Stepper:
             self.layers = Layers()
             self.layers.rule, self.layers.last_stage = self.rule, LAST_STAGES[kernel]
 
-    def _bind(self, object array, str name, object label):
-        """Add a parameter to the last group; ``label`` is its key in a mapping of gradients. Return its index."""
-        cdef cnp.ndarray a = arrays.checked(array, name, arrays.OUT)
-        cdef Tensor *grown
+    cdef int _grow(self) except -1:
+        cdef Py_ssize_t room = 2 * self.capacity + 8
+        cdef void *grown = realloc(self.tensors, room * sizeof(Tensor))
+        if grown == NULL:
+            raise MemoryError
+        self.tensors = <Tensor *>grown
+        grown = realloc(self.books, room * sizeof(Book))
+        if grown == NULL:
+            raise MemoryError
+        self.books = <Book *>grown
+        grown = realloc(self.stages, room * sizeof(oc_staged))
+        if grown == NULL:
+            raise MemoryError
+        self.stages = <oc_staged *>grown
+        self.capacity = room
+        return 0
+
+    def _bind(self, object array, str name, object label, str arithmetic, str uint16_as=None,
+              cnp.ndarray like=None):
+        """Add a parameter to the last group; ``label`` is its key in a mapping of gradients. Return its index.
+
+        ``arithmetic`` is the dtype that its steps are computed in, ``uint16_as`` what uint16 arrays hold, ``like`` an
+        array of the arithmetic dtype that a layerwise rule will move in its place.
+        """
         if self.n_tensors == self.capacity:
-            grown = <Tensor *>realloc(self.tensors, (2 * self.capacity + 8) * sizeof(Tensor))
-            if grown == NULL:
-                raise MemoryError
-            self.tensors = grown
-            self.capacity = 2 * self.capacity + 8
-        cdef Tensor *t = &self.tensors[self.n_tensors]
+            self._grow()
+        cdef Py_ssize_t i = self.n_tensors
+        cdef Tensor *t = &self.tensors[i]
         memset(t, 0, sizeof(Tensor))
-        t.x[0] = cnp.PyArray_DATA(a)
+        memset(&self.books[i], 0, sizeof(Book))
+        memset(&self.stages[i], 0, sizeof(oc_staged))
+        cdef cnp.ndarray a = stored(array, name, arrays.OUT, uint16_as, &self.stages[i].x[0])
         t.n = cnp.PyArray_SIZE(a)
-        t.itemsize = cnp.PyArray_ITEMSIZE(a)
-        t.dtype = <oc_dtype>arrays.dtype_of(a)
-        t.group = len(self.groups) - 1
+        t.dtype = OC_F32 if arithmetic == "float32" else OC_F64
+        t.itemsize = 4 if t.dtype == OC_F32 else 8
+        self.uint16_as = uint16_as
+        self.books[i].parameter = cnp.PyArray_DATA(a)
+        self.books[i].typenum = cnp.PyArray_TYPE(a)
+        self.books[i].group = len(self.groups) - 1
         if self.layers is not None:
-            t.x[OC_DIRECTION] = self.layers.add(a)
+            self.stages[i].x[OC_DIRECTION].data = self.layers.add(a if like is None else like)
+            self.stages[i].x[OC_DIRECTION].storage = own(t.dtype)
         self.params.append(a)
         self.names.append(name)
         self.labels.append(label)
         self.n_tensors += 1
-        return self.n_tensors - 1
+        return i
 
-    def _bind_state(self, Py_ssize_t index, int stream, object array):
-        """Bind a state array of parameter ``index`` to a stream of the kernel."""
-        cdef cnp.ndarray a = arrays.checked(array, self.names[index], arrays.OUT)
-        arrays.same_shape(a, "state", self.params[index], self.names[index])
-        arrays.same_dtype(a, "state", self.params[index], self.names[index])
-        self.tensors[index].x[stream] = cnp.PyArray_DATA(a)
+    def _bind_state(self, Py_ssize_t index, int stream, cnp.ndarray array not None, str kind, cnp.ndarray extra=None):
+        """Bind a state array of parameter ``index`` to a stream of the kernel; ``kind`` says how it is kept."""
+        self.stages[index].x[stream] = self._described(array, kind, extra, "nearest")
+
+    def _bind_rounding(self, Py_ssize_t index, str rounding, cnp.ndarray extra=None):
+        """Have parameter ``index`` rounded at random, or as the high part of a pair whose low part is ``extra``."""
+        self.stages[index].x[0].rounding = <oc_rounding>ROUNDINGS[rounding]
+        self.stages[index].x[0].extra = cnp.PyArray_DATA(extra) if extra is not None else NULL
+
+    def _bind_master(self, Py_ssize_t index, cnp.ndarray master not None):
+        """Have the rule move ``master``, an array of the arithmetic dtype, and the parameter follow it."""
+        self.stages[index].copy = self.stages[index].x[0]
+        self.books[index].copy = self.books[index].parameter
+        self.stages[index].x[0] = self._described(master, master.dtype.name, None, "nearest")
+
+    def _bind_average(self, Py_ssize_t index, cnp.ndarray average not None, double keep):
+        """Have ``average`` follow parameter ``index``: average <- keep*average + (1 - keep)*theta."""
+        self.stages[index].average = self._described(average, average.dtype.name, None, "nearest")
+        self.books[index].average = cnp.PyArray_DATA(average)
+        cdef double held = <double><float>keep if self.tensors[index].dtype == OC_F32 else keep
+        self.stages[index].mean = oc_mean(held, keep - held, 1 - keep)
+
+    def _bind_copy(self, Py_ssize_t index, object array, str name):
+        """Have each step write the new values of parameter ``index`` to ``array`` too; None ends it."""
+        cdef oc_array copy
+        memset(&copy, 0, sizeof(copy))
+        if array is not None:
+            arrays.same_shape(stored(array, name, arrays.OUT, self.uint16_as, &copy), name, self.params[index],
+                              self.names[index])
+        self.stages[index].copy = copy
+        self.books[index].copy = copy.data
+
+    cdef oc_array _described(self, cnp.ndarray array, str kind, cnp.ndarray extra, str rounding):
+        cdef oc_array a
+        a.data = cnp.PyArray_DATA(array)
+        a.extra = cnp.PyArray_DATA(extra) if extra is not None else NULL
+        a.storage = <oc_storage>STORAGES[kind]
+        a.rounding = <oc_rounding>ROUNDINGS[rounding]
+        return a
 
     def _bind_factor(self, Py_ssize_t index, int which, object array):
         """Bind the row (0) or column (1) factor of the second moment of parameter ``index``."""
@@ -212,9 +291,10 @@ cdef class Stepper:
         self.layers.layers[index].factor[which] = cnp.PyArray_BYTES(a)
 
     def _bound(self, list state):
-        """Plan the chunks and blocks of a step; ``state`` holds every state array bound. ValueError on overlap."""
+        """Plan a step; ``state`` holds every state array bound. ValueError on overlap."""
         self._plan_spans(state)
-        self._plan_chunks()
+        self._plan_streams()
+        self._plan_layout()
         self._plan_blocks()
         if self.layers is not None:
             self.layers.plan()
@@ -231,35 +311,50 @@ cdef class Stepper:
                 raise ValueError(f"params: expected arrays of their own memory, but {after[2]} overlaps {before[2]}")
         self.spans = spans
         for i in range(self.n_tensors):
-            self.tensors[i].checked_gradient = NULL
+            self.books[i].checked_gradient = NULL
 
-    def _plan_chunks(self):
-        """Lay the tensors end to end, each from a line of its own, and note where each chunk starts; an end mark last.
-
-        A tensor that starts inside a cache line is laid so that the chunks after its first start on one.
-        """
-        cdef Py_ssize_t i, at, skew, room = 0, count = 0, total = 0
-        cdef list starts = []
+    def _plan_streams(self):
+        """Find the tensors whose arrays are all kept in the arithmetic dtype: the kernel takes those as they are."""
+        cdef Py_ssize_t i
+        cdef int k
+        cdef oc_staged *s
+        cdef Tensor *t
+        self.followed = False
         for i in range(self.n_tensors):
-            skew = -(<size_t>self.tensors[i].x[0] // self.tensors[i].itemsize) % LINE
-            at = skew - LINE if skew else 0  # the element where a line of the layout begins, at or before the first
-            total += self.tensors[i].n - at
-            while at < self.tensors[i].n:
-                if room == 0:
-                    starts.append((i, max(at, 0)))
-                    room = CHUNK
-                taken = min(room, self.tensors[i].n - at)
-                at += taken
-                room = max(0, room - (taken + LINE - 1) // LINE * LINE)
-        self.elements = total
-        self.n_chunks = len(starts)
-        free(self.chunks)
-        self.chunks = <Piece *>calloc(self.n_chunks + 1, sizeof(Piece))
-        if self.chunks == NULL:
-            raise MemoryError
-        for count in range(self.n_chunks):
-            self.chunks[count] = Piece(starts[count][0], starts[count][1])
-        self.chunks[self.n_chunks] = Piece(self.n_tensors, 0)
+            s, t = &self.stages[i], &self.tensors[i]
+            self.books[i].plain = self.books[i].average == NULL and self.books[i].copy == NULL
+            self.followed = self.followed or not self.books[i].plain
+            for k in range(OC_MAX_STREAMS):
+                if k == 1:
+                    continue
+                t.x[k] = s.x[k].data
+                if t.x[k] != NULL and (s.x[k].storage != own(t.dtype) or s.x[k].rounding != OC_ROUND_NEAREST):
+                    self.books[i].plain = False
+            if self.layers is not None:
+                self.layers.layers[i].theta = <char *>t.x[0]
+        self._follow(False)
+
+    cdef void _follow(self, bint on) noexcept:
+        """Whether what follows theta does so in the passes to come."""
+        cdef Py_ssize_t i
+        if self.followed:
+            for i in range(self.n_tensors):
+                self.stages[i].average.data = self.books[i].average if on else NULL
+                self.stages[i].copy.data = self.books[i].copy if on else NULL
+
+    def _plan_layout(self):
+        """Lay the tensors end to end, each from a multiple of UNIT on; one that starts inside a cache line as far into
+        it, so that the multiples of UNIT lie on lines of all."""
+        cdef Py_ssize_t i, at = 0, lead
+        cdef Tensor *t
+        self.elements = 0
+        for i in range(self.n_tensors):
+            t = &self.tensors[i]
+            lead = (<size_t>t.x[0] & (LINE - 1)) // t.itemsize if self.books[i].plain else 0
+            t.place = at + lead
+            at = (t.place + t.n + UNIT - 1) // UNIT * UNIT
+            self.elements += t.n
+        self.length = at
 
     def _plan_blocks(self):
         cdef Py_ssize_t i, begin, count = 0
@@ -290,16 +385,16 @@ cdef class Stepper:
         del self.params[count:], self.names[count:], self.labels[count:], self.groups[groups:]
 
     def _get_step(self, Py_ssize_t index):
-        return self.tensors[index].step
+        return self.books[index].step
 
     def _set_step(self, Py_ssize_t index, int64_t step):
-        self.tensors[index].step = step
+        self.books[index].step = step
 
     def _get_carried(self, Py_ssize_t index, int which):
-        return self.tensors[index].carried[which]
+        return self.books[index].carried[which]
 
     def _set_carried(self, Py_ssize_t index, int which, double value):
-        self.tensors[index].carried[which] = value
+        self.books[index].carried[which] = value
 
     @property
     def nonfinite(self):
@@ -358,7 +453,7 @@ cdef class Stepper:
             self._refresh(0)
             for i in range(self.n_tensors):
                 self._check_parameter(i)
-                self.tensors[i].x[1] = self.tensors[i].x[stream] if self.tensors[i].step else NULL
+                self._set_gradient(i, self.stages[i].x[stream] if self.books[i].step else nothing)
             self._prepare(PASSES[name], 1)
             self._run(PASSES[name])
         finally:
@@ -400,33 +495,38 @@ cdef class Stepper:
             raise ValueError(f"{argument}: expected the names {self.labels}, got {list(grads)}")
         return tuple([grads[label] for label in self.labels])
 
-    cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1:
+    cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept:
         cdef Tensor *t = &self.tensors[i]
+        if t.x[1] != gradient.data:
+            t.x[1] = gradient.data
+        t.staged = not self.books[i].plain or gradient.storage != own(t.dtype)
+        if t.staged:
+            self.stages[i].x[1] = gradient
+
+    cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1:
+        cdef Book *book = &self.books[i]
         cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
-        cdef cnp.ndarray a
-        cdef void *data
+        cdef oc_array a = nothing
         if g is None:
-            t.x[1] = NULL
+            self._set_gradient(i, a)
             return 0
         self._check_parameter(i)
-        if not (cnp.PyArray_Check(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.PyArray_TYPE(p)
+        if (cnp.PyArray_Check(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.NPY_FLOAT32
                 and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and cnp.PyArray_SAMESHAPE(<cnp.ndarray>g, p)):
+            a.data, a.storage = cnp.PyArray_DATA(<cnp.ndarray>g), OC_AS_F32
+        else:
             name = f"{what} of {self.names[i]}"
-            a = arrays.checked(g, name, arrays.IN)
-            arrays.same_dtype(a, name, p, "the parameter")
-            arrays.same_shape(a, name, p, "the parameter")
-        data = cnp.PyArray_DATA(<cnp.ndarray>g)
-        if data != t.checked_gradient:
-            self._check_overlap(i, what, <size_t>data, <size_t>data + <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>g))
-            t.checked_gradient = data
-        t.x[1] = data
+            arrays.same_shape(stored(g, name, arrays.IN, self.uint16_as, &a), name, p, "the parameter")
+        if a.data != book.checked_gradient:
+            self._check_overlap(i, what, <size_t>a.data, <size_t>a.data + <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>g))
+            book.checked_gradient = a.data
+        self._set_gradient(i, a)
         return 0
 
     cdef int _check_parameter(self, Py_ssize_t i) except -1:
         cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
-        cdef Tensor *t = &self.tensors[i]
-        if (cnp.PyArray_DATA(p) != t.x[0] or not cnp.PyArray_ISWRITEABLE(p) or cnp.PyArray_SIZE(p) != t.n
-                or cnp.PyArray_TYPE(p) != (cnp.NPY_FLOAT32 if t.dtype == OC_F32 else cnp.NPY_FLOAT64)):
+        if (cnp.PyArray_DATA(p) != self.books[i].parameter or not cnp.PyArray_ISWRITEABLE(p)
+                or cnp.PyArray_SIZE(p) != self.tensors[i].n or cnp.PyArray_TYPE(p) != self.books[i].typenum):
             raise ValueError(f"{self.names[i]}: expected the writable array given at construction, but its memory, "
                              f"size or dtype has changed or it has become read-only")
         return 0
@@ -461,13 +561,15 @@ cdef class Stepper:
                 scale = clip_norm / (norm + 1e-6)  # as torch.nn.utils.clip_grad_norm_
         self._prepare(self.rule, scale)
         if self.layers is None:
+            self._follow(True)
             self._run(self.rule)
         else:
             self._run_layers()
+        self._follow(False)
         for i in range(self.n_tensors):
             if self.tensors[i].x[1] != NULL:
-                self.tensors[i].step += 1
-                self.tensors[i].carried = self.coefficients[self.tensors[i].use].carried
+                self.books[i].step += 1
+                self.books[i].carried = self.coefficients[self.tensors[i].use].carried
         self._steps += 1
         self.last_grad_norm = grad_norm
         return 0
@@ -529,26 +631,30 @@ cdef class Stepper:
         A layerwise rule has them apart: the layer's factor goes into eta.
         """
         cdef Py_ssize_t i, last = -1, used = 0
-        cdef Tensor *t
-        cdef Tensor *before
+        cdef Book *book
+        cdef Book *before
         for i in range(self.n_tensors):
-            t = &self.tensors[i]
-            if t.x[1] == NULL:
+            if self.tensors[i].x[1] == NULL:
                 continue
+            book = &self.books[i]
+            if self.tensors[i].staged:
+                self.stages[i].key = self._seed * 0x9e3779b97f4a7c15u + <uint64_t>book.step * 0xd1342543de82ef95u + <uint64_t>i
             if last >= 0:
-                before = &self.tensors[last]
-                if (before.group == t.group and before.dtype == t.dtype and before.step == t.step
-                        and memcmp(before.carried, t.carried, sizeof(t.carried)) == 0):
-                    t.use = before.use
+                before = &self.books[last]
+                if (before.group == book.group and self.tensors[last].dtype == self.tensors[i].dtype
+                        and before.step == book.step
+                        and memcmp(before.carried, book.carried, sizeof(book.carried)) == 0):
+                    self.tensors[i].use = self.tensors[last].use
                     if self.layers is not None:
-                        self.coefficients[used] = self.coefficients[before.use]
-                        t.use = used
+                        self.coefficients[used] = self.coefficients[self.tensors[last].use]
+                        self.tensors[i].use = used
                         used += 1
                     last = i
                     continue
-            self.coefficients[used].carried = t.carried
-            prepare(rule, t.dtype, &(<Group>self.groups[t.group]).options, t.step + 1, scale, &self.coefficients[used])
-            t.use = used
+            self.coefficients[used].carried = book.carried
+            prepare(rule, self.tensors[i].dtype, &(<Group>self.groups[book.group]).options, book.step + 1, scale,
+                    &self.coefficients[used])
+            self.tensors[i].use = used
             used += 1
             last = i
         return 0
@@ -559,37 +665,53 @@ cdef class Stepper:
         self._run(self.rule)
         for i in range(self.n_tensors):
             t = &self.tensors[i]
-            self.layers.layers[i].options = &(<Group>self.groups[t.group]).options
+            self.layers.layers[i].options = &(<Group>self.groups[self.books[i].group]).options
             self.layers.layers[i].c = &self.coefficients[t.use] if t.x[1] != NULL else NULL
         with nogil:
             self.layers.transform()
+        self._follow(True)
         self._run(self.layers.last_stage)
 
     cdef void _run(self, oc_rule rule):
-        cdef Py_ssize_t i
-        cdef int threads = num_threads(self.elements)
+        cdef int t, threads = num_threads(self.elements)
         with nogil:
             if threads == 1:
-                for i in range(self.n_tensors):
-                    if self.tensors[i].x[1] != NULL:
-                        run(&self.tensors[i], &self.coefficients[self.tensors[i].use],
-                            kernels().update[<int>rule][<int>self.tensors[i].dtype], 0, self.tensors[i].n)
+                self._run_range(rule, 0, self.length)
             else:
-                for i in prange(self.n_chunks, schedule="static", num_threads=threads):
-                    self._run_chunk(rule, i)
+                for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+                    self._run_range(rule, self._cut(t, threads), self._cut(t + 1, threads))
 
-    cdef void _run_chunk(self, int rule, Py_ssize_t chunk) noexcept nogil:
-        """From where this chunk starts to where the next one does."""
-        cdef Py_ssize_t i = self.chunks[chunk].tensor, begin = self.chunks[chunk].begin, n
-        cdef Piece end = self.chunks[chunk + 1]
-        cdef Tensor *t
-        while i < end.tensor or (i == end.tensor and begin < end.begin):
+    cdef Py_ssize_t _cut(self, Py_ssize_t t, Py_ssize_t threads) noexcept nogil:
+        """Where the part of thread t begins: parts differ by a UNIT at most."""
+        cdef Py_ssize_t units = self.length // UNIT
+        return (units // threads * t + units % threads * t // threads) * UNIT
+
+    cdef void _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+        """The part of the layout from `begin` to `end`."""
+        cdef Py_ssize_t i = self._first_after(begin), first, n
+        cdef const Tensor *t
+        while i < self.n_tensors and self.tensors[i].place < end:
             t = &self.tensors[i]
-            n = (t.n if i < end.tensor else end.begin) - begin
-            if n > 0 and t.x[1] != NULL:
-                run(t, &self.coefficients[t.use], kernels().update[rule][<int>t.dtype], begin, n)
-            begin = 0
+            first = max(begin - t.place, 0)
+            n = min(t.n, end - t.place) - first
+            if t.x[1] == NULL or n <= 0:
+                pass
+            elif t.staged:
+                kernels().staged[<int>t.dtype](rule, first, n, &self.stages[i], &self.coefficients[t.use])
+            else:
+                run(t, &self.coefficients[t.use], kernels().update[<int>rule][<int>t.dtype], first, n)
             i += 1
+
+    cdef Py_ssize_t _first_after(self, Py_ssize_t begin) noexcept nogil:
+        """The first tensor that reaches beyond this place."""
+        cdef Py_ssize_t low = 0, high = self.n_tensors, middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.tensors[middle].place + self.tensors[middle].n <= begin:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     # -------------------------------------------------------------------------------------------- gradient norm
 
@@ -617,20 +739,37 @@ cdef class Stepper:
                     self._square_block(b, scale)
             return tree_sum(self.n_blocks, self.partial)
 
+    cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil:
+        """The gradient of tensor i from `begin` on, in the arithmetic dtype: in place, or in `room`."""
+        cdef const Tensor *t = &self.tensors[i]
+        cdef const oc_array *g = &self.stages[i].x[1]
+        cdef Py_ssize_t at = 0, step = OC_STAGE // t.itemsize
+        if not t.staged or g.storage == own(t.dtype):
+            return <char *>t.x[1] + begin * t.itemsize
+        while at < n:
+            kernels().load[<int>t.dtype](begin + at, min(step, n - at), g, room + at * t.itemsize)
+            at += step
+        return room
+
     cdef void _square_block(self, Py_ssize_t b, double scale) noexcept nogil:
         cdef const Tensor *t = &self.tensors[self.blocks[b].tensor]
-        cdef Py_ssize_t begin = self.blocks[b].begin
+        cdef Py_ssize_t begin = self.blocks[b].begin, n = min(<Py_ssize_t>OC_BLOCK, t.n - begin)
+        cdef double room[OC_BLOCK]
         self.partial[b] = 0
         if t.x[1] != NULL:
             self.partial[b] = kernels().reduce[<int>t.dtype].sum_squares(
-                min(<Py_ssize_t>OC_BLOCK, t.n - begin), <char *>t.x[1] + begin * t.itemsize, scale)
+                n, self._block(self.blocks[b].tensor, begin, n, <char *>room), scale)
 
     cdef double _abs_max(self) noexcept nogil:
         cdef double largest = 0, here
-        cdef Py_ssize_t i
-        for i in range(self.n_tensors):
+        cdef double room[OC_BLOCK]
+        cdef Py_ssize_t b, i, n
+        for b in range(self.n_blocks):
+            i = self.blocks[b].tensor
+            n = min(<Py_ssize_t>OC_BLOCK, self.tensors[i].n - self.blocks[b].begin)
             if self.tensors[i].x[1] != NULL:
-                here = kernels().reduce[<int>self.tensors[i].dtype].abs_max(self.tensors[i].n, self.tensors[i].x[1])
+                here = kernels().reduce[<int>self.tensors[i].dtype].abs_max(
+                    n, self._block(i, self.blocks[b].begin, n, <char *>room))
                 if not here <= largest:  # NaN stays
                     largest = here
                 if largest != largest:
@@ -638,9 +777,12 @@ cdef class Stepper:
         return largest
 
     cdef str _first_nonfinite(self):
-        cdef Py_ssize_t i
-        for i in range(self.n_tensors):
+        cdef double room[OC_BLOCK]
+        cdef Py_ssize_t b, i, n
+        for b in range(self.n_blocks):
+            i = self.blocks[b].tensor
+            n = min(<Py_ssize_t>OC_BLOCK, self.tensors[i].n - self.blocks[b].begin)
             if self.tensors[i].x[1] != NULL and kernels().reduce[<int>self.tensors[i].dtype].count_nonfinite(
-                    self.tensors[i].n, self.tensors[i].x[1]):
+                    n, self._block(i, self.blocks[b].begin, n, <char *>room)):
                 return self.names[i]
         return None

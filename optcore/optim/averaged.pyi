@@ -8,7 +8,9 @@ class ASGD(Optimizer):
         self, params: _Params, lr: _Schedule = 1e-2, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6,
         weight_decay: _Schedule = 0.0, maximize: bool = False, *,
         clip_norm: float | None = None, clip_value: float | None = None, nonfinite: str = "propagate",
-        state_dtype: str | None = None,
+        state_dtype: str | None = None, master_weights: bool = False, compensated: bool = False,
+        stochastic_rounding: bool = False, ema_decay: float | None = None, uint16_as: str | None = None,
+        seed: int = 0,
     ) -> None: ...
 
 class _ScheduleFree:
@@ -25,7 +27,9 @@ class ScheduleFreeSGD(_ScheduleFree, Optimizer):
         weight_decay: _Schedule = 0.0, warmup_steps: int = 0, r: float = 0.0,
         weight_lr_power: float = 2.0, maximize: bool = False, *,
         clip_norm: float | None = None, clip_value: float | None = None, nonfinite: str = "propagate",
-        state_dtype: str | None = None,
+        state_dtype: str | None = None, master_weights: bool = False, compensated: bool = False,
+        stochastic_rounding: bool = False, ema_decay: float | None = None, uint16_as: str | None = None,
+        seed: int = 0,
     ) -> None: ...
 
 class ScheduleFreeAdamW(_ScheduleFree, Optimizer):
@@ -34,5 +38,7 @@ class ScheduleFreeAdamW(_ScheduleFree, Optimizer):
         eps: float = 1e-8, weight_decay: _Schedule = 0.0, warmup_steps: int = 0, r: float = 0.0,
         weight_lr_power: float = 2.0, maximize: bool = False, *,
         clip_norm: float | None = None, clip_value: float | None = None, nonfinite: str = "propagate",
-        state_dtype: str | None = None,
+        state_dtype: str | None = None, master_weights: bool = False, compensated: bool = False,
+        stochastic_rounding: bool = False, ema_decay: float | None = None, uint16_as: str | None = None,
+        seed: int = 0,
     ) -> None: ...

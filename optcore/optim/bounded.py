@@ -86,7 +86,7 @@ class Lion(Optimizer):
     rule = Rule(
         kernel="lion",
         options={"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 0.0, "maximize": False},
-        slots=(Slot("exp_avg", 2),),
+        slots=(Slot("exp_avg", 2, codes="signed"),),
     )
 
 

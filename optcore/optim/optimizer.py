@@ -2,17 +2,21 @@
 
 import contextlib
 import inspect
-import math
 from collections.abc import Mapping
+from numbers import Integral
 
 import numpy as np
 
+from optcore._native.storage import check_parameter
 from optcore._native.update import Stepper
+from optcore.optim import storage
 from optcore.optim.options import CHECKS, SCHEDULED
 from optcore.optim.rule import Rule
-from optcore.optim.state import checked
+from optcore.optim.state import EXTRAS, SCALE, checked
 
-_COMMON = {"clip_norm": None, "clip_value": None, "nonfinite": "propagate", "state_dtype": None}
+_STORAGE = {"state_dtype": None, "master_weights": False, "compensated": False, "stochastic_rounding": False,
+            "ema_decay": None, "uint16_as": None}
+_COMMON = {"clip_norm": None, "clip_value": None, "nonfinite": "propagate", **_STORAGE, "seed": 0}
 
 
 class Optimizer(Stepper):
@@ -21,8 +25,8 @@ class Optimizer(Stepper):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of names to arrays, or sequence of group dicts
-        float32 or float64, C-contiguous, writable, of any shape; updated in place. A group dict holds ``"params"`` and
-        any option that differs from the defaults.
+        float32, float64, float16 or bfloat16 (``ml_dtypes``), C-contiguous, writable, of any shape; updated in place. A
+        group dict holds ``"params"`` and any option that differs from the defaults.
     lr : float or callable
         Learning rate, or a schedule: a callable from the number of steps taken so far (from 0) to a value. The same
         holds for ``weight_decay``.
@@ -34,8 +38,26 @@ class Optimizer(Stepper):
     nonfinite : {"propagate", "raise", "skip"}
         What to do with NaN and infinite gradients: nothing; FloatingPointError with nothing changed; leave the whole
         step out and count it in ``skipped_steps``. The check shares the pass of the gradient norm.
-    state_dtype : None or str
-        Name of the parameters' dtype, the only one that state has so far; None for the same.
+    state_dtype : {None, "float32", "float64", "bfloat16", "float16", "int8"}
+        How the state is kept; None for the parameter's dtype (with ``master_weights`` the master's). A step computes in
+        float32, in float64 where the parameter or its state is float64. "int8" keeps 8-bit codes with a scale for each
+        256 of them, rounded at random (``seed``); for SGD, Adagrad, RMSprop, Adam, AdamW and Lion. A float16 state holds
+        65504 where a finite value is larger.
+    master_weights : bool
+        Keep a float32 master of each bfloat16 or float16 parameter: the rule moves it, the parameter is its copy.
+    compensated : bool
+        Keep what rounding a parameter lost beside it, in its dtype, and go on from the sum of both: as exact as twice the
+        digits. Not for float64.
+    stochastic_rounding : bool
+        Round bfloat16 parameters up or down at random, right on average, from ``seed``, step and index alone. Not
+        for float16.
+    ema_decay : float in [0, 1), optional
+        Keep a moving average of each parameter, average <- ema_decay*average + (1 - ema_decay)*theta, as
+        ``state_dict()["state"][i]["ema"]``; it begins at the parameter and is moved in the pass that moves it.
+    uint16_as : {None, "bfloat16", "float16"}
+        What uint16 arrays among parameters, gradients and copies hold. ``ml_dtypes.bfloat16`` needs no word.
+    seed : int
+        Of the random rounding.
 
     Attributes
     ----------
@@ -85,10 +107,15 @@ class Optimizer(Stepper):
         given.apply_defaults()
         options = given.arguments
         params = options.pop("params")
-        self.clip_norm, self.clip_value, self.nonfinite, self._state_dtype = (options.pop(k) for k in _COMMON)
+        self.clip_norm, self.clip_value = options.pop("clip_norm"), options.pop("clip_value")
+        self.nonfinite, self._seed = options.pop("nonfinite"), _checked_seed(options.pop("seed"))
+        self._storage = storage.Storage(**{k: options.pop(k) for k in _STORAGE})
         self._check_clipping()
+        if self._storage.state_dtype == "int8" and not any(s.codes for s in self.rule.slots):
+            raise ValueError(f"state_dtype: expected another one than 'int8' for {type(self).__name__}, whose state has no "
+                             "8-bit form")
         self.defaults = dict(options)
-        self._arrays, self._state, self._names = [], [], []
+        self._arrays, self._state, self._names, self._plans, self._copies = [], [], [], [], []
         self._setup(self.rule.kernel, tuple(self.rule.options))
         if isinstance(params, (list, tuple)) and params and isinstance(params[0], Mapping):
             for group in params:
@@ -147,6 +174,7 @@ class Optimizer(Stepper):
             except BaseException:
                 self._truncate(first, index)
                 del self._arrays[first:], self._state[first:], self._names[first:], self.param_groups[index:]
+                del self._plans[first:], self._copies[first:]
                 self._bound(self._all_state())
                 raise
             self._single = False
@@ -163,19 +191,93 @@ class Optimizer(Stepper):
     def _add(self, labels, arrays, index, group):
         self._open_group()
         for label, array in zip(labels, arrays, strict=True):
-            name = str(label)
-            self._bind(array, name, label)
-            self.rule.check_shape(name, array.shape)
-            if self._state_dtype is not None and str(self._state_dtype) != array.dtype.name:
-                raise ValueError(f"state_dtype: expected None or the parameters' dtype, {array.dtype}, "
-                                 f"got {self._state_dtype!r}")
-            self._arrays.append(array)
-            self._state.append({})
-            self._names.append(name)
+            self._add_parameter(label, str(label), array)
         self.param_groups.append(group)
         self._bound(self._all_state())  # overlaps are found before memory is spent on state
         if arrays:
             self._read_group(index)
+
+    def _add_parameter(self, label, name, array):
+        check_parameter(array, name, self._storage.uint16_as)
+        plan = self._storage.plan(name, array, self.rule.layerwise)
+        extras = self._new_extras(array, plan)
+        i = self._bind(array, name, label, plan.arithmetic, self._storage.uint16_as, extras.get("master"))
+        self.rule.check_shape(name, array.shape)
+        self._arrays.append(array)
+        self._state.append(extras)
+        self._names.append(name)
+        self._plans.append(plan)
+        self._copies.append(None)
+        if plan.rounding != "nearest":
+            self._bind_rounding(i, plan.rounding, extras.get("compensation"))
+        if plan.master:
+            self._bind_master(i, extras["master"])
+        if "ema" in extras:
+            self._bind_average(i, extras["ema"], self._storage.ema_decay)
+
+    def _new_extras(self, array, plan):
+        """What stands beside a parameter, whatever the rule: as it begins."""
+        extras = {}
+        if plan.master:
+            extras["master"] = storage.values(array, plan.parameter, None, plan.arithmetic)
+        if plan.rounding == "pair":
+            extras["compensation"] = storage.zeros(array, array.shape, plan.parameter)
+        if self._storage.ema_decay is not None:
+            extras["ema"] = storage.values(array, plan.parameter, None, plan.arithmetic)
+        return extras
+
+    def copy_to(self, arrays):
+        """Have each step write the new parameters to other arrays too, in the pass that computes them.
+
+        Parameters
+        ----------
+        arrays : the structure of ``params``, or None
+            An array of the parameter's shape and of any dtype that a parameter can have, such as bfloat16 for the forward
+            pass; None for a parameter without one. None instead of the structure ends it for all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array that cannot be written to, of another shape, or that overlaps another one; nothing has been changed.
+            With ``master_weights``, whose parameters are such copies already.
+
+        Examples
+        --------
+        >>> import numpy as np, optcore as oc
+        >>> theta, half = np.zeros(2, "float32"), np.zeros(2, "float16")
+        >>> opt = oc.optim.SGD(theta, lr=1.0)
+        >>> opt.copy_to(half)
+        >>> opt.step(np.array([1.0, -2.0], "float32"))
+        >>> half
+        array([-1.,  2.], dtype=float16)
+        """
+        new = [None] * len(self._arrays) if arrays is None else self._listed(arrays)
+        if any(plan.master and a is not None for plan, a in zip(self._plans, new, strict=True)):
+            raise ValueError("arrays: expected None for parameters with master_weights, which are copies already")
+        old = self._copies
+        with self._changing():
+            try:
+                self._bind_copies(new)
+            except BaseException:
+                self._bind_copies(old)
+                raise
+
+    def _listed(self, arrays):
+        if isinstance(arrays, Mapping):
+            if set(map(str, arrays)) != set(self._names):
+                raise ValueError(f"arrays: expected the names {self._names}, got {list(arrays)}")
+            return [{str(k): v for k, v in arrays.items()}[name] for name in self._names]
+        listed = list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
+        if len(listed) != len(self._arrays):
+            raise ValueError(f"arrays: expected {len(self._arrays)}, one per parameter, got {len(listed)}")
+        return listed
+
+    def _bind_copies(self, new):
+        for i, a in enumerate(new):
+            if not self._plans[i].master:
+                self._bind_copy(i, a, f"the copy of {self._names[i]}")
+        self._copies = new
+        self._bound(self._all_state())
 
     def _members(self, index):
         """Indices of the parameters of a group."""
@@ -217,19 +319,37 @@ class Optimizer(Stepper):
         if added:
             self._bound(self._all_state())
 
-    def _new_state(self, i, slot, numbers):
-        array = _zeros_beside(self._arrays[i], slot)
-        if slot.initial:
-            array.fill(numbers[slot.initial])
-        return array
+    def _kind(self, i, slot):
+        """How the state array of a slot is kept."""
+        plan = self._plans[i]
+        if plan.state == "int8":
+            return slot.codes or plan.arithmetic
+        return plan.state
 
-    def _put_state(self, i, slot, array):
-        bind = self._bind_factor if slot.factor else self._bind_state
-        bind(i, slot.stream, array)
-        self._state[i][slot.key] = array
+    def _new_state(self, i, slot, numbers):
+        """The arrays of a slot as it begins: its own, and where it holds codes their scales."""
+        shape, kind = slot.shape(self._arrays[i].shape), self._kind(i, slot)
+        new = {slot.key: storage.zeros(self._theta(i), shape, kind)}
+        if kind in storage.CODES:
+            new[slot.key + SCALE] = storage.scales(shape)
+        if slot.initial:
+            storage.put(numbers[slot.initial], new[slot.key], kind, new.get(slot.key + SCALE))
+        return new
+
+    def _theta(self, i):
+        """What the rule moves."""
+        return self._state[i].get("master", self._arrays[i])
+
+    def _put_state(self, i, slot, new):
+        array = new[slot.key]
+        if slot.factor:
+            self._bind_factor(i, slot.stream, array)
+        else:
+            self._bind_state(i, slot.stream, array, self._kind(i, slot), new.get(slot.key + SCALE))
+        self._state[i].update(new)
 
     def _all_state(self):
-        return [a for slots in self._state for a in slots.values()]
+        return [a for slots in self._state for a in slots.values()] + [a for a in self._copies if a is not None]
 
     # -------------------------------------------------------------------------------------------------- state
 
@@ -256,20 +376,21 @@ class Optimizer(Stepper):
             groups.append({**saved, "params": list(self._members(index))})
             for i in self._members(index):
                 state[i] = {"step": self._get_step(i), **self._scalars(i, saved), **self._array_copies(i, saved)}
-        return {"state": state, "param_groups": groups, "step": self._steps}
+        return {"state": state, "param_groups": groups, "step": self._steps, "seed": self._seed}
 
     def _current(self, value):
         return float(value(self._steps)) if callable(value) else value
 
     def _array_copies(self, i, options):
         """Copies of the state arrays; before the first step as it will find them, so that PyTorch's finds the same."""
-        copies = {}
+        copies = {key: self._state[i][key].copy() for key in EXTRAS if key in self._state[i]}
         for slot in self.rule.slots:
             if slot.key not in self._state[i] or (slot.restarts and not self._get_step(i)):
                 continue
-            copies[slot.key] = self._state[i][slot.key].copy()
+            kept = {key: self._state[i][key].copy() for key in (slot.key, slot.key + SCALE) if key in self._state[i]}
             if slot.initial in SCHEDULED and not self._get_step(i):
-                copies[slot.key].fill(options[slot.initial])
+                storage.put(options[slot.initial], kept[slot.key], self._kind(i, slot), kept.get(slot.key + SCALE))
+            copies.update(kept)
         return copies
 
     def _scalars(self, i, options):
@@ -297,29 +418,42 @@ class Optimizer(Stepper):
                 group.update(options)
                 for i in self._members(index):
                     self._load(i, new.numbers[index], new.entries[i])
-            self._steps = new.steps
+            self._steps, self._seed = new.steps, new.seed
             self._bound(self._all_state())
+
+    def _filled(self, i, slot, given):
+        """The arrays of a slot with what a state holds: as it is kept here, or as numbers."""
+        new = self._new_state(i, slot, {slot.initial: 0})
+        kind, scale = self._kind(i, slot), new.get(slot.key + SCALE)
+        if given[slot.key].dtype != new[slot.key].dtype:
+            storage.put(given[slot.key], new[slot.key], kind, scale)
+            return new
+        for key in new:
+            np.copyto(new[key], given[key])
+        return new
 
     def _load(self, i, numbers, entry):
         step = entry.step
         for slot in self.rule.slots:
             if slot.key in entry.arrays:
-                array = _zeros_beside(self._arrays[i], slot)
-                np.copyto(array, entry.arrays[slot.key])
-                self._put_state(i, slot, array)
+                self._put_state(i, slot, self._filled(i, slot, entry.arrays))
             elif slot.key in self._state[i]:  # what the state does not have starts anew
                 self._put_state(i, slot, self._new_state(i, slot, numbers))
                 step = 0 if slot.restarts else step
+        begun = self._new_extras(self._arrays[i], self._plans[i])
+        for key in begun:  # in place: they stay bound
+            np.copyto(self._state[i][key], entry.arrays.get(key, begun[key]))
         self._set_step(i, step)
         for k, value in enumerate(entry.scalars):
             self._set_carried(i, k, value)
 
 
-def _zeros_beside(like, slot):
-    """Zeros for a slot that lie to the cache lines as their parameter does: full-width stores then cross none."""
-    shape = slot.shape(like.shape)
-    room = np.zeros(math.prod(shape) * like.itemsize + 64, np.uint8)
-    return np.ndarray(shape, like.dtype, room, (like.ctypes.data - room.ctypes.data) % 64)
+def _checked_seed(seed):
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed: expected an integer, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: expected an integer in [0, 2**64), got {seed!r}")
+    return int(seed)
 
 
 def _labelled(params, first):

@@ -55,7 +55,7 @@ class SGD(Optimizer):
         kernel="sgd",
         options={"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False,
                  "maximize": False},
-        slots=(Slot("momentum_buffer", 2, when="momentum", restarts=True),),
+        slots=(Slot("momentum_buffer", 2, when="momentum", restarts=True, codes="signed"),),
         check=_nesterov_needs_momentum,
     )
 
@@ -106,7 +106,7 @@ class Adagrad(Optimizer):
         kernel="adagrad",
         options={"lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10,
                  "maximize": False, "average": False},
-        slots=(Slot("sum", 2, initial="initial_accumulator_value"),),
+        slots=(Slot("sum", 2, initial="initial_accumulator_value", codes="unsigned"),),
     )
 
 
@@ -158,12 +158,13 @@ class RMSprop(Optimizer):
         kernel="rmsprop",
         options={"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False,
                  "maximize": False, "warm_start": False},
-        slots=(Slot("square_avg", 2), Slot("momentum_buffer", 3, when="momentum"),
+        slots=(Slot("square_avg", 2, codes="unsigned"), Slot("momentum_buffer", 3, when="momentum", codes="signed"),
                Slot("grad_avg", 4, when="centered")),
     )
 
 
-_MOMENTS = (Slot("exp_avg", 2), Slot("exp_avg_sq", 3), Slot("max_exp_avg_sq", 4, when="amsgrad"))
+_MOMENTS = (Slot("exp_avg", 2, codes="signed"), Slot("exp_avg_sq", 3, codes="unsigned"),
+            Slot("max_exp_avg_sq", 4, when="amsgrad"))
 
 
 class Adam(Optimizer):

@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from optcore.optim import storage
 from optcore.optim.options import number
 
+SCALE = "_scale"                            # behind the key of an array of codes: their scales
+EXTRAS = ("master", "compensation", "ema")  # what stands beside a parameter whatever the rule
 _MOST_STEPS = 2**63 - 2  # so that one step more is still an int64
 
 
@@ -27,6 +30,7 @@ class State(NamedTuple):
     numbers: list
     entries: list
     steps: int
+    seed: int
 
 
 def checked(opt, state):
@@ -50,7 +54,7 @@ def checked(opt, state):
     entries = []
     for index in range(len(groups)):
         entries += [_entry(opt, i, given[i], numbers[index]) for i in opt._members(index)]
-    return State(groups, numbers, entries, steps)
+    return State(groups, numbers, entries, steps, _seed(state.get("seed", opt._seed)))
 
 
 def _indices(groups, sizes):
@@ -89,7 +93,13 @@ def _step(name, value):
 
 def _entry(opt, i, entry, numbers):
     slots = [s for s in opt.rule.slots if s.shape(opt._arrays[i].shape) is not None]
-    arrays = {s.key: _array(opt, i, s, entry[s.key]) for s in slots if entry.get(s.key) is not None}
+    arrays = {}
+    for slot in slots:
+        if entry.get(slot.key) is not None:
+            arrays.update(_arrays(opt, i, slot, entry))
+    for key in EXTRAS:
+        if key in opt._state[i] and entry.get(key) is not None:
+            arrays[key] = _like(f"state[{i}][{key!r}]", entry[key], opt._state[i][key])
     step = _step(f"state[{i}]['step']", entry.get("step", 0))
     # torch.optim.SGD counts no steps, nor does it go on with a count: a momentum buffer tells that there was one.
     if any(s.restarts and s.key in arrays for s in slots):
@@ -103,9 +113,32 @@ def _entry(opt, i, entry, numbers):
     return Entry(step, arrays, scalars)
 
 
-def _array(opt, i, slot, value):
-    given, dtype, shape = np.asarray(value), opt._arrays[i].dtype, slot.shape(opt._arrays[i].shape)
-    if given.shape != shape or given.dtype != dtype:
-        raise ValueError(f"state[{i}][{slot.key!r}]: expected {dtype} of shape {shape}, "
-                         f"got {given.dtype} of shape {given.shape}")
+def _arrays(opt, i, slot, entry):
+    """The array of a slot as it is kept here, codes with their scales, or as float32 numbers to be kept so."""
+    name, kind, shape = f"state[{i}][{slot.key!r}]", opt._kind(i, slot), slot.shape(opt._arrays[i].shape)
+    given, dtype = np.asarray(entry[slot.key]), np.dtype(storage.DTYPES[kind])
+    if given.dtype.name == "bfloat16":
+        given = given.view(np.uint16) if kind == "bfloat16" else given.astype(np.float32)
+    narrow = kind not in ("float32", "float64")
+    if given.shape != shape or (given.dtype != dtype and not (narrow and given.dtype == np.float32)):
+        also = " or float32" if narrow else ""
+        raise ValueError(f"{name}: expected {dtype}{also} of shape {shape}, got {given.dtype} of shape {given.shape}")
+    if kind not in storage.CODES or given.dtype != dtype:
+        return {slot.key: given}
+    if entry.get(slot.key + SCALE) is None:
+        raise ValueError(f"{name}: expected the scales {slot.key + SCALE!r} beside the codes, got {list(entry)}")
+    scale = _like(f"state[{i}][{slot.key + SCALE!r}]", entry[slot.key + SCALE], storage.scales(shape))
+    return {slot.key: given, slot.key + SCALE: scale}
+
+
+def _like(name, value, like):
+    given = np.asarray(value)
+    if given.shape != like.shape or given.dtype != like.dtype:
+        raise ValueError(f"{name}: expected {like.dtype} of shape {like.shape}, got {given.dtype} of shape {given.shape}")
     return given
+
+
+def _seed(value):
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < 2**64:
+        raise ValueError(f"state['seed']: expected an integer in [0, 2**64), got {value!r}")
+    return int(value)

@@ -146,7 +146,7 @@ def test_estimates_are_checked_as_gradients_are():
     np.testing.assert_allclose(entry(opt)["hessian"], 0.01, rtol=1e-14)
     for bad, error, message in [
             ({"w": np.ones(4), "b": None}, ValueError, "estimate of w: expected"),
-            ({"w": np.ones(3, "float32"), "b": None}, TypeError, "estimate of w"),
+            ({"w": np.ones(3, complex), "b": None}, TypeError, "estimate of w"),
             ({"w": theta["w"], "b": None}, ValueError, "estimate of w: expected memory of its own"),
             ({"w": np.ones(3)}, ValueError, "estimates: expected the names"),
             ({"w": np.ones(3), "b": np.array([1.0, np.nan])}, FloatingPointError, "estimate of b")]:

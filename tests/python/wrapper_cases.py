@@ -66,7 +66,7 @@ SPECIAL = [0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, -1e-40, 1.0]
 def bad_gradients():
     good = gradient(start())
     yield "shape", {**good, "b": np.zeros(5)}, ValueError, "gradient of b: expected the shape"
-    yield "dtype", {**good, "b": np.zeros(4, "float32")}, TypeError, "gradient of b: expected the dtype"
+    yield "dtype", {**good, "b": np.zeros(4, complex)}, TypeError, "gradient of b: expected (the )?dtype"
     yield "byte order", {**good, "b": np.zeros(4, ">f8")}, TypeError, "gradient of b: expected"
     yield "layout", {**good, "w": np.zeros((4, 3)).T}, ValueError, "gradient of w: expected a C-contiguous"
     yield "list", {**good, "s": [1.0]}, TypeError, "gradient of s: expected a NumPy array"

@@ -1,0 +1,119 @@
+"""How an optimizer keeps its arrays in memory, apart from what a step computes with."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from optcore._native import storage as _native
+
+#: What an array of a kind is to NumPy. Codes have a float32 scale for each block beside them.
+DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16,
+          "signed": np.uint8, "unsigned": np.uint8}
+CODES = ("signed", "unsigned")
+HALVES = ("float16", "bfloat16")
+_STATE_DTYPES = ("float32", "float64", "bfloat16", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the arrays of one parameter are kept: kinds, the dtype of the arithmetic, what stands beside the parameter."""
+
+    parameter: str
+    arithmetic: str
+    state: str
+    master: bool
+    rounding: str
+
+    @property
+    def theta(self):
+        """The kind of what the rule moves: of the parameter, or of its master."""
+        return self.arithmetic if self.master else self.parameter
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The options of an optimizer that say how arrays are kept, checked."""
+
+    state_dtype: str | None
+    master_weights: bool
+    compensated: bool
+    stochastic_rounding: bool
+    ema_decay: float | None
+    uint16_as: str | None
+
+    def __post_init__(self):
+        if self.state_dtype is not None and str(self.state_dtype) not in _STATE_DTYPES:
+            raise ValueError(f"state_dtype: expected None or one of {list(_STATE_DTYPES)}, got {self.state_dtype!r}")
+        for name in ("master_weights", "compensated", "stochastic_rounding"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.master_weights + self.compensated + self.stochastic_rounding > 1:
+            raise ValueError("master_weights, compensated, stochastic_rounding: expected one of them at most, for each "
+                             "keeps what rounding a parameter would lose")
+        if self.uint16_as not in (None, *HALVES):
+            raise ValueError(f'uint16_as: expected None, "bfloat16" or "float16", got {self.uint16_as!r}')
+        if self.ema_decay is not None:
+            if isinstance(self.ema_decay, (bool, str)) or not np.isscalar(self.ema_decay):
+                raise TypeError(f"ema_decay: expected a number or None, got {self.ema_decay!r}")
+            if not 0 <= self.ema_decay < 1:
+                raise ValueError(f"ema_decay: expected a number in [0, 1), got {self.ema_decay!r}")
+
+    def kind(self, array):
+        """The kind of a user's array that `Stepper._bind` will accept."""
+        if array.dtype == np.uint16:
+            return self.uint16_as
+        return array.dtype.name
+
+    def plan(self, name, array, layerwise):
+        """Return the `Plan` of a parameter; ValueError where the options do not fit it."""
+        kind, state = self.kind(array), None if self.state_dtype is None else str(self.state_dtype)
+        master = bool(self.master_weights) and kind in HALVES
+        pair, random = bool(self.compensated), bool(self.stochastic_rounding) and kind == "bfloat16"
+        if pair and kind == "float64":
+            raise ValueError(f"compensated: expected parameters of float32, bfloat16 or float16, got {name} of float64")
+        if self.stochastic_rounding and kind == "float16":
+            raise ValueError(f"stochastic_rounding: expected parameters of bfloat16, got {name} of float16")
+        wide = kind == "float64" or state == "float64" or (pair and kind == "float32")
+        arithmetic = "float64" if wide else "float32"
+        if state is None:
+            state = arithmetic if master else kind
+        if state == "int8" and wide:
+            raise ValueError(f"state_dtype: expected one that holds float64 for {name}, got 'int8'")
+        plan = Plan(kind, arithmetic, state, master, "pair" if pair else "random" if random else "nearest")
+        if layerwise and (plan.theta != arithmetic or state != arithmetic or pair):
+            raise ValueError(f"{name}: expected float32 or float64, or bfloat16 or float16 with master_weights=True, and "
+                             f"states of the same dtype, for a rule that looks at whole layers; got {kind} with "
+                             f"state_dtype={self.state_dtype!r}, compensated={self.compensated!r}")
+        return plan
+
+
+def zeros(like, shape, kind):
+    """Zeros that lie to the cache lines as ``like`` does: full-width stores then cross none."""
+    dtype = np.dtype(DTYPES[kind])
+    room = np.zeros(math.prod(shape) * dtype.itemsize + 64, np.uint8)
+    skew = (like.ctypes.data - room.ctypes.data) % 64 if like.dtype.itemsize == dtype.itemsize else -room.ctypes.data % 64
+    return np.ndarray(shape, dtype, room, skew)
+
+
+def scales(shape):
+    """The scales of an array of codes, of zeros so far."""
+    return np.zeros(-(-math.prod(shape) // _native.BLOCK), np.float32)
+
+
+def values(array, kind, scale, arithmetic):
+    """The numbers that an array holds, as a new array of the arithmetic's dtype."""
+    out = np.empty(array.shape, arithmetic)
+    _native.load(_raw(array), kind, scale, out)
+    return out
+
+
+def put(numbers, array, kind, scale=None, key=0):
+    """Write numbers of any floating dtype into an array of a kind."""
+    dtype = np.float64 if np.asarray(numbers).dtype == np.float64 else np.float32
+    wide = np.ascontiguousarray(np.broadcast_to(np.asarray(numbers, dtype), array.shape))
+    _native.store(wide, _raw(array), kind, scale, key)
+
+
+def _raw(array):
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
