@@ -189,10 +189,11 @@ static int squares(oc_rule rule, const oc_options *o) {
     }
 }
 
-/* Keeps what is squared within 2^63, in double 2^511. The square is a quarter of where the range ends: room for the
- * roundings of a moving mean of such squares, and for one more of them in a sum. */
+/* Keeps what is squared within 2^63, in double 2^480. In float the square is a quarter of where the range ends: room for
+ * the roundings of a moving mean of such squares, and for one more of them in Adagrad's sum. In double there is room for
+ * the sum of 2^63 of them: Adafactor sums rows and columns in double, whatever the dtype. */
 static void bound(const oc_options *o, oc_dtype dtype, oc_coefficients *c) {
-    const double most = dtype == OC_F32 ? 0x1p63 : 0x1p511;
+    const double most = dtype == OC_F32 ? 0x1p63 : 0x1p480;
     c->clip_value = fmin(c->clip_value, most);
     c->spoilt = o->clip_value > 0 ? 0 : -INFINITY;
     c->sum_max = most * most;
