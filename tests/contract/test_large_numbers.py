@@ -170,6 +170,25 @@ def test_beyond_what_can_be_squared_size_does_not_count(case, dtype):
     assert (len(set(ends)) == 1) == squares(case)
 
 
+LAYERWISE = {name: case for name, case in CASES.items() if case.layerwise}
+
+
+@pytest.mark.parametrize("case", LAYERWISE.values(), ids=LAYERWISE)
+@dtypes
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_spoilt_gradient_throws_no_neighbour(case, dtype, bad):
+    """Norms that it spoils make the array NaN; a finite step is one of the usual size."""
+    p = case.full(6, dtype=dtype)
+    opt = case.rule(p, lr=0.1)
+    opt.step(case.full(6, dtype=dtype))
+    before, g = p.copy(), case.full(6, dtype=dtype)
+    g.flat[1] = bad
+    opt.step(g)
+    assert np.isnan(p.flat[1])
+    assert (np.isnan(p) | (np.abs(p - before) < 0.3)).all()
+    assert np.isnan(p).all() or (case.rule is oc.optim.LARS and np.isinf(bad))  # its step is 0 where |g| is infinite
+
+
 @rules
 @dtypes
 @pytest.mark.parametrize("bad", [np.inf, -np.inf])
