@@ -17,6 +17,7 @@ PAGE = Path(__file__).resolve().parent / "accuracy.md"
 LONG = np.longdouble
 SIZE = 100_000
 LATER = 1000
+SIDE = 80  # rows of a matrix
 
 
 def _mean(beta, old, new):
@@ -141,21 +142,71 @@ def schedulefreeadamw(p, g, s, t, o):
     return _schedule_free(p, p if t == 1 else s["z"], g / _root(g, s, t, o), s, t, o["lr"], o["betas"][0])
 
 
+def _norm(x):
+    return np.sqrt(np.sum(x * x))
+
+
+def lamb(p, g, s, t, o):
+    """You et al. 2020, algorithm 2; the ratio of the norms is 1 where theta is 0."""
+    m_hat = _mean(o["betas"][0], s["exp_avg"], g) / _correction(o["betas"][0], t)
+    u = m_hat / _root(g, s, t, o) + LONG(o["weight_decay"]) * p
+    return -LONG(o["lr"]) * (_norm(p) / _norm(u) if p.any() else 1) * u
+
+
+def lars(p, g, s, t, o):
+    """You et al. 2017, algorithm 1; the local rate is 1 where theta is 0."""
+    decay, size = LONG(o["weight_decay"]), _norm(p)
+    local = LONG(o["trust_coefficient"]) * size / (_norm(g) + decay * size) if p.any() else 1
+    return -(LONG(o["momentum"]) * s["momentum_buffer"] + LONG(o["lr"]) * local * (g + decay * p))
+
+
+def adafactor(p, g, s, t, o):
+    """Shazeer and Stern 2018, algorithms 4 and 5; eps and lr as in PyTorch's note."""
+    past, least, root_n = 1 - LONG(t) ** LONG(o["beta2_decay"]), np.finfo(np.float32).eps, np.sqrt(LONG(p.size))
+    if p.ndim == 1:
+        v = _mean(past, s["variance"], g * g)
+    else:
+        rows = _mean(past, s["row_var"], np.mean(g * g, -1, keepdims=True))
+        columns = _mean(past, s["col_var"], np.mean(g * g, -2, keepdims=True))
+        v = rows * columns / np.mean(rows)
+    u = g / np.maximum(np.sqrt(v), least)
+    size = max(LONG(o["eps"][1]), _norm(p) / root_n) / max(1, _norm(u) / root_n / LONG(o["d"]))
+    return -min(LONG(o["lr"]), 1 / np.sqrt(LONG(t))) * size * u
+
+
+def muon(p, g, s, t, o):
+    """Jordan et al. 2024, with the momentum of PyTorch's note, for a matrix that is not tall."""
+    a, b, c = (LONG(x) for x in o["ns_coefficients"])
+    x = _mean(o["momentum"], _mean(o["momentum"], s["momentum_buffer"], g), g)
+    x = x / _norm(x)
+    for _ in range(o["ns_steps"]):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return -LONG(o["lr"]) * (LONG(o["weight_decay"]) * p + x)
+
+
 # ------------------------------------------------------------------------------------------------------------ the rules
 
 
 @dataclass(frozen=True)
 class Row:
-    """A rule: its exact step, the options beside the defaults, a bound in ulp, and PyTorch's forms of it."""
+    """A form of a rule: its exact step, a bound in ulp, PyTorch's forms of it, the options beside the defaults.
+
+    ``matrix`` gives it one of ``SIDE`` rows (a vector otherwise); ``products`` says that an element of the update is a
+    sum over others, which may cancel, so that its error is counted in ulps of the largest.
+    """
 
     exact: object
     bound: float
     torch: object = None
     forms: tuple = ("single", "foreach")
     options: dict = field(default_factory=dict)
+    matrix: bool = False
+    products: bool = False
 
 
 _FUSED = ("single", "foreach", "fused")
+FORMS = {"single": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}, "bfloat16": {}}
 
 # The bound of an update: the roundings on the worst way from what is given to it, none more than an ulp. The rounding
 # of a constant to float32 is one; a square root halves what is under it.
@@ -163,6 +214,13 @@ MEAN = 4              # keep*x + (rest*x + add*y): of add, the product, two sums
 ROOT = (1 + MEAN) / 2 + 1
 SIGMA = ROOT + 2 + 1  # times the bias correction, plus eps
 ETA = 2               # its own, and the product with it
+# A norm of rounded numbers is off by no more than the worst of them.
+LAMB = MEAN + 2 + SIGMA + 1 + 1       # of u: m with its correction, the quotient, the decay
+FACTORED = (1 + 1) / 2 + 1 + 1 / 2 + 1 + 1 + 1  # of u: roots of the row's share and the column, product, quotient
+# No worst case: a sum of k terms has k roundings of half an ulp that, taken as independent, add up to sqrt(k)/2 (Higham
+# and Mary 2019). Each of five steps has one such product with k = the columns, two with k = the rows. What is off
+# before a step stays off by its share: where singular values grow, errors grow with them.
+STEPS = 5 * ((SIZE // SIDE) ** 0.5 + 2 * SIDE**0.5) / 2
 ROWS = {
     "SGD": Row(sgd, 3 + ETA, torch.optim.SGD, _FUSED, {"momentum": 0.9}),
     "Adagrad": Row(adagrad, 2 / 2 + 1 + 1 + 1 + ETA, torch.optim.Adagrad, _FUSED),
@@ -180,6 +238,11 @@ ROWS = {
     "ASGD": Row(asgd, ETA + 1, torch.optim.ASGD),
     "ScheduleFreeSGD": Row(schedulefreesgd, 1 + ETA + MEAN),
     "ScheduleFreeAdamW": Row(schedulefreeadamw, SIGMA + 2 + ETA + MEAN),
+    "LAMB": Row(lamb, LAMB + LAMB + ETA),
+    "LARS": Row(lars, 3 + ETA + 1),
+    "Adafactor": Row(adafactor, FACTORED + FACTORED + ETA, torch.optim.Adafactor, matrix=True),
+    "Adafactor, vector": Row(adafactor, 2 * (ROOT + 1) + ETA, torch.optim.Adafactor),
+    "Muon": Row(muon, round(2 * MEAN + 1 + STEPS + ETA), torch.optim.Muon, ("bfloat16",), matrix=True, products=True),
 }
 
 SIGNED = ("momentum_buffer", "exp_avg", "exp_avg_fast", "exp_avg_slow", "prev")
@@ -187,9 +250,14 @@ SCALARS = {"mu_product": (1.0, 2.0**-20), "eta": (None, 2.0**-7), "mu": (1.0, 1.
            "lr_max": (-1.0, 2.0**-8)}
 
 
+def rule_of(name):
+    """The class of a row of the table."""
+    return oc.optim.get(name.split(",")[0].lower())
+
+
 def options_of(name):
     """Every option of a rule, the row's in place of the defaults."""
-    return {**oc.optim.get(name.lower()).rule.options, **ROWS[name].options}
+    return {**rule_of(name).rule.options, **ROWS[name].options}
 
 
 def state_before(name, rng, g, p, t, cancel):
@@ -197,15 +265,16 @@ def state_before(name, rng, g, p, t, cancel):
 
     Means of gradients have the gradient's sign, or with ``cancel`` any.
     """
-    rule, options, state = oc.optim.get(name.lower()).rule, options_of(name), {}
+    rule, options, state = rule_of(name).rule, options_of(name), {}
     for slot in rule.slots:
-        if slot.when is not None and not options[slot.when]:
+        shape = slot.shape(g.shape)
+        if shape is None or (slot.when is not None and not options[slot.when]):
             continue
-        draw = np.abs(rng.standard_normal(g.size)) + 0.1
+        draw = np.abs(rng.standard_normal(shape)) + 0.1
         if t == 1:
-            draw = np.zeros(g.size)
+            draw = np.zeros(shape)
         elif slot.key in SIGNED:
-            draw = 0.3 * draw * (rng.choice([-1, 1], g.size) if cancel else np.sign(g))
+            draw = 0.3 * draw * (rng.choice([-1, 1], shape) if cancel else np.sign(g))
         elif slot.key == "acc_delta":
             draw = 1e-5 * draw
         elif slot.key == "step_size":
@@ -224,7 +293,7 @@ def state_before(name, rng, g, p, t, cancel):
 def ours(name, p, g, state, t):
     """Theta after step t of optcore."""
     theta = p.copy()
-    opt = oc.optim.get(name.lower())(theta, **ROWS[name].options)
+    opt = rule_of(name)(theta, **ROWS[name].options)
     if t > 1:
         groups = opt.state_dict()["param_groups"]
         opt.load_state_dict({"state": {0: {"step": t - 1, **state}}, "param_groups": groups, "step": t - 1})
@@ -235,8 +304,7 @@ def ours(name, p, g, state, t):
 def theirs(name, form, p, g, state, t):
     """Theta after step t of PyTorch."""
     theta = torch.from_numpy(p.copy()).requires_grad_()
-    forms = {"foreach": form == "foreach"} | ({"fused": True} if form == "fused" else {})
-    peer = ROWS[name].torch([theta], **ROWS[name].options, **forms)
+    peer = ROWS[name].torch([theta], **ROWS[name].options, **FORMS[form])
     if t > 1:
         entry = {k: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else torch.tensor(v)
                  for k, v in {"step": float(t - 1), **state}.items()}
@@ -263,14 +331,17 @@ CASES = {  # heading -> (step, whether theta is 0 so that the new theta is the u
 
 def measure(name, t, bare, cancel, forms=("optcore",), size=SIZE):
     """Errors in ulp of step t: form -> array."""
-    rng = np.random.default_rng(0)
+    rng, row = np.random.default_rng(0), ROWS[name]
     g = (rng.choice([-1, 1], size) * (np.abs(rng.standard_normal(size)) + 0.01)).astype(np.float32)
     p = np.zeros(size, np.float32) if bare else rng.standard_normal(size).astype(np.float32)
+    if row.matrix:
+        g, p = g.reshape(SIDE, -1), p.reshape(SIDE, -1)
     state = state_before(name, rng, g, p, t, cancel)
     long = {k: v.astype(LONG) if isinstance(v, np.ndarray) else v for k, v in state.items()}
-    update = ROWS[name].exact(p.astype(LONG), g.astype(LONG), long, t, options_of(name))
+    update = row.exact(p.astype(LONG), g.astype(LONG), long, t, options_of(name))
     exact = p.astype(LONG) + update
-    largest = np.maximum(np.maximum(np.abs(p), np.abs(update)), np.abs(exact))
+    size = np.max(np.abs(update)) if row.products else np.abs(update)
+    largest = np.maximum(np.maximum(np.abs(p), size), np.abs(exact))
     got = {form: ours(name, p, g, state, t) if form == "optcore" else theirs(name, form, p, g, state, t)
            for form in forms}
     return {form: errors(theta, exact, largest) for form, theta in got.items()}

@@ -33,17 +33,17 @@ static double FN(mean_squares)(ptrdiff_t n, const double *restrict sums, double 
     return oc_fold_lanes(lane);
 }
 
-/* The row's factor is divided by the mean first: at most the number of rows, so that the product with a column's
- * neither overflows nor vanishes where the column's does not. */
+/* The root of each factor by itself: the product of a row's, in units of their mean as many as there are rows, and a
+ * column's may be out of T's range where its root is not. */
 static void FN(divide_factored)(ptrdiff_t rows, ptrdiff_t columns, const void *vrow, const void *vcolumn, double mean,
                                 double eps, void *vu) {
     const T *restrict row = vrow, *restrict column = vcolumn;
     const T least = (T)eps;
     T *restrict u = vu;
     for (ptrdiff_t r = 0; r < rows; r++, u += columns) {
-        const T share = (T)((double)row[r] / (mean < eps ? eps : mean));
+        const T root = (T)sqrt((double)row[r] / (mean < eps ? eps : mean));
         for (ptrdiff_t i = 0; i < columns; i++)
-            u[i] = u[i] / FN(at_least)(least, SQRT(share * column[i]));
+            u[i] = u[i] / FN(at_least)(least, root * SQRT(column[i]));
     }
 }
 

@@ -189,10 +189,11 @@ static int squares(oc_rule rule, const oc_options *o) {
     }
 }
 
-/* Keeps what is squared within 2^63, in double 2^511. The square is a quarter of where the range ends: room for the
- * roundings of a moving mean of such squares, and for one more of them in a sum. */
+/* Keeps what is squared within 2^63, in double 2^480. In float the square is a quarter of where the range ends: room for
+ * the roundings of a moving mean of such squares, and for one more of them in Adagrad's sum. In double there is room for
+ * the sum of 2^63 of them: Adafactor sums rows and columns in double, whatever the dtype. */
 static void bound(const oc_options *o, oc_dtype dtype, oc_coefficients *c) {
-    const double most = dtype == OC_F32 ? 0x1p63 : 0x1p511;
+    const double most = dtype == OC_F32 ? 0x1p63 : 0x1p480;
     c->clip_value = fmin(c->clip_value, most);
     c->spoilt = o->clip_value > 0 ? 0 : -INFINITY;
     c->sum_max = most * most;
@@ -231,16 +232,17 @@ static void muon(const oc_options *o, oc_dtype dtype, double t, oc_coefficients 
 }
 
 /* By what the layer's norms or sides scale the step; where a norm is 0 there is nothing to compare. The comparisons
- * with 0 let NaN pass. */
+ * of a norm of u let NaN pass, which would else leave a step that no norm bounds. */
 double oc_layer_factor(oc_rule rule, const oc_options *o, const oc_layer *l) {
     const double root_n = sqrt((double)l->n), rows = (double)l->rows, columns = (double)l->columns;
     const int one_is_zero = l->norm_theta == 0 || l->norm_u == 0;
+    const double excess = l->norm_u / root_n / o->rms_u;
     switch (rule) {
     case OC_LAMB: return one_is_zero ? 1 : l->norm_theta / l->norm_u;
     case OC_LARS:
         return one_is_zero ? 1 : o->trust * l->norm_theta / (l->norm_u + o->weight_decay * l->norm_theta + o->eps);
     case OC_ADAFACTOR:
-        return fmax(o->rms_theta, l->norm_theta / root_n) / fmax(1, l->norm_u / root_n / o->rms_u);
+        return fmax(o->rms_theta, l->norm_theta / root_n) / (excess < 1 ? 1 : excess);
     case OC_MUON: return o->match_rms ? 0.2 * sqrt(fmax(rows, columns)) : sqrt(fmax(1, rows / columns));
     default: return 1;
     }

@@ -71,7 +71,7 @@ class Optimizer(Stepper):
     Notes
     -----
     A finite gradient never freezes a parameter. A rule that squares it, and so would hold an infinite sigma for ever,
-    takes it within +-2**63 in float32, +-2**511 in float64, for m as for sigma, and forgets it at the rate of its
+    takes it within +-2**63 in float32, +-2**480 in float64, for m as for sigma, and forgets it at the rate of its
     means; the sum of Adagrad stops short of infinity. Infinity and NaN are no large gradients: they propagate.
     ``docs/accuracy.md`` has each rule's answer, and the error of a step in ulp.
 

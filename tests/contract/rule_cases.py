@@ -78,8 +78,8 @@ class Case:
         return self.normal(rng, n, dtype), [self.normal(rng, n, dtype) for _ in range(steps)]
 
     def known(self, **options):
-        """Those of the options that the rule has."""
-        return {k: v for k, v in options.items() if k in self.rule.rule.options}
+        """Those of the options that the rule has, with the meaning that other rules give them."""
+        return {k: v for k, v in options.items() if k in self.rule.rule.options and k not in self.own}
 
 
 _FLAG = (False, True)

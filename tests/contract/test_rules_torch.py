@@ -10,14 +10,9 @@ from rule_cases import CASES, run
 
 import optcore as oc
 
+pytestmark = pytest.mark.usefixtures("muon_in_the_dtype_of_its_parameters")
 PEERS = {name: case for name, case in CASES.items() if case.torch}
 peers = pytest.mark.parametrize("case", PEERS.values(), ids=PEERS)
-
-
-@pytest.fixture(autouse=True)
-def muon_in_the_dtype_of_its_parameters(monkeypatch):
-    """PyTorch orthogonalises in bfloat16; the arithmetic is compared without that, bfloat16 by a test of its own."""
-    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
 
 
 @contextlib.contextmanager

@@ -6,15 +6,20 @@ import torch
 from rule_cases import CASES
 from test_rules_torch import PEERS, to_torch, torch_scalars
 
+import optcore as oc
+
+pytestmark = pytest.mark.usefixtures("muon_in_the_dtype_of_its_parameters")
 peers = pytest.mark.parametrize("case", PEERS.values(), ids=PEERS)
-SHAPES = [(3, 4), (), (5,), (0,)]
+SHAPES = {  # of four arrays that both sides take: PyTorch's Adafactor divides by the size of an array
+    oc.optim.Adafactor: [(3, 4), (), (5,), (2, 3, 4)], oc.optim.Muon: [(3, 4), (1, 1), (5, 2), (0, 3)]}
+ANY = [(3, 4), (), (5,), (0,)]
 
 
 def start(case, dtype, seed):
-    """Arrays, options of two groups, and gradients of ten steps; the array [5] has none in the first four."""
-    rng = np.random.default_rng(seed)
-    arrays = [np.asarray(rng.standard_normal(s), dtype) for s in SHAPES]
-    grads = [[np.asarray(rng.standard_normal(s), dtype) for s in SHAPES] for _ in range(10)]
+    """Arrays, options of two groups, and gradients of ten steps; the third array has none in the first four."""
+    rng, shapes = np.random.default_rng(seed), SHAPES.get(case.rule, ANY)
+    arrays = [np.asarray(rng.standard_normal(s), dtype) for s in shapes]
+    grads = [[np.asarray(rng.standard_normal(s), dtype) for s in shapes] for _ in range(10)]
     for g in grads[:4]:
         g[2] = None
     options = [case.draw(rng, for_torch=True) for _ in range(2)]
@@ -85,15 +90,15 @@ def test_what_never_had_a_gradient_begins_there_as_it_would_here(case):
     """The rate is another by the time of its first gradient; dampening, first sizes and averages depend on it."""
     options = {**case.known(lr=0.1, momentum=0.9, dampening=0.4)}
     with torch_scalars("float64"):
-        arrays = [np.ones(3), np.ones(2)]
+        arrays = [case.full(3), case.full(2)]
         ours = case.rule(arrays, **options)
-        ours.step([np.full(3, 0.5), None])
+        ours.step([case.full(3, 0.5), None])
         ours.param_groups[0]["lr"] = 0.05
         tensors = tensors_of(arrays)
         peer = case.torch(tensors)
         peer.load_state_dict(to_torch(ours.state_dict()))
         for _ in range(3):
-            g = [np.full(3, 0.5), np.full(2, -0.25)]
+            g = [case.full(3, 0.5), case.full(2, -0.25)]
             ours.step(g)
             step_theirs(peer, tensors, g)
     for a, t in zip(arrays, tensors, strict=True):

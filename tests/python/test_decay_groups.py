@@ -76,3 +76,9 @@ def test_decay_groups_of_a_sequence_or_array():
         oc.optim.decay_groups([{"params": w}], 0.1)
     with pytest.raises(TypeError, match=r"^exclude: expected a callable"):
         oc.optim.decay_groups([w], 0.1, "bias")
+
+
+@pytest.mark.parametrize(("bad", "error"), [(-0.1, ValueError), ("x", TypeError), (np.nan, ValueError)])
+def test_decay_groups_check_the_decay(bad, error):
+    with pytest.raises(error, match="weight_decay: expected"):
+        oc.optim.decay_groups({"w": np.ones((2, 2))}, bad)

@@ -1,0 +1,60 @@
+"""Errors that come late, in the last group or deep in a state, change nothing, for every rule."""
+
+import numpy as np
+import pytest
+from rule_cases import CASES
+
+import optcore as oc
+
+rules = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@rules
+@pytest.mark.parametrize("bad", ["NaN", "shape", "option", "state"])
+def test_an_error_in_the_last_group_leaves_the_first_untouched(case, bad):
+    arrays = [case.full(5, dtype="float32"), case.full(6), case.full(4, dtype="float32")]
+    opt = case.rule([{"params": arrays[0]}, {"params": {"w": arrays[1]}}, {"params": [arrays[2]]}], lr=0.1,
+                    nonfinite="raise")
+    grads = [np.ones_like(a) for a in arrays]
+    opt.step(grads)
+    state = opt.state_dict()
+
+    def everything():
+        now = opt.state_dict()
+        return [a.tobytes() for a in arrays], repr(now["state"]), now["step"], repr(now["param_groups"])
+
+    if bad == "NaN":
+        grads[2].flat[3] = np.nan
+    elif bad == "shape":
+        grads[2] = case.full(5, dtype="float32")
+    elif bad == "option":
+        opt.param_groups[2]["lr"] = -1.0
+    else:
+        state["state"][2]["step"] = -1
+    before = everything()
+    with pytest.raises((ValueError, FloatingPointError)):
+        opt.load_state_dict(state) if bad == "state" else opt.step(grads)
+    assert everything() == before
+
+
+@rules
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"param_groups": 3}, TypeError, r"state\['param_groups'\]: expected a list, got int"),
+    ({"param_groups": ["x"]}, TypeError, r"state\['param_groups'\]\[0\]: expected a dict with a list 'params'"),
+    ({"param_groups": [{}]}, TypeError, r"state\['param_groups'\]\[0\]: expected a dict with a list 'params'"),
+    ({"param_groups": [{"params": [0, 0]}]}, ValueError, "expected the number of each parameter once"),
+    ({"param_groups": [{"params": [0, [1]]}]}, ValueError, "expected the number of each parameter once"),
+    ({"state": [1, 2]}, TypeError, r"state\['state'\]: expected a dict, got list")])
+def test_a_state_of_another_build_changes_nothing(case, change, error, message):
+    opt = case.rule([case.full(3), case.full(4)], lr=0.1)
+    opt.step([case.full(3), case.full(4)])
+    before = repr(opt.state_dict())
+    with pytest.raises(error, match=message):
+        opt.load_state_dict({**opt.state_dict(), **change})
+    assert repr(opt.state_dict()) == before
+
+
+@pytest.mark.parametrize("bad", [None, "abc", 3])
+def test_clipping_names_what_is_no_gradient(bad):
+    with pytest.raises(TypeError, match="grads: expected an array, sequence or mapping of arrays, got"):
+        oc.optim.clip_grad_norm_(bad, 1.0)
