@@ -12,6 +12,17 @@ extern const oc_kernels TABLE(OC_LEVEL);
 
 #define FN(name) OC_PASTE(oc, name, TYPE, OC_LEVEL)
 
+/* What update rules keep: as they compute, */
+#define AS_IT_IS(x) (x)
+#define P_T T
+#define P_GET AS_IT_IS
+#define P_PUT AS_IT_IS
+#define G_T T
+#define G_GET AS_IT_IS
+#define S_T T
+#define S_GET AS_IT_IS
+#define S_PUT AS_IT_IS
+
 #define T float
 #define TYPE f32
 #define BITS 32
@@ -19,6 +30,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define SQRT sqrtf
 #include "layer.tmpl.h"
 #include "update.tmpl.h"
+#include "update_layerwise.tmpl.h"
 #include "staged.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
@@ -39,6 +51,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define SQRT sqrt
 #include "layer.tmpl.h"
 #include "update.tmpl.h"
+#include "update_layerwise.tmpl.h"
 #include "staged.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
@@ -50,6 +63,34 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #undef TYPE
 #undef BITS
 #undef UINT
+#undef SQRT
+
+/* or in float32 over bfloat16: the mixes of optcore.h, in one loop that neither loads nor stores anything twice. */
+#define T float
+#define SQRT sqrtf
+#undef S_T
+#undef S_GET
+#undef S_PUT
+#define S_T uint16_t
+#define S_GET oc_from_bf16
+#define S_PUT oc_nearest_bf16
+#define TYPE f32_bf16_states
+#include "update.tmpl.h"
+#undef TYPE
+#undef P_T
+#undef P_GET
+#undef P_PUT
+#undef G_T
+#undef G_GET
+#define P_T uint16_t
+#define P_GET oc_from_bf16
+#define P_PUT oc_nearest_bf16
+#define G_T uint16_t
+#define G_GET oc_from_bf16
+#define TYPE f32_bf16
+#include "update.tmpl.h"
+#undef TYPE
+#undef T
 #undef SQRT
 
 #define KERNEL(name, type) OC_PASTE(oc, name, type, OC_LEVEL)
@@ -68,6 +109,16 @@ extern const oc_kernels TABLE(OC_LEVEL);
     {KERNEL(softmax, type), KERNEL(log_softmax, type), KERNEL(cross_entropy, type), KERNEL(cross_entropy_soft, type), \
      KERNEL(cross_entropy_r, type), KERNEL(mse, type)}
 
+/* The element-wise rules and passes. */
+#define RULES(K)                                                                                                      \
+    [OC_SGD] = K(sgd), [OC_ADAGRAD] = K(adagrad), [OC_RMSPROP] = K(rmsprop), [OC_ADAM] = K(adam),                     \
+    [OC_ADADELTA] = K(adadelta), [OC_ADAMAX] = K(adamax), [OC_NADAM] = K(nadam), [OC_RADAM] = K(radam),               \
+    [OC_ADEMAMIX] = K(ademamix), [OC_RPROP] = K(rprop), [OC_LION] = K(lion), [OC_SOPHIA] = K(sophia),                 \
+    [OC_ASGD] = K(asgd), [OC_SCHEDULE_FREE] = K(schedule_free), [OC_SOPHIA_HESSIAN] = K(sophia_hessian),              \
+    [OC_SCHEDULE_FREE_EVAL] = K(towards), [OC_SCHEDULE_FREE_TRAIN] = K(towards)
+#define BF16_STATES(name) KERNEL(name, f32_bf16_states)
+#define ALL_BF16(name) KERNEL(name, f32_bf16)
+
 #define LEVEL_NUMBER_baseline OC_LEVEL_BASELINE
 #define LEVEL_NUMBER_v3 OC_LEVEL_V3
 #define LEVEL_NUMBER_v4 OC_LEVEL_V4
@@ -76,14 +127,10 @@ extern const oc_kernels TABLE(OC_LEVEL);
 
 const oc_kernels TABLE(OC_LEVEL) = {
     .level = NUMBER(OC_LEVEL),
-    .update = {[OC_SGD] = BOTH(sgd), [OC_ADAGRAD] = BOTH(adagrad), [OC_RMSPROP] = BOTH(rmsprop), [OC_ADAM] = BOTH(adam),
-               [OC_ADADELTA] = BOTH(adadelta), [OC_ADAMAX] = BOTH(adamax), [OC_NADAM] = BOTH(nadam),
-               [OC_RADAM] = BOTH(radam), [OC_ADEMAMIX] = BOTH(ademamix), [OC_RPROP] = BOTH(rprop),
-               [OC_LION] = BOTH(lion), [OC_SOPHIA] = BOTH(sophia), [OC_ASGD] = BOTH(asgd),
-               [OC_SCHEDULE_FREE] = BOTH(schedule_free), [OC_SOPHIA_HESSIAN] = BOTH(sophia_hessian),
-               [OC_SCHEDULE_FREE_EVAL] = BOTH(towards), [OC_SCHEDULE_FREE_TRAIN] = BOTH(towards),
-               [OC_LAMB] = BOTH(lamb), [OC_LARS] = BOTH(take_gradient), [OC_ADAFACTOR] = BOTH(adafactor),
-               [OC_MUON] = BOTH(muon), [OC_LAYER_APPLY] = BOTH(layer_apply), [OC_LARS_APPLY] = BOTH(lars_apply)},
+    .update = {RULES(BOTH), [OC_LAMB] = BOTH(lamb), [OC_LARS] = BOTH(take_gradient),
+               [OC_ADAFACTOR] = BOTH(adafactor), [OC_MUON] = BOTH(muon),
+               [OC_LAYER_APPLY] = BOTH(layer_apply), [OC_LARS_APPLY] = BOTH(lars_apply)},
+    .mixed = {[OC_BF16_STATES] = {RULES(BF16_STATES)}, [OC_ALL_BF16] = {RULES(ALL_BF16)}},
     .layer = {LAYER(f32), LAYER(f64)},
     .staged = BOTH(staged),
     .load = BOTH(load),

@@ -201,6 +201,14 @@ typedef struct {
     oc_rounding rounding;
 } oc_array;
 
+/* Mixes that have update kernels of their own, for float32 arithmetic: with the bits of oc_staged_fn, and faster, for
+ * memory and arithmetic overlap. An array of OC_AS_BF16 among x of oc_update_fn is a uint16_t *. */
+typedef enum {
+    OC_BF16_STATES,         /* parameters and gradients of float32 */
+    OC_ALL_BF16,
+    OC_N_MIXES
+} oc_mix;
+
 typedef struct {
     oc_array x[OC_MAX_STREAMS];  /* the streams of the rule */
     oc_array average;            /* INOUT: a moving average of the parameters, average <- mean of it and them */
@@ -317,6 +325,7 @@ typedef struct {
 typedef struct {
     oc_level level;
     oc_update_fn *update[OC_N_RULES][OC_N_DTYPES];
+    oc_update_fn *mixed[OC_N_MIXES][OC_N_RULES];    /* NULL for a layerwise rule */
     oc_layer_kernels layer[OC_N_DTYPES];
     oc_staged_fn *staged[OC_N_DTYPES];
     oc_load_fn *load[OC_N_DTYPES];

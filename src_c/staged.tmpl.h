@@ -71,7 +71,7 @@ static void FN(store_high)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, const u
     case OC_AS_F64: OC_STORE(double, (double)from[i]); break;
     case OC_AS_BF16:
         if (a->rounding == OC_ROUND_RANDOM)
-            OC_STORE(uint16_t, oc_to_bf16((float)from[i], oc_share(random[i], stream)));
+            OC_STORE(uint16_t, oc_to_bf16((float)from[i], oc_share(random[i], stream) >> 4));
         else
             OC_STORE(uint16_t, oc_nearest_bf16((float)from[i]));
         break;

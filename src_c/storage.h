@@ -46,9 +46,10 @@ OC_INLINE uint32_t oc_random(uint32_t key, uint32_t i) {
     return x ^ (x >> 16);
 }
 
-/* 16 of the bits for each stream of a rule: the halves for the states, 2 and 3, another mixture for the others. */
+/* 20 of the bits for each stream of a rule: both ends for the states 2 and 3, which share none but the last of one and the
+ * first of the other; another mixture for the rest. */
 OC_INLINE uint32_t oc_share(uint32_t random, int stream) {
-    return stream == 2 ? random & 0xffffu : stream == 3 ? random >> 16 : (random * (0x9e3779b1u + 2u * (uint32_t)stream)) >> 16;
+    return stream == 2 ? random & 0xfffffu : (stream == 3 ? random : random * (0x9e3779b1u + 2u * (uint32_t)stream)) >> 12;
 }
 
 /* ------------------------------------------------------------------------------------------------------- bfloat16
@@ -58,11 +59,11 @@ OC_INLINE float oc_from_bf16(uint16_t h) {
 }
 
 /* `add` to the 16 bits that go: 0x7fff + the last bit that stays rounds to nearest, ties to even; a random number from 0
- * to 0xffff rounds up as often as what goes is large. NaN stays NaN, infinity infinity. */
+ * to 0xffff rounds up as often as what goes is large. Infinity stays infinity, and so does NaN: all of them as one, whose
+ * low bits carry nothing over. */
 OC_INLINE uint16_t oc_to_bf16(float x, uint32_t add) {
     const uint32_t b = oc_bits(x), size = b & 0x7fffffffu;
-    const uint32_t rounded = (b + add) >> 16, nan = (b >> 16) | 0x40u;
-    return (uint16_t)(size > 0x7f800000u ? nan : size == 0x7f800000u ? b >> 16 : rounded);
+    return (uint16_t)(((b >> 16) & 0x8000u) | (((size < 0x7fc00000u ? size : 0x7fc00000u) + add) >> 16));
 }
 
 OC_INLINE uint16_t oc_nearest_bf16(float x) {
@@ -109,9 +110,9 @@ OC_INLINE float oc_from_code(uint32_t code, int bias) {
     return oc_of_bits((code << 20) + ((uint32_t)bias << 23)) - oc_base(bias);
 }
 
-/* `random` has 16 bits; half a unit of them is added, so that they are right on average. */
+/* `random` has the 20 bits that go. */
 OC_INLINE int32_t oc_to_code(float size, uint32_t random, int bias) {
-    return (int32_t)((oc_bits(size + oc_base(bias)) + (random << 4) + 8) >> 20) - (bias << 3);
+    return (int32_t)((oc_bits(size + oc_base(bias)) + random - ((uint32_t)bias << 23)) >> 20);
 }
 
 OC_INLINE uint8_t oc_to_unsigned(float size, uint32_t random) {

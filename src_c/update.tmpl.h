@@ -1,6 +1,8 @@
 /* update.tmpl.h: the update rules, theta <- theta - eta_t / sigma_t * m_t: what they share, and those whose sigma is
- * made of squares or magnitudes of the gradients. The end includes the other families.
- * Parameters: T the arithmetic type, SQRT its square root, FN(name) the symbol of a kernel for this T and level.
+ * made of squares or magnitudes of the gradients. The end includes the other element-wise
+ * families.
+ * Parameters: T the arithmetic type, SQRT its square root, FN(name) the symbol of a kernel for this T and level; P_T, G_T
+ * and S_T, what parameters, gradients and states are kept as, with P_GET, P_PUT, ... from and to T.
  *
  * Each rule is one loop body; its flags are constants of the body, so that each combination is a loop without a
  * branch. Nothing is fused or reordered (-ffp-contract=off): an element's result does not depend on its neighbours,
@@ -55,24 +57,24 @@ OC_INLINE T FN(ratio)(T m, T second, T root_scale, T eps, int zero_guard) {
 #define OC_CONSTANTS(c)                                                                                               \
     const T scale = (T)c->grad_scale, clip = (T)c->clip_value, l2 = (T)c->l2;                                         \
     const T eta = (T)c->eta;                                                                                          \
-    T *restrict p = x[0];                                                                                             \
-    const T *restrict g = x[1]
+    P_T *restrict p = x[0];                                                                                           \
+    const G_T *restrict g = x[1]
 
 /* SGD. m = g, or the momentum buffer b <- momentum*b + (1-dampening)*g (the first time b = g), or with Nesterov
  * g + momentum*b; sigma = 1. Sutskever et al. 2013, in the form of torch.optim. */
 OC_INLINE void FN(sgd_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int nesterov) {
     OC_CONSTANTS(c);
     const T keep = (T)c->first.keep, add = (T)c->first.add, ahead = (T)c->decay;
-    T *restrict b = x[2];
+    S_T *restrict b = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
+        const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         T m = gi;
         if (heavy) {
-            const T bi = keep * b[i] + add * gi;
-            b[i] = bi;
+            const T bi = keep * S_GET(b[i]) + add * gi;
+            b[i] = S_PUT(bi);
             m = nesterov ? gi + ahead * bi : bi;
         }
-        p[i] = p[i] - eta * m;
+        p[i] = P_PUT(P_GET(p[i]) - eta * m);
     }
 }
 
@@ -91,13 +93,13 @@ OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficien
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, full = (T)c->sum_max;
-    T *restrict s = x[2];
+    S_T *restrict s = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-        T si = s[i] + gi * gi;
+        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        T si = S_GET(s[i]) + gi * gi;
         si = si > full ? full : si;
-        s[i] = si;
-        p[i] = p[i] - eta * FN(ratio)(gi, si, root_scale, eps, zero_guard);
+        s[i] = S_PUT(si);
+        p[i] = P_PUT(P_GET(p[i]) - eta * FN(ratio)(gi, si, root_scale, eps, zero_guard));
     }
 }
 
@@ -115,14 +117,14 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
     const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
-    T *restrict s = x[2], *restrict d = x[3];
+    S_T *restrict s = x[2], *restrict d = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-        const T si = FN(mix)(second, s[i], gi * gi);
-        const T delta = SQRT(d[i] + eps) / SQRT(si + eps) * gi;
-        s[i] = si;
-        d[i] = FN(mix)(second, d[i], delta * delta);
-        p[i] = p[i] - eta * delta;
+        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T si = FN(mix)(second, S_GET(s[i]), gi * gi);
+        const T delta = SQRT(S_GET(d[i]) + eps) / SQRT(si + eps) * gi;
+        s[i] = S_PUT(si);
+        d[i] = S_PUT(FN(mix)(second, S_GET(d[i]), delta * delta));
+        p[i] = P_PUT(P_GET(p[i]) - eta * delta);
     }
 }
 
@@ -134,23 +136,23 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
     const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, keep = (T)c->first.keep;
-    T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
+    S_T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-        T si = FN(mix)(second, s[i], gi * gi);
-        s[i] = si;
+        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        T si = FN(mix)(second, S_GET(s[i]), gi * gi);
+        s[i] = S_PUT(si);
         if (centered) {
-            const T ai = FN(mix)(centre, a[i], gi);
-            a[i] = ai;
+            const T ai = FN(mix)(centre, S_GET(a[i]), gi);
+            a[i] = S_PUT(ai);
             si = si - ai * ai;
             si = si < 0 ? 0 : si; /* rounding alone makes it negative */
         }
         T r = FN(ratio)(gi, si, root_scale, eps, zero_guard);
         if (heavy) {
-            r = keep * b[i] + r;
-            b[i] = r;
+            r = keep * S_GET(b[i]) + r;
+            b[i] = S_PUT(r);
         }
-        p[i] = p[i] - eta * r;
+        p[i] = P_PUT(P_GET(p[i]) - eta * r);
     }
 }
 
@@ -174,18 +176,18 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
-    T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
+    S_T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-        const T mi = FN(mix)(first, m[i], gi);
-        T vi = FN(mix)(second, v[i], gi * gi);
-        m[i] = mi;
-        v[i] = vi;
+        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        m[i] = S_PUT(mi);
+        v[i] = S_PUT(vi);
         if (amsgrad) {
-            vi = largest[i] > vi ? largest[i] : vi;
-            largest[i] = vi;
+            vi = S_GET(largest[i]) > vi ? S_GET(largest[i]) : vi;
+            largest[i] = S_PUT(vi);
         }
-        p[i] = p[i] - (decay * p[i] + FN(ratio)(eta * mi, vi, root_scale, eps, 0));
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi, vi, root_scale, eps, 0)));
     }
 }
 
@@ -201,16 +203,16 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
-    T *restrict m = x[2], *restrict u = x[3];
+    S_T *restrict m = x[2], *restrict u = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
-        const T mi = FN(mix)(first, m[i], gi);
-        const T faded = second.keep * u[i] + second.rest * u[i];
+        const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        const T faded = second.keep * S_GET(u[i]) + second.rest * S_GET(u[i]);
         const T size = (gi < 0 ? -gi : gi) + eps;
         const T ui = faded > size ? faded : size;
-        m[i] = mi;
-        u[i] = ui;
-        p[i] = p[i] - eta * mi / ui;
+        m[i] = S_PUT(mi);
+        u[i] = S_PUT(ui);
+        p[i] = P_PUT(P_GET(p[i]) - eta * mi / ui);
     }
 }
 
@@ -220,14 +222,14 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
-    T *restrict m = x[2], *restrict v = x[3];
+    S_T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-        const T mi = FN(mix)(first, m[i], gi);
-        const T vi = FN(mix)(second, v[i], gi * gi);
-        m[i] = mi;
-        v[i] = vi;
-        p[i] = p[i] - (decay * p[i] + FN(ratio)(eta * mi + eta_g * gi, vi, root_scale, eps, 0));
+        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        m[i] = S_PUT(mi);
+        v[i] = S_PUT(vi);
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_g * gi, vi, root_scale, eps, 0)));
     }
 }
 
@@ -238,14 +240,15 @@ OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
-    T *restrict m = x[2], *restrict v = x[3];
+    S_T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-        const T mi = FN(mix)(first, m[i], gi);
-        const T vi = FN(mix)(second, v[i], gi * gi);
-        m[i] = mi;
-        v[i] = vi;
-        p[i] = p[i] - (decay * p[i] + (adaptive ? FN(ratio)(eta * mi, vi, root_scale, eps, 0) : eta * mi));
+        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        m[i] = S_PUT(mi);
+        v[i] = S_PUT(vi);
+        const T step = adaptive ? FN(ratio)(eta * mi, vi, root_scale, eps, 0) : eta * mi;
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + step));
     }
 }
 
@@ -263,21 +266,20 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
-    T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
+    S_T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-        const T mi = FN(mix)(first, m[i], gi);
-        const T si = FN(mix)(slow, s[i], gi);
-        const T vi = FN(mix)(second, v[i], gi * gi);
-        m[i] = mi;
-        s[i] = si;
-        v[i] = vi;
-        p[i] = p[i] - (decay * p[i] + FN(ratio)(eta * mi + eta_slow * si, vi, root_scale, eps, 0));
+        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        const T si = FN(mix)(slow, S_GET(s[i]), gi);
+        const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        m[i] = S_PUT(mi);
+        s[i] = S_PUT(si);
+        v[i] = S_PUT(vi);
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_slow * si, vi, root_scale, eps, 0)));
     }
 }
 
 #include "update_averaged.tmpl.h"
 #include "update_bounded.tmpl.h"
-#include "update_layerwise.tmpl.h"
 
 #undef OC_CONSTANTS

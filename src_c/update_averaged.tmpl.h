@@ -7,12 +7,12 @@ static void FN(asgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
     const FN(mean) average = FN(mean_of)(c->average);
     const T decay = (T)c->decay;
-    T *restrict a = x[2];
+    S_T *restrict a = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
-        const T pi = p[i] - (decay * p[i] + eta * gi);
-        p[i] = pi;
-        a[i] = FN(mix)(average, a[i], pi);
+        const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        const T pi = P_GET(p[i]) - (decay * P_GET(p[i]) + eta * gi);
+        p[i] = P_PUT(pi);
+        a[i] = S_PUT(FN(mix)(average, S_GET(a[i]), pi));
     }
 }
 
@@ -24,21 +24,21 @@ OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coef
     const FN(mean) average = FN(mean_of)(c->average), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
     const T spoilt = (T)c->spoilt;
-    T *restrict z = x[2], *restrict v = x[3];
+    S_T *restrict z = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
         T m;
         if (adaptive) {
-            m = FN(squarable)(g[i], p[i], scale, clip, l2, spoilt);
-            const T vi = FN(mix)(second, v[i], m * m);
-            v[i] = vi;
+            m = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+            const T vi = FN(mix)(second, S_GET(v[i]), m * m);
+            v[i] = S_PUT(vi);
             m = FN(ratio)(m, vi, root_scale, eps, 0);
         } else {
-            m = FN(gradient)(g[i], p[i], scale, clip, l2);
+            m = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         }
-        m = m + decay * p[i];
-        const T zi = fresh ? p[i] : z[i];
-        z[i] = zi - eta_z * m;
-        p[i] = FN(mix)(average, p[i], zi) - eta * m;
+        m = m + decay * P_GET(p[i]);
+        const T zi = fresh ? P_GET(p[i]) : S_GET(z[i]);
+        z[i] = S_PUT(zi - eta_z * m);
+        p[i] = P_PUT(FN(mix)(average, P_GET(p[i]), zi) - eta * m);
     }
 }
 
@@ -54,8 +54,8 @@ static void FN(schedule_free)(ptrdiff_t n, void *const *x, const oc_coefficients
 /* theta moves between y and x, along the line through z. */
 static void FN(towards)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) average = FN(mean_of)(c->average);
-    T *restrict p = x[0];
-    const T *restrict z = x[1];
+    P_T *restrict p = x[0];
+    const G_T *restrict z = x[1];
     for (ptrdiff_t i = 0; i < n; i++)
-        p[i] = FN(mix)(average, p[i], z[i]);
+        p[i] = P_PUT(FN(mix)(average, P_GET(p[i]), G_GET(z[i])));
 }

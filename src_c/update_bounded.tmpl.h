@@ -13,19 +13,19 @@ OC_INLINE T FN(sign)(T x) {
 OC_INLINE void FN(rprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int fresh) {
     OC_CONSTANTS(c);
     const T shrink = (T)c->shrink, grow = (T)c->grow, low = (T)c->step_min, high = (T)c->step_max;
-    T *restrict before = x[2], *restrict s = x[3];
+    S_T *restrict before = x[2], *restrict s = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
-        const T same = FN(sign)(gi) * FN(sign)(before[i]);
+        const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        const T same = FN(sign)(gi) * FN(sign)(S_GET(before[i]));
         const T seen = same < 0 ? 0 : gi;
         T factor = same > 0 ? grow : 1;
         factor = same < 0 ? shrink : factor;
-        T si = (fresh ? eta : s[i]) * factor;
+        T si = (fresh ? eta : S_GET(s[i])) * factor;
         si = si < low ? low : si;
         si = si > high ? high : si;
-        s[i] = si;
-        before[i] = seen;
-        p[i] = p[i] - si * FN(sign)(seen);
+        s[i] = S_PUT(si);
+        before[i] = S_PUT(seen);
+        p[i] = P_PUT(P_GET(p[i]) - si * FN(sign)(seen));
     }
 }
 
@@ -41,12 +41,12 @@ static void FN(lion)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
     const FN(mean) ahead = FN(mean_of)(c->first), kept = FN(mean_of)(c->second);
     const T decay = (T)c->decay;
-    T *restrict b = x[2];
+    S_T *restrict b = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
-        const T m = FN(mix)(ahead, b[i], gi);
-        b[i] = FN(mix)(kept, b[i], gi);
-        p[i] = p[i] - (decay * p[i] + eta * FN(sign)(m));
+        const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        const T m = FN(mix)(ahead, S_GET(b[i]), gi);
+        b[i] = S_PUT(FN(mix)(kept, S_GET(b[i]), gi));
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + eta * FN(sign)(m)));
     }
 }
 
@@ -56,25 +56,25 @@ static void FN(sophia)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first);
     const T rho = (T)c->rho, eps = (T)c->eps, decay = (T)c->decay;
-    T *restrict m = x[2];
-    const T *restrict h = x[3];
+    S_T *restrict m = x[2];
+    const S_T *restrict h = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(gradient)(g[i], p[i], scale, clip, l2);
-        const T mi = FN(mix)(first, m[i], gi);
-        const T curvature = rho * h[i];
+        const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        const T curvature = rho * S_GET(h[i]);
         T r = mi / ((curvature < 0 ? 0 : curvature) + eps);
         r = r > 1 ? 1 : r;
         r = r < -1 ? -1 : r;
-        m[i] = mi;
-        p[i] = p[i] - (decay * p[i] + eta * r);
+        m[i] = S_PUT(mi);
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + eta * r));
     }
 }
 
 /* h <- beta2*h + (1-beta2)*estimate. */
 static void FN(sophia_hessian)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) second = FN(mean_of)(c->second);
-    const T *restrict estimate = x[1];
-    T *restrict h = x[3];
+    const G_T *restrict estimate = x[1];
+    S_T *restrict h = x[3];
     for (ptrdiff_t i = 0; i < n; i++)
-        h[i] = FN(mix)(second, h[i], estimate[i]);
+        h[i] = S_PUT(FN(mix)(second, S_GET(h[i]), G_GET(estimate[i])));
 }

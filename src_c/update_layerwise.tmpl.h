@@ -1,18 +1,18 @@
 /* update_layerwise.tmpl.h: the first and last stages of the layerwise update rules, theta <- theta - (decay*theta +
  * eta*factor*u): what they do element by element. u, the direction, stands in the work array x[OC_DIRECTION]; what
  * happens between the stages is in layer.tmpl.h.
- * Parameters and helpers: update.tmpl.h, which includes this file. */
+ * Parameters and helpers: update.tmpl.h, which comes before; at_least of layer.tmpl.h. */
 
 #define OC_DIRECTION_CONSTANTS(c)                                                                                     \
     const T scale = (T)c->grad_scale, clip = (T)c->clip_value, spoilt = (T)c->spoilt;                                 \
-    const T *restrict g = x[1];                                                                                       \
+    const G_T *restrict g = x[1];                                                                                     \
     T *restrict u = x[OC_DIRECTION]
 
 /* u = g: LARS, and Adafactor for a matrix, whose sigma belongs to the second stage. */
 static void FN(take_gradient)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
     for (ptrdiff_t i = 0; i < n; i++)
-        u[i] = FN(bounded)(g[i], scale, clip, spoilt);
+        u[i] = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
 }
 
 /* LAMB. u = m/sigma + decay_in_u*theta, with m and sigma as Adam's; m's bias correction is in eta_other. You et al.
@@ -21,15 +21,15 @@ static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T root_scale = (T)c->root_scale, eps = (T)c->eps, correction = (T)c->eta_other, decay = (T)c->decay_in_u;
-    const T *restrict p = x[0];
-    T *restrict m = x[2], *restrict v = x[3];
+    const P_T *restrict p = x[0];
+    S_T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(bounded)(g[i], scale, clip, spoilt);
-        const T mi = FN(mix)(first, m[i], gi);
-        const T vi = FN(mix)(second, v[i], gi * gi);
-        m[i] = mi;
-        v[i] = vi;
-        u[i] = FN(ratio)(correction * mi, vi, root_scale, eps, 0) + decay * p[i];
+        const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        m[i] = S_PUT(mi);
+        v[i] = S_PUT(vi);
+        u[i] = FN(ratio)(correction * mi, vi, root_scale, eps, 0) + decay * P_GET(p[i]);
     }
 }
 
@@ -43,11 +43,11 @@ static void FN(adafactor)(ptrdiff_t n, void *const *x, const oc_coefficients *c)
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
-    T *restrict v = x[2];
+    S_T *restrict v = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(bounded)(g[i], scale, clip, spoilt);
-        const T vi = FN(mix)(second, v[i], gi * gi);
-        v[i] = vi;
+        const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+        const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        v[i] = S_PUT(vi);
         u[i] = gi / FN(at_least)(eps, SQRT(vi));
     }
 }
@@ -57,11 +57,11 @@ static void FN(adafactor)(ptrdiff_t n, void *const *x, const oc_coefficients *c)
 OC_INLINE void FN(muon_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int nesterov) {
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first);
-    T *restrict m = x[2];
+    S_T *restrict m = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T gi = FN(bounded)(g[i], scale, clip, spoilt);
-        const T mi = FN(mix)(first, m[i], gi);
-        m[i] = mi;
+        const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+        const T mi = FN(mix)(first, S_GET(m[i]), gi);
+        m[i] = S_PUT(mi);
         u[i] = nesterov ? FN(mix)(first, mi, gi) : mi;
     }
 }
@@ -90,10 +90,10 @@ OC_INLINE FN(factors) FN(factors_of)(double eta) {
 static void FN(layer_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(factors) eta = FN(factors_of)(c->eta);
     const T decay = (T)c->decay;
-    T *restrict p = x[0];
+    P_T *restrict p = x[0];
     const T *restrict u = x[OC_DIRECTION];
     for (ptrdiff_t i = 0; i < n; i++)
-        p[i] = p[i] - (decay * p[i] + u[i] * eta.power * eta.rest);
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + u[i] * eta.power * eta.rest));
 }
 
 /* The last stage of LARS: the momentum sums steps, b <- momentum*b + eta*(u + decay_in_u*theta), and theta moves by b,
@@ -101,17 +101,17 @@ static void FN(layer_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *
 OC_INLINE void FN(lars_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int nesterov) {
     const FN(factors) eta = FN(factors_of)(c->eta);
     const T decay = (T)c->decay_in_u, keep = (T)c->first.keep;
-    T *restrict p = x[0], *restrict b = x[2];
+    P_T *restrict p = x[0]; S_T *restrict b = x[2];
     const T *restrict u = x[OC_DIRECTION];
     for (ptrdiff_t i = 0; i < n; i++) {
-        const T step = (u[i] + decay * p[i]) * eta.power * eta.rest;
+        const T step = (u[i] + decay * P_GET(p[i])) * eta.power * eta.rest;
         T move = step;
         if (heavy) {
-            const T bi = keep * b[i] + step;
-            b[i] = bi;
+            const T bi = keep * S_GET(b[i]) + step;
+            b[i] = S_PUT(bi);
             move = nesterov ? keep * bi + step : bi;
         }
-        p[i] = p[i] - move;
+        p[i] = P_PUT(P_GET(p[i]) - move);
     }
 }
 

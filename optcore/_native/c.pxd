@@ -87,6 +87,11 @@ cdef extern from "optcore.h" nogil:
         OC_STATE_BLOCK
         OC_STAGE
 
+    ctypedef enum oc_mix:
+        OC_BF16_STATES
+        OC_ALL_BF16
+        OC_N_MIXES
+
     ctypedef struct oc_array:
         void *data
         void *extra
@@ -164,6 +169,7 @@ cdef extern from "optcore.h" nogil:
     ctypedef struct oc_kernels:
         oc_level level
         oc_update_fn *update[OC_N_RULES][2]
+        oc_update_fn *mixed[2][OC_N_RULES]
         oc_staged_fn *staged[2]
         oc_load_fn *load[2]
         oc_store_fn *store[2]

@@ -19,7 +19,7 @@ from optcore._native cimport arrays
 from optcore._native.c cimport (
     OC_ADADELTA, OC_ADAGRAD, OC_ADAM, OC_ADAMAX, OC_ADEMAMIX, OC_ASGD, OC_BLOCK, OC_LION, OC_MAX_CARRIED,
     OC_ADAFACTOR, OC_DIRECTION, OC_LAMB, OC_LARS, OC_LARS_APPLY, OC_LAYER_APPLY, OC_MUON,
-    OC_AS_F32, OC_AS_F64, OC_F32, OC_F64, OC_MAX_STREAMS, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL,
+    OC_ALL_BF16, OC_AS_BF16, OC_AS_F16, OC_AS_F32, OC_AS_F64, OC_BF16_STATES, OC_N_MIXES, OC_F32, OC_F64, OC_MAX_STREAMS, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL,
     OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, OC_ROUND_NEAREST, OC_STAGE, oc_array, oc_coefficients,
     oc_dtype, oc_mean, oc_options, oc_rounding, oc_rule, oc_staged, oc_storage, oc_update_fn,
 )
@@ -60,6 +60,8 @@ cdef enum:
     UNIT = 256
     LINE = 64  # bytes
     WORTH_ALIGNING = 512
+    NATIVE = -1  # ways to keep arrays: in the arithmetic dtype; from 0 on an oc_mix; staged by Stepper.stages
+    STAGED = OC_N_MIXES
 
 ctypedef struct Tensor:     # what a step walks over
     void *x[OC_MAX_STREAMS] # the streams of the rule; x[1], the gradient, is bound by each step, NULL skips
@@ -68,7 +70,8 @@ ctypedef struct Tensor:     # what a step walks over
     Py_ssize_t itemsize     # of the arithmetic dtype
     Py_ssize_t use          # index of its coefficients in this step
     oc_dtype dtype          # of the arithmetic
-    bint staged             # some array is kept in another dtype: Stepper.stages has them
+    int way                 # how its arrays are kept: in the arithmetic dtype, a mix that has kernels, or anything else
+    unsigned char size[OC_MAX_STREAMS]  # of an element of each stream
 
 ctypedef struct Book:       # what a step looks up once
     void *parameter
@@ -79,7 +82,7 @@ ctypedef struct Book:       # what a step looks up once
     int64_t step            # steps taken
     double carried[OC_MAX_CARRIED]  # what the rule carries from step to step beside its arrays
     int typenum             # of the parameter
-    bint plain              # parameter and states are kept in the arithmetic dtype, and nothing follows theta
+    int way                 # what Tensor.way can be: parameter and states tell, then the gradient
 
 ctypedef struct Piece:
     Py_ssize_t tensor       # where a block starts: tensor and element
@@ -91,7 +94,7 @@ cdef inline void run_piece(const Tensor *t, const oc_coefficients *c, oc_update_
     cdef void *x[OC_MAX_STREAMS]
     cdef int k
     for k in range(OC_MAX_STREAMS):
-        x[k] = <char *>t.x[k] + begin * t.itemsize if t.x[k] != NULL else NULL
+        x[k] = <char *>t.x[k] + begin * t.size[k] if t.x[k] != NULL else NULL
     kernel(n, x, c)
 
 
@@ -101,7 +104,7 @@ cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *ke
     # to the next line. The state arrays lie to the lines as their parameter does.
     cdef Py_ssize_t head = 0
     if n >= WORTH_ALIGNING:
-        head = (-<size_t>(<char *>t.x[0] + begin * t.itemsize) & (LINE - 1)) // t.itemsize
+        head = (-<size_t>(<char *>t.x[0] + begin * t.size[0]) & (LINE - 1)) // t.size[0]
         if head:
             run_piece(t, c, kernel, begin, head)
     run_piece(t, c, kernel, begin + head, n - head)
@@ -110,6 +113,12 @@ cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *ke
 cdef inline oc_storage own(oc_dtype dtype) noexcept nogil:
     """How the arithmetic dtype itself is stored."""
     return OC_AS_F32 if dtype == OC_F32 else OC_AS_F64
+
+
+cdef inline unsigned char size_of(oc_storage storage) noexcept nogil:
+    if storage == OC_AS_F64:
+        return 8
+    return 4 if storage == OC_AS_F32 else 2 if storage == OC_AS_BF16 or storage == OC_AS_F16 else 1
 
 
 cdef oc_options zero
@@ -314,7 +323,7 @@ cdef class Stepper:
             self.books[i].checked_gradient = NULL
 
     def _plan_streams(self):
-        """Find the tensors whose arrays are all kept in the arithmetic dtype: the kernel takes those as they are."""
+        """Find how the arrays of each tensor are kept: most kernels take them as they are."""
         cdef Py_ssize_t i
         cdef int k
         cdef oc_staged *s
@@ -322,17 +331,36 @@ cdef class Stepper:
         self.followed = False
         for i in range(self.n_tensors):
             s, t = &self.stages[i], &self.tensors[i]
-            self.books[i].plain = self.books[i].average == NULL and self.books[i].copy == NULL
-            self.followed = self.followed or not self.books[i].plain
             for k in range(OC_MAX_STREAMS):
-                if k == 1:
-                    continue
-                t.x[k] = s.x[k].data
-                if t.x[k] != NULL and (s.x[k].storage != own(t.dtype) or s.x[k].rounding != OC_ROUND_NEAREST):
-                    self.books[i].plain = False
+                if k != 1:
+                    t.x[k] = s.x[k].data
+                    t.size[k] = size_of(s.x[k].storage)
+            self.books[i].way = self._way(i)
+            self.followed = self.followed or self.books[i].average != NULL or self.books[i].copy != NULL
             if self.layers is not None:
                 self.layers.layers[i].theta = <char *>t.x[0]
         self._follow(False)
+
+    cdef int _way(self, Py_ssize_t i) noexcept:
+        """How the parameter and the states of a tensor are kept."""
+        cdef const oc_staged *s = &self.stages[i]
+        cdef oc_storage arithmetic = own(self.tensors[i].dtype)
+        cdef int k
+        cdef bint native = s.x[0].storage == arithmetic, halves = True, states = False
+        if self.books[i].average != NULL or self.books[i].copy != NULL or s.x[0].rounding != OC_ROUND_NEAREST:
+            return STAGED
+        for k in range(2, OC_MAX_STREAMS):
+            if s.x[k].data != NULL:
+                states = True
+                native = native and s.x[k].storage == arithmetic
+                halves = halves and s.x[k].storage == OC_AS_BF16
+        if native:
+            return NATIVE
+        if not halves or arithmetic != OC_AS_F32 or self.layers is not None:
+            return STAGED
+        if s.x[0].storage == OC_AS_F32 and states:
+            return OC_BF16_STATES
+        return OC_ALL_BF16 if s.x[0].storage == OC_AS_BF16 else STAGED
 
     cdef void _follow(self, bint on) noexcept:
         """Whether what follows theta does so in the passes to come."""
@@ -350,7 +378,7 @@ cdef class Stepper:
         self.elements = 0
         for i in range(self.n_tensors):
             t = &self.tensors[i]
-            lead = (<size_t>t.x[0] & (LINE - 1)) // t.itemsize if self.books[i].plain else 0
+            lead = (<size_t>t.x[0] & (LINE - 1)) // t.size[0] if self.books[i].way != STAGED else 0
             t.place = at + lead
             at = (t.place + t.n + UNIT - 1) // UNIT * UNIT
             self.elements += t.n
@@ -499,8 +527,10 @@ cdef class Stepper:
         cdef Tensor *t = &self.tensors[i]
         if t.x[1] != gradient.data:
             t.x[1] = gradient.data
-        t.staged = not self.books[i].plain or gradient.storage != own(t.dtype)
-        if t.staged:
+        cdef oc_storage expected = OC_AS_BF16 if self.books[i].way == OC_ALL_BF16 else own(t.dtype)
+        t.way = self.books[i].way if gradient.storage == expected else STAGED
+        t.size[1] = size_of(gradient.storage)
+        if t.way != NATIVE:
             self.stages[i].x[1] = gradient
 
     cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1:
@@ -637,7 +667,7 @@ cdef class Stepper:
             if self.tensors[i].x[1] == NULL:
                 continue
             book = &self.books[i]
-            if self.tensors[i].staged:
+            if self.tensors[i].way == STAGED:
                 self.stages[i].key = self._seed * 0x9e3779b97f4a7c15u + <uint64_t>book.step * 0xd1342543de82ef95u + <uint64_t>i
             if last >= 0:
                 before = &self.books[last]
@@ -696,10 +726,12 @@ cdef class Stepper:
             n = min(t.n, end - t.place) - first
             if t.x[1] == NULL or n <= 0:
                 pass
-            elif t.staged:
+            elif t.way == STAGED:
                 kernels().staged[<int>t.dtype](rule, first, n, &self.stages[i], &self.coefficients[t.use])
-            else:
+            elif t.way == NATIVE:
                 run(t, &self.coefficients[t.use], kernels().update[<int>rule][<int>t.dtype], first, n)
+            else:
+                run(t, &self.coefficients[t.use], kernels().mixed[t.way][<int>rule], first, n)
             i += 1
 
     cdef Py_ssize_t _first_after(self, Py_ssize_t begin) noexcept nogil:
@@ -744,7 +776,7 @@ cdef class Stepper:
         cdef const Tensor *t = &self.tensors[i]
         cdef const oc_array *g = &self.stages[i].x[1]
         cdef Py_ssize_t at = 0, step = OC_STAGE // t.itemsize
-        if not t.staged or g.storage == own(t.dtype):
+        if t.way == NATIVE or g.storage == own(t.dtype):
             return <char *>t.x[1] + begin * t.itemsize
         while at < n:
             kernels().load[<int>t.dtype](begin + at, min(step, n - at), g, room + at * t.itemsize)

@@ -89,11 +89,11 @@ class Storage:
 
 
 def zeros(like, shape, kind):
-    """Zeros that lie to the cache lines as ``like`` does: full-width stores then cross none."""
+    """Zeros whose element lies to the cache lines as that of ``like`` does: full-width accesses of both cross none."""
     dtype = np.dtype(DTYPES[kind])
     room = np.zeros(math.prod(shape) * dtype.itemsize + 64, np.uint8)
-    skew = (like.ctypes.data - room.ctypes.data) % 64 if like.dtype.itemsize == dtype.itemsize else -room.ctypes.data % 64
-    return np.ndarray(shape, dtype, room, skew)
+    skew = like.ctypes.data % 64 // like.dtype.itemsize * dtype.itemsize - room.ctypes.data
+    return np.ndarray(shape, dtype, room, skew % 64)
 
 
 def scales(shape):
