@@ -9,7 +9,7 @@
  * no folding. A body below serves both: it sees strips of n >= OC_LANES elements, element i of a strip in lane
  * i % OC_LANES but for the last ones (see OC_OVER_STRIP). */
 
-#define OC_FEW_CLASSES 32
+#define OC_FEW_CLASSES 40
 #define OC_TILE 4096 /* elements: a tile and its result stay in the first-level cache */
 #define OC_STEP (4 * OC_LANES)
 #define OC_CHUNK (16 * OC_LANES)
@@ -171,30 +171,42 @@ OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *e, double 
     }
 }
 
+/* Asks for the lines that are needed next: of the next tile's input, and of this one's output. */
+OC_INLINE void FN(prefetch)(ptrdiff_t n, const T *next, const T *out) {
+    for (ptrdiff_t i = 0; i < n; i += OC_LINE / (ptrdiff_t)sizeof(T)) {
+        OC_PREFETCH(next + i);
+        OC_PREFETCH_OUT(out + i);
+    }
+}
+
 /* e and r; e may be z. */
-static void FN(exponentials)(FN(tile) *s, const T *z) {
-    T chunk[OC_CHUNK] OC_ON_LINE, ones[OC_LANES * OC_LANES] OC_ON_LINE = {0};
-    double rest[OC_LANES * OC_LANES] OC_ON_LINE = {0}, count[OC_LANES * OC_LANES] OC_ON_LINE, sum_ones[OC_LANES];
-    const ptrdiff_t whole = s->n / OC_LANES * OC_LANES;
+static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
+    T chunk[OC_CHUNK] OC_ON_LINE;
+    double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE, ones[OC_LANES];
+    const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->strips * s->n;
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
-        T *to = s->e ? s->e + strip * s->n : NULL, *sum_1 = ones + strip * OC_LANES;
-        double *sum = rest + strip * OC_LANES;
+        T *e = s->e ? s->e + strip * s->n : NULL, lane_ones[OC_LANES] OC_ON_LINE = {0};
+        double lane_rest[OC_LANES] OC_ON_LINE = {0};
         for (ptrdiff_t start = 0; start < whole; start += OC_CHUNK) {
             const ptrdiff_t m = whole - start < OC_CHUNK ? whole - start : OC_CHUNK;
-            T *es = to ? to + start : chunk;
+            T *es = e ? e + start : chunk;
+            if (!s->transposed)
+                FN(prefetch)(m, x + ahead + start, (out ? out + strip * s->n : x + ahead) + start);
             FN(exp_step)(m, x + start, top, es);
-            FN(sum_step)(m, es, sum, sum_1);
+            FN(sum_step)(m, es, lane_rest, lane_ones);
         }
         if (whole < s->n)
-            FN(exp_last)(s->n, x, top, to, sum, sum_1);
+            FN(exp_last)(s->n, x, top, e, lane_rest, lane_ones);
+        for (int l = 0; l < OC_LANES; l++) {
+            rest[strip * OC_LANES + l] = lane_rest[l];
+            count[strip * OC_LANES + l] = (double)lane_ones[l];
+        }
     }
-    for (int i = 0; i < s->strips * OC_LANES; i++)
-        count[i] = (double)ones[i];
     FN(collect)(s, rest, s->rest);
-    FN(collect)(s, count, sum_ones);
+    FN(collect)(s, count, ones);
     for (int l = 0; l < s->rows; l++)
-        s->rest[l] = s->rest[l] + (sum_ones[l] - 1);
+        s->rest[l] = s->rest[l] + (ones[l] - 1);
 }
 
 /* out = e * scale/(1 + r); out may be e. */
@@ -212,7 +224,7 @@ static void FN(normalise)(const FN(tile) *s, T *out, double scale) {
 OC_INLINE void FN(softmax_body)(FN(tile) *s, const T *z, const T *b, T *p, const FN(loss_args) *args) {
     (void)b, (void)args;
     FN(find_top)(s, z);
-    FN(exponentials)(s, z);
+    FN(exponentials)(s, z, p);
     FN(normalise)(s, p, 1);
 }
 
@@ -220,7 +232,7 @@ OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_
     (void)b, (void)args;
     T log_sum[OC_LANES], by[OC_LANES];
     FN(find_top)(s, z);
-    FN(exponentials)(s, z);
+    FN(exponentials)(s, z, log_p);
     for (int l = 0; l < OC_LANES; l++)
         log_sum[l] = (T)oc_log1p(s->rest[l]);
     for (int strip = 0; strip < s->strips; strip++, z += s->n, log_p += s->n) {
@@ -238,14 +250,15 @@ OC_INLINE void FN(cross_entropy_body)(FN(tile) *s, const T *z, const T *b, T *dz
         args->loss[s->row + l] = FN(top_of)(s, l) - (double)z[FN(index_of)(s, l, args->target[s->row + l])];
         s->weight[l] = 1;
     }
-    FN(exponentials)(s, z);
+    FN(exponentials)(s, z, dz);
     if (!dz)
         return;
+    double e[OC_LANES] = {0};
     T right[OC_LANES];
-    for (int l = 0; l < s->rows; l++) {
-        const double e = (double)s->e[FN(index_of)(s, l, args->target[s->row + l])];
-        right[l] = (T)(-args->scale * ((1 - e) + s->rest[l]) / (1 + s->rest[l]));
-    }
+    for (int l = 0; l < s->rows; l++)
+        e[l] = (double)s->e[FN(index_of)(s, l, args->target[s->row + l])];
+    for (int l = 0; l < OC_LANES; l++)
+        right[l] = (T)(-args->scale * ((1 - e[l]) + s->rest[l]) / (1 + s->rest[l]));
     FN(normalise)(s, dz, args->scale);
     for (int l = 0; l < s->rows; l++)
         dz[FN(index_of)(s, l, args->target[s->row + l])] = right[l];
@@ -265,7 +278,7 @@ OC_INLINE void FN(cross_entropy_soft_body)(FN(tile) *s, const T *z, const T *q, 
     }
     FN(collect)(s, sum, total);
     FN(collect)(s, sum_behind, behind);
-    FN(exponentials)(s, z);
+    FN(exponentials)(s, z, dz);
     for (int l = 0; l < s->rows; l++) {
         args->loss[s->row + l] = behind[l];
         s->weight[l] = total[l];
