@@ -7,11 +7,9 @@ beside it stands what a user calls, ``torch.nn.functional.cross_entropy`` and ``
 of its own, with an allocator that keeps its pages (GLIBC_TUNABLES).
 """
 
-from dataclasses import dataclass
-
 import harness
-import numpy as np
 import workers
+from work import Logits
 
 import optcore as oc
 
@@ -24,18 +22,6 @@ SWEEP_SIZE = 400_000
 OURS, LOOP, OPERATORS, AUTOGRAD, JAX = "optcore", "loop", "PyTorch", "with autograd", "JAX"
 # Losses of up to 9, a mean over up to 2e5 rows, summed by the peers in float32; the gradients are far smaller.
 TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class Work:
-    """Logits [n, classes] and the right classes, the same for every side."""
-
-    n: int
-    classes: int
-
-    def data(self):
-        rng = np.random.default_rng(0)
-        return rng.standard_normal((self.n, self.classes), dtype=np.float32), rng.integers(0, self.classes, self.n)
 
 
 def race(pool, work, names, rounds=9):
@@ -54,7 +40,7 @@ def race(pool, work, names, rounds=9):
 
 def report(pool, n, classes, target, target_jax):
     """Print a row; return how many targets it misses."""
-    times = race(pool, Work(n, classes), (OURS, LOOP, OPERATORS, AUTOGRAD, JAX))
+    times = race(pool, Logits(n, classes), (OURS, LOOP, OPERATORS, AUTOGRAD, JAX))
     seconds = harness.median(times, OURS)
     ratio = {name: harness.ratio(times, name) for name in times}
     wanted = {OPERATORS: target, JAX: target_jax}
@@ -67,7 +53,7 @@ def report(pool, n, classes, target, target_jax):
 
 def sweep(pool):
     """Race PyTorch's operators over the numbers of classes; return how many are slower here."""
-    found = {k: harness.ratio(race(pool, Work(SWEEP_SIZE // k, k), (OURS, OPERATORS), 5), OPERATORS) for k in SWEEP}
+    found = {k: harness.ratio(race(pool, Logits(SWEEP_SIZE // k, k), (OURS, OPERATORS), 5), OPERATORS) for k in SWEEP}
     print("against PyTorch by classes (target 1x): " + ", ".join(
         f"{k}: {r:.2f}x{'' if r >= 1 else ' MISSED'}" for k, r in found.items()), flush=True)
     return sum(r < 1 for r in found.values())
