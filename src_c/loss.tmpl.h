@@ -231,6 +231,7 @@ OC_INLINE void FN(softmax_body)(FN(tile) *s, const T *z, const T *b, T *p, const
 OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_p, const FN(loss_args) *args) {
     (void)b, (void)args;
     T log_sum[OC_LANES], by[OC_LANES];
+    s->e = NULL; /* not wanted; its place may be z, which is */
     FN(find_top)(s, z);
     FN(exponentials)(s, z, log_p);
     for (int l = 0; l < OC_LANES; l++)
@@ -344,11 +345,11 @@ OC_INLINE void FN(over_rows)(ptrdiff_t rows, ptrdiff_t classes, const T *a, cons
     FN(tile) s = {.transposed = classes <= OC_FEW_CLASSES};
     const ptrdiff_t room = OC_TILE / classes, most = room > OC_LANES ? OC_LANES : room > 0 ? room : 1;
     s.n = s.transposed ? classes * OC_LANES : classes;
-    s.e = room > 0 ? e : out;
     for (; s.row < rows; s.row += s.rows) {
         const ptrdiff_t at = s.row * classes;
         s.rows = (int)(rows - s.row < most ? rows - s.row : most);
         s.strips = s.transposed ? 1 : s.rows;
+        s.e = room > 0 ? e : out ? out + at : NULL;
         if (s.transposed) {
             FN(transpose_in)(s.rows, classes, a + at, tile_a);
             if (b)
@@ -361,8 +362,6 @@ OC_INLINE void FN(over_rows)(ptrdiff_t rows, ptrdiff_t classes, const T *a, cons
         }
         if (args && args->loss)
             FN(finish_losses)(s.rows, s.rest, s.weight, args->loss + s.row);
-        if (room == 0 && out)
-            s.e += classes;
     }
 }
 
