@@ -70,6 +70,18 @@ class Work:
                 for block in rng.standard_normal((2, 1 << 16), dtype=np.float32)]
 
 
+@dataclass(frozen=True)
+class Logits:
+    """Logits [n, classes] and the right classes, the same for every side."""
+
+    n: int
+    classes: int
+
+    def data(self):
+        rng = np.random.default_rng(0)
+        return rng.standard_normal((self.n, self.classes), dtype=np.float32), rng.integers(0, self.classes, self.n)
+
+
 def array_at(shape, dtype, offset):
     """Zeros that begin ``offset`` bytes into a cache line."""
     room = np.zeros(math.prod(shape) * np.dtype(dtype).itemsize + LINE, np.uint8)

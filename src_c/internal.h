@@ -48,6 +48,15 @@
 #define OC_ON_LINE
 #endif
 
+/* Asks for the cache line of p, which need not exist, to be read or written soon. */
+#if defined(__GNUC__) || defined(__clang__)
+#define OC_PREFETCH(p) __builtin_prefetch(p)
+#define OC_PREFETCH_OUT(p) __builtin_prefetch(p, 1)
+#else
+#define OC_PREFETCH(p) (void)(p)
+#define OC_PREFETCH_OUT(p) (void)(p)
+#endif
+
 /* One line to memory past the caches, which saves reading it first; OC_STREAM_END orders the lines before what follows. C
  * has no word for it. */
 #if defined(__SSE2__)

@@ -1,24 +1,31 @@
 /* loss.tmpl.h: softmax, cross-entropy and squared error over rows [rows, classes].
  * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level; elementary.tmpl.h before.
  *
- * Everything runs over OC_LANES lanes. With many classes the lanes are neighbouring classes of one row, folded after
- * each pass; with few they are rows: a tile of OC_LANES rows, transposed, needs no folding. A body below serves both:
- * it sees n elements, element i in lane i % OC_LANES. */
+ * The work is done on tiles of up to OC_LANES rows, one short loop over the whole tile after the other (maximum,
+ * exponentials, sums, scaling), so that what one row has to wait for is hidden behind the others.
+ *
+ * Everything runs over OC_LANES lanes. With many classes the lanes are neighbouring classes of one row: a tile is as many
+ * strips as it has rows, each folded once. With few, the lanes are rows: the tile is transposed to one strip, and needs
+ * no folding. A body below serves both: it sees strips of n >= OC_LANES elements, element i of a strip in lane
+ * i % OC_LANES but for the last ones (see OC_OVER_STRIP). */
 
-#define OC_FEW_CLASSES 64
+#define OC_FEW_CLASSES 40
+#define OC_TILE 4096 /* elements: a tile and its result stay in the first-level cache */
 #define OC_STEP (4 * OC_LANES)
-#define OC_CHUNK (4 * OC_STEP)
+#define OC_CHUNK (16 * OC_LANES)
 
-/* What the lanes of one tile or one row have come to. */
 typedef struct {
-    ptrdiff_t n;       /* elements: classes, or classes * OC_LANES */
     ptrdiff_t row;     /* first row */
-    int rows;          /* rows in the tile, 1 where the lanes are classes */
-    int one_row;       /* the lanes are classes of one row */
-    T top[OC_LANES];   /* the maximum m; NaN is passed over and reappears in rest */
-    double rest[OC_LANES];   /* r = sum of e^(z_j - m) without one of the largest terms, which is 1 */
-    double weight[OC_LANES]; /* loss += weight * log1p(r) is still to be done */
-} FN(lanes);
+    int rows;
+    int transposed;    /* one strip, whose lanes are the rows */
+    int strips;
+    ptrdiff_t n;       /* elements of a strip */
+    T *e;              /* takes the strips' e^(z_j - m); NULL where they are not wanted */
+    T top[OC_LANES * OC_LANES] OC_ON_LINE; /* for each strip its lanes' row's maximum m; NaN is passed over and reappears
+                                              in rest */
+    double rest[OC_LANES];   /* of each row: r = sum of e^(z_j - m) without one of the largest terms, which is 1 */
+    double weight[OC_LANES]; /* of each row: loss += weight * log1p(r) is still to be done */
+} FN(tile);
 
 /* The arguments of a kernel beside its row arrays. */
 typedef struct {
@@ -27,29 +34,62 @@ typedef struct {
     double *loss;
 } FN(loss_args);
 
-/* a, b and out are contiguous rows or tiles; b and out may be NULL. */
-typedef void FN(loss_body)(FN(lanes) *s, const T *a, const T *b, T *out, const FN(loss_args) *args);
+/* a, b and out are the strips, one after the other; b and out may be NULL. */
+typedef void FN(loss_body)(FN(tile) *s, const T *a, const T *b, T *out, const FN(loss_args) *args);
 
-OC_INLINE ptrdiff_t FN(index_of)(const FN(lanes) *s, int row, ptrdiff_t class) {
-    return s->one_row ? class : class * OC_LANES + row;
+OC_INLINE ptrdiff_t FN(index_of)(const FN(tile) *s, int row, ptrdiff_t class) {
+    return s->transposed ? class * OC_LANES + row : row * s->n + class;
 }
 
-/* The folded sum of the lanes in every lane, where the lanes are one row. */
-OC_INLINE void FN(fold)(const FN(lanes) *s, double *lane) {
-    if (!s->one_row)
+OC_INLINE double FN(top_of)(const FN(tile) *s, int row) {
+    return (double)s->top[s->transposed ? row : row * OC_LANES];
+}
+
+/* The lanes of a strip from the rows' values. */
+OC_INLINE void FN(spread)(const FN(tile) *s, int strip, const T *restrict of_rows, T *restrict lane) {
+    if (s->transposed) {
+        memcpy(lane, of_rows, OC_LANES * sizeof(T));
         return;
-    const double sum = oc_fold_lanes(lane);
+    }
+    const T value = of_rows[strip];
+    OC_ROLLED
     for (int l = 0; l < OC_LANES; l++)
-        lane[l] = sum;
+        lane[l] = value;
 }
 
-/* One step takes OC_STEP elements, four to a lane, so that gcc's keeping the lanes in memory does not show. A step that
- * is not full is filled up with what changes nothing. */
-OC_INLINE void FN(fill_step)(ptrdiff_t n, const T *x, T rest, T *step) {
-    for (int i = 0; i < OC_STEP; i++)
-        step[i] = i < n ? x[i] : rest;
+/* The rows' sums from the lanes of all strips. */
+OC_INLINE void FN(collect)(const FN(tile) *s, double *restrict lane, double *restrict of_rows) {
+    if (s->transposed)
+        memcpy(of_rows, lane, OC_LANES * sizeof(double));
+    else
+        for (int strip = 0; strip < s->strips; strip++)
+            of_rows[strip] = oc_fold_lanes(lane + strip * OC_LANES);
 }
 
+/* The body for element i in lane l, in full groups of lanes. Where the last one would not be full, it is the group that
+ * ends with the strip instead; its first `skip` lanes stand for elements that are done, which the body has to leave. */
+#define OC_OVER_STRIP(n, ...)                                                                                         \
+    do {                                                                                                              \
+        ptrdiff_t i0 = 0;                                                                                             \
+        for (; i0 + OC_LANES <= (n); i0 += OC_LANES) {                                                                \
+            enum { skip = 0 };                                                                                        \
+            OC_IN_PLACE OC_ROLLED                                                                                     \
+            for (int l = 0; l < OC_LANES; l++) {                                                                      \
+                const ptrdiff_t i = i0 + l;                                                                           \
+                __VA_ARGS__;                                                                                          \
+            }                                                                                                         \
+        }                                                                                                             \
+        if (i0 < (n)) {                                                                                               \
+            const int skip = (int)(i0 + OC_LANES - (n));                                                              \
+            OC_IN_PLACE OC_ROLLED                                                                                     \
+            for (int l = 0; l < OC_LANES; l++) {                                                                      \
+                const ptrdiff_t i = (n) - OC_LANES + l;                                                               \
+                __VA_ARGS__;                                                                                          \
+            }                                                                                                         \
+        }                                                                                                             \
+    } while (0)
+
+/* Four elements to a lane at once, so that the lanes' maxima are not waited for. */
 OC_INLINE void FN(top_step)(const T *x, T *top) {
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++) {
@@ -60,117 +100,166 @@ OC_INLINE void FN(top_step)(const T *x, T *top) {
     }
 }
 
-static void FN(find_top)(FN(lanes) *s, const T *x) {
-    T top[OC_LANES], last[OC_STEP];
-    ptrdiff_t i = 0;
+/* The maximum of the lanes in all of them. */
+OC_INLINE void FN(fold_top)(T *top) {
+    for (int l = 0; l < 8; l++)
+        top[l] = top[l + 8] > top[l] ? top[l + 8] : top[l];
+    for (int l = 0; l < 4; l++)
+        top[l] = top[l + 4] > top[l] ? top[l + 4] : top[l];
+    const T a = top[0] > top[2] ? top[0] : top[2], b = top[1] > top[3] ? top[1] : top[3], all = a > b ? a : b;
+    OC_ROLLED
     for (int l = 0; l < OC_LANES; l++)
-        top[l] = -(T)INFINITY;
-    for (; i + OC_STEP <= s->n; i += OC_STEP)
-        FN(top_step)(x + i, top);
-    if (i < s->n) {
-        FN(fill_step)(s->n - i, x + i, -(T)INFINITY, last);
-        FN(top_step)(last, top);
-    }
-    if (s->one_row) {
-        for (int l = 0; l < 8; l++)
-            top[l] = top[l + 8] > top[l] ? top[l + 8] : top[l];
-        for (int l = 1; l < 8; l++)
-            top[0] = top[l] > top[0] ? top[l] : top[0];
-        for (int l = 1; l < OC_LANES; l++)
-            top[l] = top[0];
-    }
-    for (int l = 0; l < OC_LANES; l++)
-        s->top[l] = top[l];
+        top[l] = all;
 }
 
-/* rest += e - [e = 1], ones += [e = 1] */
-OC_INLINE void FN(sum_step)(const T *e, double *rest, T *ones) {
-    T one[OC_STEP], other[OC_STEP];
-    for (int i = 0; i < OC_STEP; i++) {
-        one[i] = e[i] == 1 ? 1 : 0;
-        other[i] = e[i] - one[i];
+static void FN(find_top)(FN(tile) *s, const T *z) {
+    for (int strip = 0; strip < s->strips; strip++) {
+        const T *x = z + strip * s->n, *last = x + s->n - OC_LANES;
+        T top[OC_LANES] OC_ON_LINE;
+        memcpy(top, last, sizeof top); /* goes back over what is done too, where the groups do not come out even */
+        for (; x + OC_STEP <= last; x += OC_STEP)
+            FN(top_step)(x, top);
+        for (; x < last; x += OC_LANES) {
+            OC_ROLLED
+            for (int l = 0; l < OC_LANES; l++) {
+                const T value = x[l], before = top[l];
+                top[l] = value > before ? value : before;
+            }
+        }
+        memcpy(s->top + strip * OC_LANES, top, sizeof top);
     }
+    if (!s->transposed)
+        for (int strip = 0; strip < s->strips; strip++)
+            FN(fold_top)(s->top + strip * OC_LANES);
+}
+
+/* e^(x - top) of n elements, a multiple of OC_LANES, and their sums: rest += e - [e = 1], ones += [e = 1]. Two loops,
+ * because in one gcc would keep the lanes in memory and wait for them. */
+OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e) {
+    OC_OVER_STRIP(n, (void)skip; e[i] = FN(exp_neg)(x[i] - top[l]));
+}
+
+OC_INLINE void FN(sum_step)(ptrdiff_t n, const T *e, double *rest, T *ones) {
+    double sum[OC_LANES];
+    T sum_1[OC_LANES];
+    memcpy(sum, rest, sizeof sum);
+    memcpy(sum_1, ones, sizeof sum_1);
+    OC_OVER_STRIP(n, (void)skip; const T one = e[i] == 1 ? 1 : 0; sum[l] += (double)(e[i] - one); sum_1[l] += one);
+    memcpy(rest, sum, sizeof sum);
+    memcpy(ones, sum_1, sizeof sum_1);
+}
+
+/* The same for the last elements of a strip of n, which do not fill the lanes. */
+OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *e, double *rest, T *ones) {
+    const int skip = OC_LANES - (int)(n % OC_LANES);
+    T last[OC_LANES] OC_ON_LINE;
+    x += n - OC_LANES;
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++) {
-        rest[l] += ((double)other[l] + (double)other[l + OC_LANES]) +
-                   ((double)other[l + 2 * OC_LANES] + (double)other[l + 3 * OC_LANES]);
-        ones[l] += (one[l] + one[l + OC_LANES]) + (one[l + 2 * OC_LANES] + one[l + 3 * OC_LANES]);
+        const T value = x[l];
+        last[l] = l < skip ? -(T)INFINITY : value;
+    }
+    FN(exp_step)(OC_LANES, last, top, last);
+    FN(sum_step)(OC_LANES, last, rest, ones);
+    if (!e)
+        return;
+    e += n - OC_LANES;
+    OC_ROLLED
+    for (int l = 0; l < OC_LANES; l++) {
+        const T before = e[l];
+        e[l] = l < skip ? before : last[l];
     }
 }
 
-/* r; the exponentials go to e, which may be x or NULL. */
-static void FN(exponentials)(FN(lanes) *s, const T *x, T *e) {
-    T chunk[OC_CHUNK], last[OC_STEP], top[OC_LANES], ones[OC_LANES] = {0};
-    double rest[OC_LANES] = {0}, count[OC_LANES];
-    for (int l = 0; l < OC_LANES; l++)
-        top[l] = s->top[l];
-    for (ptrdiff_t start = 0; start < s->n; start += OC_CHUNK) {
-        const ptrdiff_t m = s->n - start < OC_CHUNK ? s->n - start : OC_CHUNK;
-        const T *xs = x + start;
-        T *es = e ? e + start : chunk;
-        ptrdiff_t i;
-        OC_OVER_LANES_ROLLED(m, chunk[i] = xs[i] - top[l]);
-        OC_IN_PLACE
-        for (i = 0; i < m; i++)
-            es[i] = FN(exp_neg)(chunk[i]);
-        for (i = 0; i + OC_STEP <= m; i += OC_STEP)
-            FN(sum_step)(es + i, rest, ones);
-        if (i < m) {
-            FN(fill_step)(m - i, es + i, 0, last);
-            FN(sum_step)(last, rest, ones);
+/* Asks for the lines that are needed next: of the next tile's input, and of this one's output. */
+OC_INLINE void FN(prefetch)(ptrdiff_t n, const T *next, const T *out) {
+    for (ptrdiff_t i = 0; i < n; i += OC_LINE / (ptrdiff_t)sizeof(T)) {
+        OC_PREFETCH(next + i);
+        OC_PREFETCH_OUT(out + i);
+    }
+}
+
+/* e and r; e may be z. */
+static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
+    T chunk[OC_CHUNK] OC_ON_LINE;
+    double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE, ones[OC_LANES];
+    const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->strips * s->n;
+    for (int strip = 0; strip < s->strips; strip++) {
+        const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
+        T *e = s->e ? s->e + strip * s->n : NULL, lane_ones[OC_LANES] OC_ON_LINE = {0};
+        double lane_rest[OC_LANES] OC_ON_LINE = {0};
+        for (ptrdiff_t start = 0; start < whole; start += OC_CHUNK) {
+            const ptrdiff_t m = whole - start < OC_CHUNK ? whole - start : OC_CHUNK;
+            T *es = e ? e + start : chunk;
+            if (!s->transposed)
+                FN(prefetch)(m, x + ahead + start, (out ? out + strip * s->n : x + ahead) + start);
+            FN(exp_step)(m, x + start, top, es);
+            FN(sum_step)(m, es, lane_rest, lane_ones);
+        }
+        if (whole < s->n)
+            FN(exp_last)(s->n, x, top, e, lane_rest, lane_ones);
+        for (int l = 0; l < OC_LANES; l++) {
+            rest[strip * OC_LANES + l] = lane_rest[l];
+            count[strip * OC_LANES + l] = (double)lane_ones[l];
         }
     }
-    for (int l = 0; l < OC_LANES; l++)
-        count[l] = (double)ones[l];
-    FN(fold)(s, rest);
-    FN(fold)(s, count);
-    for (int l = 0; l < OC_LANES; l++)
-        s->rest[l] = rest[l] + (count[l] - 1);
+    FN(collect)(s, rest, s->rest);
+    FN(collect)(s, count, ones);
+    for (int l = 0; l < s->rows; l++)
+        s->rest[l] = s->rest[l] + (ones[l] - 1);
 }
 
-/* e <- e * scale/(1 + r), in place */
-static void FN(normalise)(const FN(lanes) *s, T *e, double scale) {
-    T by[OC_LANES];
+/* out = e * scale/(1 + r); out may be e. */
+static void FN(normalise)(const FN(tile) *s, T *out, double scale) {
+    T share[OC_LANES], by[OC_LANES];
+    const T *e = s->e;
     for (int l = 0; l < OC_LANES; l++)
-        by[l] = (T)(scale / (1 + s->rest[l]));
-    OC_OVER_LANES_ROLLED(s->n, e[i] = e[i] * by[l]);
+        share[l] = (T)(scale / (1 + s->rest[l]));
+    for (int strip = 0; strip < s->strips; strip++, e += s->n, out += s->n) {
+        FN(spread)(s, strip, share, by);
+        OC_OVER_STRIP(s->n, out[i] = l < skip ? out[i] : e[i] * by[l]);
+    }
 }
 
-OC_INLINE void FN(softmax_body)(FN(lanes) *s, const T *z, const T *b, T *p, const FN(loss_args) *args) {
+OC_INLINE void FN(softmax_body)(FN(tile) *s, const T *z, const T *b, T *p, const FN(loss_args) *args) {
     (void)b, (void)args;
     FN(find_top)(s, z);
     FN(exponentials)(s, z, p);
     FN(normalise)(s, p, 1);
 }
 
-OC_INLINE void FN(log_softmax_body)(FN(lanes) *s, const T *z, const T *b, T *log_p, const FN(loss_args) *args) {
+OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_p, const FN(loss_args) *args) {
     (void)b, (void)args;
-    T top[OC_LANES], log_sum[OC_LANES];
+    T log_sum[OC_LANES], by[OC_LANES];
+    s->e = NULL; /* not wanted; its place may be z, which is */
     FN(find_top)(s, z);
-    FN(exponentials)(s, z, NULL);
-    for (int l = 0; l < OC_LANES; l++) {
-        top[l] = s->top[l];
+    FN(exponentials)(s, z, log_p);
+    for (int l = 0; l < OC_LANES; l++)
         log_sum[l] = (T)oc_log1p(s->rest[l]);
+    for (int strip = 0; strip < s->strips; strip++, z += s->n, log_p += s->n) {
+        const T *top = s->top + strip * OC_LANES;
+        FN(spread)(s, strip, log_sum, by);
+        OC_OVER_STRIP(s->n, log_p[i] = l < skip ? log_p[i] : (z[i] - top[l]) - by[l]);
     }
-    OC_OVER_LANES_ROLLED(s->n, log_p[i] = (z[i] - top[l]) - log_sum[l]);
 }
 
 /* loss = (m - z_t) + log1p(r). dz_t = -(1 + r - e_t)/(1 + r), where e_t = 1 cancels exactly. */
-OC_INLINE void FN(cross_entropy_body)(FN(lanes) *s, const T *z, const T *b, T *dz, const FN(loss_args) *args) {
+OC_INLINE void FN(cross_entropy_body)(FN(tile) *s, const T *z, const T *b, T *dz, const FN(loss_args) *args) {
     (void)b;
     FN(find_top)(s, z);
     for (int l = 0; l < s->rows; l++) {
-        args->loss[s->row + l] = (double)s->top[l] - (double)z[FN(index_of)(s, l, args->target[s->row + l])];
+        args->loss[s->row + l] = FN(top_of)(s, l) - (double)z[FN(index_of)(s, l, args->target[s->row + l])];
         s->weight[l] = 1;
     }
     FN(exponentials)(s, z, dz);
     if (!dz)
         return;
+    double e[OC_LANES] = {0};
     T right[OC_LANES];
-    for (int l = 0; l < s->rows; l++) {
-        const double e = (double)dz[FN(index_of)(s, l, args->target[s->row + l])];
-        right[l] = (T)(-args->scale * ((1 - e) + s->rest[l]) / (1 + s->rest[l]));
-    }
+    for (int l = 0; l < s->rows; l++)
+        e[l] = (double)s->e[FN(index_of)(s, l, args->target[s->row + l])];
+    for (int l = 0; l < OC_LANES; l++)
+        right[l] = (T)(-args->scale * ((1 - e[l]) + s->rest[l]) / (1 + s->rest[l]));
     FN(normalise)(s, dz, args->scale);
     for (int l = 0; l < s->rows; l++)
         dz[FN(index_of)(s, l, args->target[s->row + l])] = right[l];
@@ -178,16 +267,18 @@ OC_INLINE void FN(cross_entropy_body)(FN(lanes) *s, const T *z, const T *b, T *d
 
 /* loss = sum_j q_j (m - z_j) + Q log1p(r), Q = sum_j q_j. dz = (Q e - q (1 + r))/(1 + r), in the order that cancels
  * exactly where e = 1 and q = Q. */
-OC_INLINE void FN(cross_entropy_soft_body)(FN(lanes) *s, const T *z, const T *q, T *dz, const FN(loss_args) *args) {
-    double behind[OC_LANES] = {0}, total[OC_LANES] = {0};
-    T top[OC_LANES], sum_q[OC_LANES], rest[OC_LANES], by[OC_LANES];
+OC_INLINE void FN(cross_entropy_soft_body)(FN(tile) *s, const T *z, const T *q, T *dz, const FN(loss_args) *args) {
+    double sum[OC_LANES * OC_LANES] = {0}, sum_behind[OC_LANES * OC_LANES] = {0}, behind[OC_LANES], total[OC_LANES];
+    T row_total[OC_LANES], row_rest[OC_LANES], row_share[OC_LANES];
     FN(find_top)(s, z);
-    for (int l = 0; l < OC_LANES; l++)
-        top[l] = s->top[l];
-    OC_OVER_LANES_ROLLED(s->n, const double qi = (double)q[i]; total[l] += qi;
-                  behind[l] += qi == 0 ? 0 : qi * ((double)top[l] - (double)z[i]));
-    FN(fold)(s, behind);
-    FN(fold)(s, total);
+    for (int strip = 0; strip < s->strips; strip++) {
+        const T *x = z + strip * s->n, *w = q + strip * s->n, *top = s->top + strip * OC_LANES;
+        double *t = sum + strip * OC_LANES, *b = sum_behind + strip * OC_LANES;
+        OC_OVER_STRIP(s->n, const double qi = l < skip ? 0 : (double)w[i]; t[l] += qi;
+                      b[l] += qi == 0 ? 0 : qi * ((double)top[l] - (double)x[i]));
+    }
+    FN(collect)(s, sum, total);
+    FN(collect)(s, sum_behind, behind);
     FN(exponentials)(s, z, dz);
     for (int l = 0; l < s->rows; l++) {
         args->loss[s->row + l] = behind[l];
@@ -195,20 +286,33 @@ OC_INLINE void FN(cross_entropy_soft_body)(FN(lanes) *s, const T *z, const T *q,
     }
     if (!dz)
         return;
-    for (int l = 0; l < OC_LANES; l++) {
-        sum_q[l] = (T)total[l];
-        rest[l] = (T)s->rest[l];
-        by[l] = (T)(args->scale / (1 + s->rest[l]));
+    for (int l = 0; l < s->rows; l++) {
+        row_total[l] = (T)total[l];
+        row_rest[l] = (T)s->rest[l];
+        row_share[l] = (T)(args->scale / (1 + s->rest[l]));
     }
-    OC_OVER_LANES_ROLLED(s->n, dz[i] = ((dz[i] * sum_q[l] - q[i]) - q[i] * rest[l]) * by[l]);
+    const T *e = s->e;
+    for (int strip = 0; strip < s->strips; strip++, e += s->n, q += s->n, dz += s->n) {
+        T sum_q[OC_LANES], rest[OC_LANES], by[OC_LANES];
+        FN(spread)(s, strip, row_total, sum_q);
+        FN(spread)(s, strip, row_rest, rest);
+        FN(spread)(s, strip, row_share, by);
+        OC_OVER_STRIP(s->n, dz[i] = l < skip ? dz[i] : ((e[i] * sum_q[l] - q[i]) - q[i] * rest[l]) * by[l]);
+    }
 }
 
-OC_INLINE void FN(cross_entropy_r_body)(FN(lanes) *s, const T *p, const T *rz, T *rdz, const FN(loss_args) *args) {
-    double mean[OC_LANES] = {0};
+OC_INLINE void FN(cross_entropy_r_body)(FN(tile) *s, const T *p, const T *rz, T *rdz, const FN(loss_args) *args) {
     const T scale = (T)args->scale;
-    OC_OVER_LANES_ROLLED(s->n, mean[l] += (double)p[i] * (double)rz[i]);
-    FN(fold)(s, mean);
-    OC_OVER_LANES_ROLLED(s->n, rdz[i] = scale * (p[i] * (T)((double)rz[i] - mean[l])));
+    for (int strip = 0; strip < s->strips; strip++, p += s->n, rz += s->n, rdz += s->n) {
+        double mean[OC_LANES] = {0};
+        OC_OVER_STRIP(s->n, mean[l] += l < skip ? 0 : (double)p[i] * (double)rz[i]);
+        if (!s->transposed) {
+            const double sum = oc_fold_lanes(mean);
+            for (int l = 0; l < OC_LANES; l++)
+                mean[l] = sum;
+        }
+        OC_OVER_STRIP(s->n, rdz[i] = l < skip ? rdz[i] : scale * (p[i] * (T)((double)rz[i] - mean[l])));
+    }
 }
 
 /* [rows, classes] -> [classes, OC_LANES]; the lanes without a row hold 0, and nobody reads what becomes of them. */
@@ -236,34 +340,28 @@ static void FN(finish_losses)(ptrdiff_t rows, const double *rest, const double *
 /* The one loop over rows. b and out may be NULL. */
 OC_INLINE void FN(over_rows)(ptrdiff_t rows, ptrdiff_t classes, const T *a, const T *b, T *out, FN(loss_body) *body,
                              const FN(loss_args) *args) {
-    FN(lanes) s = {0};
-    if (classes > OC_FEW_CLASSES) {
-        double rest[OC_LANES] = {0}, weight[OC_LANES] = {0};
-        s.one_row = s.rows = 1;
-        s.n = classes;
-        for (s.row = 0; s.row < rows; s.row++) {
-            const int l = (int)(s.row % OC_LANES);
-            body(&s, a + s.row * classes, b ? b + s.row * classes : NULL, out ? out + s.row * classes : NULL, args);
-            rest[l] = s.rest[0];
-            weight[l] = s.weight[0];
-            if (args && args->loss && (l == OC_LANES - 1 || s.row == rows - 1))
-                FN(finish_losses)(l + 1, rest, weight, args->loss + s.row - l);
+    T e[OC_TILE] OC_ON_LINE, tile_a[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE;
+    T tile_b[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE, tile_out[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE;
+    FN(tile) s = {.transposed = classes <= OC_FEW_CLASSES};
+    const ptrdiff_t room = OC_TILE / classes, most = room > OC_LANES ? OC_LANES : room > 0 ? room : 1;
+    s.n = s.transposed ? classes * OC_LANES : classes;
+    for (; s.row < rows; s.row += s.rows) {
+        const ptrdiff_t at = s.row * classes;
+        s.rows = (int)(rows - s.row < most ? rows - s.row : most);
+        s.strips = s.transposed ? 1 : s.rows;
+        s.e = room > 0 ? e : out ? out + at : NULL;
+        if (s.transposed) {
+            FN(transpose_in)(s.rows, classes, a + at, tile_a);
+            if (b)
+                FN(transpose_in)(s.rows, classes, b + at, tile_b);
+            body(&s, tile_a, tile_b, out ? tile_out : NULL, args);
+            if (out)
+                FN(transpose_out)(s.rows, classes, tile_out, out + at);
+        } else {
+            body(&s, a + at, b ? b + at : NULL, out ? out + at : NULL, args);
         }
-        return;
-    }
-    T tile_a[OC_FEW_CLASSES * OC_LANES], tile_b[OC_FEW_CLASSES * OC_LANES], tile_out[OC_FEW_CLASSES * OC_LANES];
-    s.one_row = 0;
-    s.n = classes * OC_LANES;
-    for (s.row = 0; s.row < rows; s.row += OC_LANES) {
-        s.rows = rows - s.row < OC_LANES ? (int)(rows - s.row) : OC_LANES;
-        FN(transpose_in)(s.rows, classes, a + s.row * classes, tile_a);
-        if (b)
-            FN(transpose_in)(s.rows, classes, b + s.row * classes, tile_b);
-        body(&s, tile_a, tile_b, out ? tile_out : NULL, args);
         if (args && args->loss)
             FN(finish_losses)(s.rows, s.rest, s.weight, args->loss + s.row);
-        if (out)
-            FN(transpose_out)(s.rows, classes, tile_out, out + s.row * classes);
     }
 }
 
@@ -305,5 +403,7 @@ static double FN(mse)(ptrdiff_t n, const void *vy, const void *vtarget, double s
 }
 
 #undef OC_FEW_CLASSES
+#undef OC_TILE
+#undef OC_OVER_STRIP
 #undef OC_CHUNK
 #undef OC_STEP

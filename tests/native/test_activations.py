@@ -42,7 +42,8 @@ def points(dtype):
     return np.concatenate([x, -x])
 
 
-# All 2^32 float32 arguments were tried once, against libm in double: ELU 0.90, sigmoid 1.75, tanh 1.98.
+# Every float32 from 2^-24 to 128 on both sides, and every 1009th of the others, was tried once, against libm in double:
+# ELU 1.09, sigmoid 1.76, tanh 1.94.
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 2.0), ("float64", 4.0)])
 @pytest.mark.parametrize("name", NAMES)
 def test_error_in_ulp(name, dtype, bound):

@@ -10,7 +10,9 @@ import torch
 from optcore import functional as F
 from optcore._native.functional import cross_entropy_r
 
-SHAPES = [(1, 1), (5, 2), (16, 10), (37, 10), (9, 64), (9, 65), (3, 300), (2, 1000)]
+# Around the last class count whose lanes are rows, a full last group and not, tiles of fewer rows, rows beyond a tile.
+SHAPES = [(1, 1), (5, 2), (16, 10), (37, 10), (9, 40), (9, 41), (35, 48), (9, 64), (9, 65), (3, 300), (9, 1000),
+          (3, 4096), (3, 4097), (2, 5001)]
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
@@ -144,7 +146,7 @@ def test_mse(shape, dtype):
         np.testing.assert_array_equal(F.mse(*inputs, out=inputs[i])[1], dy)
 
 
-@pytest.mark.parametrize("k", [10, 100])
+@pytest.mark.parametrize("k", [10, 100, 112, 5001])
 def test_in_place_is_the_same(k):
     z, classes, q = problem(50, k, "float32")
     rz = problem(50, k, "float32", seed=1)[0]
