@@ -19,36 +19,40 @@ enum { FN(stage) = OC_STAGE / sizeof(T) }; /* elements of a block */
             to[i] = value;                                                                                            \
     } while (0)
 
-OC_INLINE void FN(load_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int bias, T *restrict to) {
-    const float *scales = (const float *)a->extra + at / OC_STATE_BLOCK;
-    const uint8_t *restrict codes = (const uint8_t *)a->data + at;
+/* Bytes may alias anything: only as `restrict` parameters do they let these loops become vectors. */
+OC_INLINE void FN(decode)(ptrdiff_t n, const uint8_t *restrict codes, float scale, int bias, T *restrict to) {
     const uint32_t size = bias == OC_SIGNED_BIAS ? 0x7fu : 0xffu;
-    for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK) {
-        const float scale = scales[j / OC_STATE_BLOCK];
-        const ptrdiff_t end = n - j < OC_STATE_BLOCK ? n : j + OC_STATE_BLOCK;
-        for (ptrdiff_t i = j; i < end; i++) {
-            const uint32_t sign = (codes[i] & ~size) << 24;
-            to[i] = (T)oc_of_bits(oc_bits(scale * oc_from_code(codes[i] & size, bias)) ^ sign);
-        }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const uint32_t sign = (codes[i] & ~size) << 24;
+        to[i] = (T)oc_of_bits(oc_bits(scale * oc_from_code(codes[i] & size, bias)) ^ sign);
     }
 }
 
-OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int bias, const uint32_t *restrict random,
-                               int stream, const T *restrict from) {
+OC_INLINE void FN(encode)(ptrdiff_t n, const float *restrict x, const uint32_t *restrict random, float inverse, int bias,
+                          uint8_t *restrict codes) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        codes[i] = bias == OC_SIGNED_BIAS ? oc_to_signed(inverse * x[i], oc_share(random[i], 2))
+                                          : oc_to_unsigned(inverse * x[i], oc_share(random[i], 3));
+}
+
+OC_INLINE void FN(load_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int bias, T *to) {
+    const float *scales = (const float *)a->extra + at / OC_STATE_BLOCK;
+    for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK)
+        FN(decode)(n - j < OC_STATE_BLOCK ? n - j : OC_STATE_BLOCK, (const uint8_t *)a->data + at + j,
+                   scales[j / OC_STATE_BLOCK], bias, to + j);
+}
+
+OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int bias, const uint32_t *random,
+                               const T *from) {
     float *scales = (float *)a->extra + at / OC_STATE_BLOCK;
-    uint8_t *restrict codes = (uint8_t *)a->data + at;
     float x[FN(stage)] OC_ON_LINE;
     for (ptrdiff_t i = 0; i < n; i++)
         x[i] = (float)from[i];
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK) {
-        const ptrdiff_t end = n - j < OC_STATE_BLOCK ? n : j + OC_STATE_BLOCK;
-        const float scale = oc_scale(end - j, x + j, bias), inverse = 1 / scale;
+        const ptrdiff_t count = n - j < OC_STATE_BLOCK ? n - j : OC_STATE_BLOCK;
+        const float scale = oc_scale(count, x + j, bias);
         scales[j / OC_STATE_BLOCK] = scale;
-        for (ptrdiff_t i = j; i < end; i++) {
-            const uint32_t share = oc_share(random[i], stream);
-            codes[i] = bias == OC_SIGNED_BIAS ? oc_to_signed(inverse * x[i], share)
-                                              : oc_to_unsigned(inverse * x[i], share);
-        }
+        FN(encode)(count, x + j, random + j, 1 / scale, bias, (uint8_t *)a->data + at + j);
     }
 }
 
@@ -76,8 +80,8 @@ static void FN(store_high)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, const u
             OC_STORE(uint16_t, oc_nearest_bf16((float)from[i]));
         break;
     case OC_AS_F16: OC_STORE(uint16_t, oc_to_f16((float)from[i])); break;
-    case OC_AS_SIGNED_CODES: FN(store_codes)(at, n, a, OC_SIGNED_BIAS, random, 2, from); break;
-    default: FN(store_codes)(at, n, a, OC_UNSIGNED_BIAS, random, 3, from); break;
+    case OC_AS_SIGNED_CODES: FN(store_codes)(at, n, a, OC_SIGNED_BIAS, random, from); break;
+    default: FN(store_codes)(at, n, a, OC_UNSIGNED_BIAS, random, from); break;
     }
 }
 #undef OC_LOAD
@@ -155,6 +159,19 @@ OC_INLINE void FN(follow)(ptrdiff_t at, ptrdiff_t n, const oc_staged *s, const u
         FN(put)(at, n, &s->copy, random, OC_MAX_STREAMS + 1, theta);
 }
 
+/* Asks for a quarter of what the kernel will read of theta and g in the block from `at` on: loads, arithmetic and stores
+ * take turns here, and memory would wait while others work. */
+OC_INLINE void FN(ask_for)(ptrdiff_t at, ptrdiff_t end, const oc_staged *s, int quarter) {
+    static const unsigned char size[OC_N_STORAGES] = {4, 8, 2, 2, 1, 1};
+    const ptrdiff_t n = end - at < FN(stage) ? end - at : FN(stage);
+    for (int k = 0; k < 2; k++) {
+        const ptrdiff_t bytes = size[s->x[k].storage];
+        const char *from = (const char *)s->x[k].data + at * bytes;
+        for (ptrdiff_t b = quarter * OC_LINE; b < n * bytes; b += 4 * OC_LINE)
+            OC_PREFETCH(from + b);
+    }
+}
+
 static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_staged *s, const oc_coefficients *c) {
     /* A line more than a power of two: else all rooms would share the same sets of the cache. */
     T rooms[OC_MAX_STREAMS][FN(stage) + OC_LINE / sizeof(T)] OC_ON_LINE;
@@ -165,14 +182,20 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
         draws = draws || FN(is_random)(&s->x[k]);
     for (ptrdiff_t at = begin; at < begin + n; at += FN(stage)) {
         const ptrdiff_t m = begin + n - at < FN(stage) ? begin + n - at : FN(stage);
-        if (draws)
-            FN(draw)(s->key, at, m, random);
+        int quarter = 0;
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             x[k] = FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, c);
+        if (draws)
+            FN(draw)(s->key, at, m, random);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
-            if (k != 1 && x[k] == rooms[k])
+            if (k != 1 && x[k] == rooms[k]) {
+                if (quarter < 4)
+                    FN(ask_for)(at + FN(stage), begin + n, s, quarter++);
+                if (quarter < 4)
+                    FN(ask_for)(at + FN(stage), begin + n, s, quarter++);
                 FN(put)(at, m, &s->x[k], random, k, rooms[k]);
+            }
         FN(follow)(at, m, s, random, x[0], rooms[1]);
     }
 }
