@@ -14,9 +14,9 @@
 #include "update.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
-#include "norm.tmpl.h"
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
+#include "norm.tmpl.h"
 #include "loss.tmpl.h"
 #undef T
 #undef TYPE
@@ -32,9 +32,9 @@
 #include "update.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
-#include "norm.tmpl.h"
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
+#include "norm.tmpl.h"
 #include "loss.tmpl.h"
 #undef T
 #undef TYPE
@@ -48,7 +48,9 @@
     {KERNEL(sum_squares, type), KERNEL(dot, type), KERNEL(abs_max, type), KERNEL(count_nonfinite, type)}
 #define FORMS(name, type) {KERNEL(name##_segments, type), KERNEL(name##_rows, type)}
 #define NORM(type)                                                                                                    \
-    {FORMS(moments, type), FORMS(sums, type), FORMS(normalise, type), FORMS(combine, type), FORMS(combine3, type)}
+    {FORMS(moments, type), FORMS(sums, type), FORMS(gated_sums, type), FORMS(normalise, type),                        \
+     FORMS(normalise_relu, type), FORMS(normalise_add, type), FORMS(normalise_add_relu, type),                        \
+     FORMS(normalise_gated, type), FORMS(combine, type), FORMS(combine_gated, type), FORMS(combine3, type)}
 #define ACTIVATION_(name, type)                                                                                       \
     {KERNEL(name##_forward, type), KERNEL(name##_backward, type), KERNEL(name##_backward_r, type)}
 #define ACTIVATION(name) {ACTIVATION_(name, f32), ACTIVATION_(name, f64)}

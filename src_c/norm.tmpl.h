@@ -1,5 +1,5 @@
 /* norm.tmpl.h: batch normalization over a block of x.
- * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level.
+ * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level; activation.tmpl.h before.
  *
  * A block is `outer` runs of `inner` contiguous elements, `stride` elements apart. In the segment form all of it
  * belongs to one channel (channels first); in the row form element i of every run belongs to channel i (rows of
@@ -178,41 +178,67 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
 }
 
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
- * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. */
+ * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. `gated`: u passes only where
+ * ReLU, whose output is `gate`, lets it; `keep`: what passes is written to `kept`. Both are constants of the body. */
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
-                                const T *restrict u, const T *restrict v, const double *restrict mean, int per_column,
+                                const T *restrict u, const T *restrict v, const T *restrict gate,
+                                const double *restrict mean, int per_column, T *restrict kept, int gated, int keep,
                                 double *restrict sum, double *restrict product) {
     OC_OVER_ROWS(8, const double m = mean[i * per_column]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
-        s += AT(u, k);
-        p += AT(u, k) * (AT(v, k) - m);
+        const ptrdiff_t e = (r + k) * stride + i;
+        const T d = gated ? FN(relu_first)(gate[e], u[e], 0) : u[e];
+        if (keep)
+            kept[e] = d;
+        s += (double)d;
+        p += (double)d * ((double)v[e] - m);
     } sum[j] += s; product[j] += p);
 }
 
-static void FN(sums_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vu, const void *vv,
-                          const double *mean, double *sums) {
+#define OC_SUMS(form)                                                                                                 \
+    OC_INLINE void FN(sums_##form##_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const T *u, const T *v, \
+                                          const T *gate, const double *mean, double *sums, T *kept, int gated,        \
+                                          int keep)
+OC_SUMS(rows) {
     for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
         const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
-        const T *u = (const T *)vu + first, *v = (const T *)vv + first;
-        const ptrdiff_t head = FN(head)(stride, u);
+        const ptrdiff_t head = FN(head)(stride, u + first);
         double sum[OC_PLACES] OC_ON_LINE = {0}, product[OC_PLACES] OC_ON_LINE = {0};
-        FN(add_products)(outer, columns, stride, head, u, v, mean + first, 1, sum, product);
+        FN(add_products)(outer, columns, stride, head, u + first, v + first, gated ? gate + first : gate, mean + first,
+                         1, keep ? kept + first : kept, gated, keep, sum, product);
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
     }
 }
 
-static void FN(sums_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vu, const void *vv,
-                              const double *mean, double *sums) {
-    const T *u = vu, *v = vv;
+OC_SUMS(segments) {
     const ptrdiff_t head = FN(head)(stride, u);
     double sum[2][OC_PLACES] OC_ON_LINE = {{0}}, product[2][OC_PLACES] OC_ON_LINE = {{0}};
 #define SUM(rows, columns, stride, head, offset, which)                                                               \
-    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset), mean, 0, sum[which], product[which])
+    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset), gated ? gate + (offset) : gate, mean, 0, \
+                     keep ? kept + (offset) : kept, gated, keep, sum[which], product[which])
     OC_OVER_SEGMENTS(SUM);
 #undef SUM
     sums[0] = FN(total)(OC_WHOLE, head, sum);
     sums[1] = FN(total)(OC_WHOLE, head, product);
 }
+#undef OC_SUMS
+
+#define OC_SUMS_KERNELS(form)                                                                                         \
+    static void FN(sums_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,     \
+                                const double *mean, double *sums) {                                                   \
+        FN(sums_##form##_body)(outer, inner, stride, u, v, NULL, mean, sums, NULL, 0, 0);                             \
+    }                                                                                                                 \
+    static void FN(gated_sums_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u,              \
+                                      const void *v, const void *gate, const double *mean, double *sums,              \
+                                      void *kept) {                                                                   \
+        if (kept)                                                                                                     \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, mean, sums, kept, 1, 1);                         \
+        else                                                                                                          \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, mean, sums, NULL, 1, 0);                         \
+    }
+OC_SUMS_KERNELS(rows)
+OC_SUMS_KERNELS(segments)
+#undef OC_SUMS_KERNELS
 
 #undef OC_WHOLE
 #undef OC_OVER_SEGMENTS
@@ -221,7 +247,16 @@ static void FN(sums_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride
 
 /* --------------------------------------------------------------------------------------------------- element-wise
  * `high` is the mean as T holds it: x - high is exact where x is near the mean, so nothing of a small deviation is lost
- * beside a large mean. What rounding the mean lost is in the constant term. Four runs share one load of the constants. */
+ * beside a large mean. What rounding the mean lost is in the constant term. Four runs share one load of the constants.
+ * `fused` says what else is done on the way, a constant of the body: */
+#ifndef OC_FUSED
+#define OC_FUSED
+enum {
+    OC_ADDED = 1,     /* the last input is added */
+    OC_RECTIFIED = 2, /* ReLU of the result */
+    OC_GATED = 4      /* a gradient passes only where ReLU, whose output is the last input, lets it */
+};
+#endif
 #define OC_EACH_ELEMENT(constants, ...)                                                                               \
     do {                                                                                                              \
         const ptrdiff_t head = FN(head)(stride, y), rows = outer, columns = inner;                                    \
@@ -257,13 +292,21 @@ static void FN(sums_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride
 #define COEF(k) coef[(k) * ld + i * per_column]
 #define OC_BODY(name)                                                                                                 \
     OC_INLINE void FN(name##_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,         \
-                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int past_caches,        \
-                                   int per_column)
+                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int past_caches,              \
+                                   int fused, int per_column)
+
+#define PASSED(d, gate) (fused & OC_GATED ? FN(relu_first)(gate[e], d[e], 0) : d[e])
+
+OC_INLINE T FN(finished)(int fused, T value, T other) {
+    const T sum = fused & OC_ADDED ? value + other : value;
+    return fused & OC_RECTIFIED ? FN(relu_value)(sum, 0) : sum;
+}
 
 /* y = (x - high)*scale + bias. */
 OC_BODY(normalise) {
-    const T *x = in[0];
-    OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2), (x[e] - high) * scale + bias);
+    const T *x = in[0], *other = fused & (OC_ADDED | OC_GATED) ? in[1] : NULL;
+    OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2),
+                    FN(finished)(fused, (PASSED(x, other) - high) * scale + bias, fused & OC_ADDED ? other[e] : 0));
 }
 
 /* y = a*(u - m) + (b*((x - high)*scale) + c). */
@@ -271,18 +314,20 @@ OC_BODY(normalise) {
     const T high = COEF(0); const T scale = COEF(1); const T b = COEF(2); const T c = COEF(3); const T a = COEF(4);   \
     const T m = COEF(5)
 OC_BODY(combine) {
-    const T *x = in[0], *u = in[1];
-    OC_EACH_ELEMENT(OC_COMBINE, a * (u[e] - m) + (b * ((x[e] - high) * scale) + c));
+    const T *x = in[0], *u = in[1], *gate = fused & OC_GATED ? in[2] : NULL;
+    OC_EACH_ELEMENT(OC_COMBINE, a * (PASSED(u, gate) - m) + (b * ((x[e] - high) * scale) + c));
 }
 
 /* The same with two terms more, a2*(u2 - m2) and a3*((u3 - m3)*scale). */
 OC_BODY(combine3) {
+    (void)fused;
     const T *x = in[0], *u = in[1], *u2 = in[2], *u3 = in[3];
     OC_EACH_ELEMENT(OC_COMBINE; const T a2 = COEF(6); const T m2 = COEF(7); const T a3 = COEF(8); const T m3 = COEF(9),
                     ((a * (u[e] - m) + a2 * (u2[e] - m2)) + a3 * ((u3[e] - m3) * scale)) +
                         (b * ((x[e] - high) * scale) + c));
 }
 #undef OC_COMBINE
+#undef PASSED
 #undef OC_BODY
 #undef COEF
 #undef OC_EACH_ELEMENT
@@ -290,14 +335,20 @@ OC_BODY(combine3) {
 #undef OC_OVER_ROWS
 #undef OC_OVER_COLUMNS
 
-#define OC_KERNEL(name, form, per_column)                                                                             \
+#define OC_KERNEL(name, body, fused, form, per_column)                                                                \
     static void FN(name##_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,          \
                                   const void *coef, ptrdiff_t ld, void *y, int past_caches) {                         \
-        FN(name##_body)(outer, inner, stride, in, coef, ld, y, past_caches, per_column);                              \
+        FN(body##_body)(outer, inner, stride, in, coef, ld, y, past_caches, fused, per_column);                       \
     }
-#define OC_BOTH_FORMS(name) OC_KERNEL(name, segments, 0) OC_KERNEL(name, rows, 1)
-OC_BOTH_FORMS(normalise)
-OC_BOTH_FORMS(combine)
-OC_BOTH_FORMS(combine3)
+#define OC_BOTH_FORMS(name, body, fused)                                                                              \
+    OC_KERNEL(name, body, fused, segments, 0) OC_KERNEL(name, body, fused, rows, 1)
+OC_BOTH_FORMS(normalise, normalise, 0)
+OC_BOTH_FORMS(normalise_relu, normalise, OC_RECTIFIED)
+OC_BOTH_FORMS(normalise_add, normalise, OC_ADDED)
+OC_BOTH_FORMS(normalise_add_relu, normalise, OC_ADDED | OC_RECTIFIED)
+OC_BOTH_FORMS(normalise_gated, normalise, OC_GATED)
+OC_BOTH_FORMS(combine, combine, 0)
+OC_BOTH_FORMS(combine_gated, combine, OC_GATED)
+OC_BOTH_FORMS(combine3, combine3, 0)
 #undef OC_BOTH_FORMS
 #undef OC_KERNEL

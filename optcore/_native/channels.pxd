@@ -18,6 +18,8 @@ cdef struct Plan:
 cdef struct Measure:
     const char *u       # NULL: the moments of v; else the sums of u and u*(v - mean)
     const char *v
+    const char *gate    # NULL, or the output of the ReLU that u passes first
+    char *kept          # NULL, or where what passes of u is written
     const double *mean  # [width]
     double *partial     # [chunks or 1][panels][SLOTS][columns of the panel]
     double *result      # [SLOTS][channels]
@@ -28,7 +30,7 @@ cdef struct Job:
     int threads, n_measures, n_in
     Measure measures[MEASURES]
     void (*finish)(Job *, Py_ssize_t) noexcept nogil   # the constants of one channel
-    oc_channel_fn *apply
+    oc_channel_fn *apply                               # NULL: measure only
     const char *ins[4]
     char *out
     char *coef          # [rows of constants][ld]
@@ -48,6 +50,12 @@ cdef struct Job:
     double *rbias
     double *dweight
     double *dbias
+    double *m2
+    double r_max, d_max  # of a batch renormalization, as what follows
+    double *r
+    double *d
+    double *run_mean
+    double *run_var
 
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil
 cdef void run(Job *job) noexcept nogil
