@@ -50,7 +50,8 @@
 #define NORM(type)                                                                                                    \
     {FORMS(moments, type), FORMS(sums, type), FORMS(gated_sums, type), FORMS(normalise, type),                        \
      FORMS(normalise_relu, type), FORMS(normalise_add, type), FORMS(normalise_add_relu, type),                        \
-     FORMS(normalise_gated, type), FORMS(combine, type), FORMS(combine_gated, type), FORMS(combine3, type)}
+     FORMS(normalise_gated, type), FORMS(combine, type), FORMS(combine_gated, type), FORMS(combine_self_gated, type), \
+     FORMS(combine3, type)}
 #define ACTIVATION_(name, type)                                                                                       \
     {KERNEL(name##_forward, type), KERNEL(name##_backward, type), KERNEL(name##_backward_r, type)}
 #define ACTIVATION(name) {ACTIVATION_(name, f32), ACTIVATION_(name, f64)}

@@ -62,8 +62,8 @@ cdef extern from "optcore.h" nogil:
     ctypedef void oc_sums_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *u, const void *v,
                              const double *mean, double *sums) noexcept
     ctypedef void oc_gated_sums_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *u,
-                                   const void *v, const void *gate, const double *mean, double *sums,
-                                   void *kept) noexcept
+                                   const void *v, const void *gate, const void *coef, Py_ssize_t ld,
+                                   const double *mean, double *sums, void *kept) noexcept
     ctypedef void oc_merge_fn(Py_ssize_t channels, double na, double *a, Py_ssize_t lda, double nb, const double *b,
                               Py_ssize_t ldb) noexcept
     ctypedef void oc_add_fn(Py_ssize_t n, double *a, const double *b) noexcept
@@ -81,6 +81,7 @@ cdef extern from "optcore.h" nogil:
         oc_channel_fn *normalise_gated[2]
         oc_channel_fn *combine[2]
         oc_channel_fn *combine_gated[2]
+        oc_channel_fn *combine_self_gated[2]
         oc_channel_fn *combine3[2]
 
     ctypedef enum oc_activation:

@@ -18,7 +18,8 @@ cdef struct Plan:
 cdef struct Measure:
     const char *u       # NULL: the moments of v; else the sums of u and u*(v - mean)
     const char *v
-    const char *gate    # NULL, or the output of the ReLU that u passes first
+    bint gated          # u passes a ReLU first, whose output is
+    char *gate          # this array, or where it is NULL, made again from v with rows 0, 6 and 7 of the constants
     char *kept          # NULL, or where what passes of u is written
     const double *mean  # [width]
     double *partial     # [chunks or 1][panels][SLOTS][columns of the panel]

@@ -87,9 +87,10 @@ cdef void _measure(const Job *job, const Measure *m, int form, Py_ssize_t outer,
     offset = offset * job.p.item
     if m.u == NULL:
         k.moments[form](outer, inner, stride, m.v + offset, out)
-    elif m.gate != NULL:
-        k.gated_sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.gate + offset, m.mean + column, out,
-                           NULL if m.kept == NULL else m.kept + offset)
+    elif m.gated:
+        k.gated_sums[form](outer, inner, stride, m.u + offset, m.v + offset,
+                           NULL if m.gate == NULL else m.gate + offset, job.coef + column * job.p.item, job.ld,
+                           m.mean + column, out, NULL if m.kept == NULL else m.kept + offset)
     else:
         k.sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.mean + column, out)
 

@@ -88,11 +88,18 @@ cdef void _finish_renorm(Job *job, Py_ssize_t c) noexcept nogil:
     _finish_evaluation(job, c)
 
 
+cdef inline double _scale(Job *job, Py_ssize_t c) noexcept nogil:
+    return job.weight[c] * job.inv_std[c]
+
+
+cdef inline double _shift(Job *job, Py_ssize_t c) noexcept nogil:
+    return job.bias[c] - _scale(job, c) * _low(job, c)
+
+
 cdef void _finish_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
-    cdef double scale = job.weight[c] * job.inv_std[c]
     put(job, 0, c, job.mean[c])
-    put(job, 1, c, scale)
-    put(job, 2, c, job.bias[c] - scale * _low(job, c))
+    put(job, 1, c, _scale(job, c))
+    put(job, 2, c, _shift(job, c))
 
 
 cdef void combine(Job *job, Py_ssize_t c, double b, double constant, double a, double m) noexcept nogil:
@@ -342,10 +349,18 @@ cdef class Call:
                 centre[fold * p.channels + c] = mean[c]
 
     cdef void gate(self, cnp.ndarray y, cnp.ndarray kept) noexcept:
-        """The last measure's u passes the ReLU whose output is y first; what passes is written to `kept`, if any."""
-        cdef Measure *m = &self.job.measures[self.job.n_measures - 1]
-        m.gate = <const char *>cnp.PyArray_DATA(y)
+        """The last measure's u passes a ReLU first: the one whose output is y, what passes being written to `kept`, if
+        that is an array; or, without y, that of a forward pass without residual, its output being made again from x."""
+        cdef Job *job = &self.job
+        cdef Measure *m = &job.measures[job.n_measures - 1]
+        cdef Py_ssize_t c
+        m.gated = True
+        m.gate = NULL if y is None else <char *>cnp.PyArray_DATA(y)
         m.kept = NULL if kept is None else <char *>cnp.PyArray_DATA(kept)
+        for c in range(0 if m.gate != NULL else job.p.channels):
+            put(job, 0, c, job.mean[c])
+            put(job, 6, c, _scale(job, c))
+            put(job, 7, c, _shift(job, c))
 
     cdef int measure_only(self) except -1:
         """Run the job, which writes nothing."""
@@ -500,10 +515,10 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
 
 
 def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis, out=None, y=None, dresidual=None):
-    """Return (dx, dweight, dbias)."""
+    """Return (dx, dweight, dbias). A ReLU after the forward pass is undone from y, or from `saved.bias`."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray g = _like(dy, "dy", a, IN)
-    cdef Call call = _call(a, channel_axis, 1, 6)
+    cdef Call call = _call(a, channel_axis, 1, 8)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     cdef cnp.ndarray w = per_channel(weight, "weight", job.p.channels)
@@ -512,33 +527,56 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
     cdef cnp.ndarray dx = _output(out, a)
     cdef const oc_norm_kernels *k = &job.k.norm[job.p.dtype]
     cdef int form = job.p.form
+    cdef bint self_gated = gate is None and training and saved.bias is not None
     if kept is not None and gate is None:
         raise ValueError("dresidual: expected y with it; without a ReLU the gradient of the residual is dy itself")
     _all_disjoint([("dresidual", kept), ("out", None if out is None else dx)],
                   [("x", a), ("dy", g), ("weight", w), ("y", gate)])
     call.load(job.weight, w, 1)
     call.measure(g, a, job.mean)
-    if gate is not None:
+    if self_gated:
+        call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
+    if self_gated or gate is not None:
         call.gate(gate, kept)
     if kept is not None:  # the ReLU has been passed when dx is computed
         g, gate = kept, None
-    if training:
-        job.finish = _finish_backward
-        call.write((a, g) if gate is None else (a, g, gate), dx,
-                   k.combine[form] if gate is None else k.combine_gated[form])
+    job.finish = _finish_backward if training else _finish_backward_evaluation
+    if self_gated:
+        call.write((a, g), dx, k.combine_self_gated[form])
+    elif training and gate is not None:
+        call.write((a, g, gate), dx, k.combine_gated[form])
+    elif training:
+        call.write((a, g), dx, k.combine[form])
+    elif gate is not None:
+        call.write((g, gate), dx, k.normalise_gated[form])
     else:
-        job.finish = _finish_backward_evaluation
-        call.write((g,) if gate is None else (g, gate), dx,
-                   k.normalise[form] if gate is None else k.normalise_gated[form])
+        call.write((g,), dx, k.normalise[form])
     return dx, call.vector(job.dweight, w), call.vector(job.dbias, w)
 
 
 # The R-operators of the fused forms take the passes one by one: nothing in training waits for them.
+cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, object channel_axis):
+    """What the ReLU after the forward pass let pass is positive here: y, or what went into the ReLU. None: no ReLU."""
+    if y is not None:
+        return _like(y, "y", x, IN)
+    if saved is None or saved.bias is None:
+        return None
+    cdef Call call = _call(x, channel_axis, 0, 3)
+    cdef Job *job = &call.job
+    call.statistics(saved, None, None, None)
+    call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
+    call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
+    cdef cnp.ndarray z = _output(None, x)
+    job.finish = _finish_evaluation
+    call.write((x,), z, job.k.norm[job.p.dtype].normalise[job.p.form])
+    return z
+
+
 def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, channel_axis, y=None, rresidual=None):
     """Return (ry, rmean, rinv_std)."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray r = _like(rx, "rx", a, IN)
-    cdef cnp.ndarray gate = None if y is None else _like(y, "y", a, IN)
+    cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
     cdef cnp.ndarray added = None if rresidual is None else _like(rresidual, "rresidual", a, IN)
     cdef Call call = _call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
@@ -565,7 +603,7 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
     cdef cnp.ndarray g = _like(dy, "dy", a, IN)
     cdef cnp.ndarray rg = _like(rdy, "rdy", a, IN)
     cdef cnp.ndarray r = _like(rx, "rx", a, IN)
-    cdef cnp.ndarray gate = None if y is None else _like(y, "y", a, IN)
+    cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
     cdef Call call = _call(a, channel_axis, 3, 10)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)

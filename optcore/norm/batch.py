@@ -22,14 +22,15 @@ class Saved:
         mu and s of each channel; of `batch_norm_jvp`, their derivatives.
     """
 
-    __slots__ = ("activation", "channel_axis", "inv_std", "mean", "mean_rest")
+    __slots__ = ("activation", "bias", "channel_axis", "inv_std", "mean", "mean_rest")
 
-    def __init__(self, mean, mean_rest, inv_std, channel_axis, activation=None):
+    def __init__(self, mean, mean_rest, inv_std, channel_axis, activation=None, bias=None):
         self.mean = mean
         self.mean_rest = mean_rest  # what rounding mu to float64 lost
         self.inv_std = inv_std
         self.channel_axis = channel_axis
         self.activation = activation
+        self.bias = bias  # after an activation without residual: with it, x says where the ReLU let pass
 
     def __repr__(self):
         return f"{type(self).__name__}(channels={self.mean.size}, channel_axis={self.channel_axis})"
@@ -45,12 +46,13 @@ def _axis(saved, channel_axis, name="saved"):
 
 
 def _check_output(saved, y):
-    """A forward pass through a ReLU wants its output back, one without has none to give."""
-    if saved is None or (saved.activation is None) == (y is None):
+    """Refuse an output that no ReLU made, and the lack of one where x alone does not say what the ReLU let pass."""
+    if saved is None:
         return
-    expected = "None, the forward pass had no activation" if saved.activation is None else (
-        f"the output of the forward pass, whose activation was {saved.activation!r}")
-    raise ValueError(f"y: expected {expected}, got {'None' if y is None else type(y).__name__}")
+    if saved.activation is None and y is not None:
+        raise ValueError(f"y: expected None, the forward pass had no activation, got {type(y).__name__}")
+    if saved.activation is not None and saved.bias is None and y is None:
+        raise ValueError("y: expected the output of the forward pass, which had a residual and an activation, got None")
 
 
 def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *, training, momentum=0.1,
@@ -138,7 +140,10 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     y, mean, mean_rest, inv_std, _, _ = _norm.forward(
         x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, num_batches,
         residual, activation, unbiased, momentum_on)
-    return y, Saved(mean, mean_rest, inv_std, channel_axis, activation) if training else None
+    if not training:
+        return y, None
+    kept = _norm.doubles(bias, "bias", mean.size, 0) if activation and residual is None else None
+    return y, Saved(mean, mean_rest, inv_std, channel_axis, activation, kept)
 
 
 def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=None, eps=1e-5,
@@ -162,7 +167,9 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     out : ndarray like x, optional
         Where dx is written; a new array where None.
     y : ndarray like x, or None
-        What the forward pass returned, where its activation was "relu"; only signs are read.
+        What the forward pass returned, where it had a residual and a ReLU, or was an evaluation with a ReLU; only
+        signs are read. A training pass with a ReLU and no residual does not need it: x says the same, and then
+        nothing but dy and x is read.
     dresidual : ndarray like x, optional
         Where d is written, the gradient with respect to `residual`; only with y (without a ReLU it is dy itself).
 
@@ -188,7 +195,7 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     >>> dx.ravel(), dweight, dbias
     (array([0., 0.]), array([-1.]), array([1.]))
     >>> y, saved = batch_norm(x, training=True, eps=0.0, activation="relu")
-    >>> dx, dweight, dbias = batch_norm_backward(np.array([[1.0], [0.0]]), x, None, saved, y=y)
+    >>> dx, dweight, dbias = batch_norm_backward(np.array([[1.0], [0.0]]), x, None, saved)
     >>> dbias                                                  # y[0] is 0: nothing passes
     array([0.])
     """

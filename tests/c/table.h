@@ -164,7 +164,13 @@ static void call_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t 
 }
 
 static void call_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], a[2], a[3], a[4], a[5]);
+    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], a[2], NULL, 0, a[3], a[4], a[5]);
+}
+
+static void call_self_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                 void **a) {
+    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], NULL, a[2], t->which == OC_ROWS ? width : 1, a[3],
+                                    a[4], NULL);
 }
 
 static void call_add(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
@@ -210,6 +216,11 @@ static void call_normalise_gated(const test *t, const oc_kernels *k, oc_dtype d,
     call_channels(k->norm[d].normalise_gated, t, n, width, 2, a);
 }
 
+static void call_combine_self_gated(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                    void **a) {
+    call_channels(k->norm[d].combine_self_gated, t, n, width, 2, a);
+}
+
 static void call_combine_gated(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     call_channels(k->norm[d].combine_gated, t, n, width, 3, a);
 }
@@ -245,6 +256,8 @@ static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
     {"sums " name, call_sums, RUNS, 0, f, NULL, {RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}},             \
     {"gated_sums " name, call_gated_sums, RUNS, 0, f, NULL,                                                           \
      {RUN, RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2), NONE}},                                             \
+    {"self_gated_sums " name, call_self_gated_sums, RUNS, 0, f, NULL,                                                 \
+     {RUN, RUN, PER(f, IN, 8), PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}},                                         \
     {"gated_sums kept " name, call_gated_sums, RUNS, 0, f, NULL,                                                      \
      {RUN, RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2), RUN_OUT}}
 
@@ -255,6 +268,7 @@ static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
     {"normalise_add_relu " name, call_normalise_add_relu, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},  \
     {"normalise_gated " name, call_normalise_gated, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},        \
     {"combine " name, call_combine, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 6), RUN_OUT}},                        \
+    {"combine_self_gated " name, call_combine_self_gated, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 8), RUN_OUT}},  \
     {"combine_gated " name, call_combine_gated, RUNS, 1, which, NULL, {RUN, RUN, RUN, PER(f, IN, 6), RUN_OUT}},       \
     {"combine3 " name, call_combine3, RUNS, 1, which, NULL, {RUN, RUN, RUN, RUN, PER(f, IN, 10), RUN_OUT}}
 

@@ -73,6 +73,11 @@ def test_forward_backward_and_r_operator_are_those_of_torchs_operators(shape, ax
     without = norm.batch_norm_backward(dy, x, w, saved, y=output, **evaluation)
     for a, b in zip(gradients, without, strict=True):  # whether dresidual is wanted changes no bit
         assert np.array_equal(a, b)
+    if training and activation and not with_residual:  # x says what y would
+        again = [*norm.batch_norm_backward(dy, x, w, saved), norm.batch_norm_jvp(x, w, saved, rx, rw, rb)[0],
+                 *norm.batch_norm_backward_jvp(dy, x, w, saved, rdy, rx, rw, rsaved)]
+        for a, b in zip(again, [*gradients, ry, *rgradients], strict=True):
+            assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -102,6 +107,9 @@ def test_fused_bits_are_those_of_the_passes_one_by_one(dtype, shape, axis, train
             fused = norm.batch_norm_backward(dy, x, w, forward, y=output, **extra, **kept)
             for a, b_ in zip(fused, one_by_one, strict=True):
                 assert np.array_equal(a, b_)
+        if training and output is rectified:
+            for a, b_ in zip(norm.batch_norm_backward(dy, x, w, forward), one_by_one, strict=True):
+                assert np.array_equal(a, b_)
         assert np.array_equal(dresidual, passed)
 
 
@@ -113,8 +121,10 @@ def test_nan_passes_and_huge_values_stay():
     # Four roundings of float32, as in the unfused form.
     np.testing.assert_allclose(y[:, 0], np.maximum(x_hat, 0), rtol=4 * 2.0**-24)
     assert np.isnan(y[:, 1]).all()
-    dx, _, _ = norm.batch_norm_backward(np.ones_like(x), x, None, saved, y=y)
-    assert np.isfinite(dx[:, 0]).all()
+    for output in (None, y):
+        dx, _, _ = norm.batch_norm_backward(np.ones_like(x), x, None, saved, y=output)
+        assert np.isfinite(dx[:, 0]).all()
+        assert np.isnan(dx[:, 1]).all()
 
 
 def test_running_statistics_in_the_forms_of_other_libraries():
@@ -149,10 +159,10 @@ def test_a_bad_argument_is_named_and_nothing_is_changed():
     out = np.full((4, 3), 7.0)
     with pytest.raises(ValueError, match="out: expected memory of its own, got an array that overlaps residual"):
         norm.batch_norm(x, training=True, out=out, residual=out)
-    y, saved = norm.batch_norm(x, training=True, activation="relu")
+    y, saved = norm.batch_norm(x, training=True, activation="relu", residual=x)
     _, plain = norm.batch_norm(x, training=True)
     for change, error, message in (
-        ({"y": None}, ValueError, "y: expected the output of the forward pass, whose activation was 'relu', got None"),
+        ({"y": None}, ValueError, "y: expected the output of the forward pass, which had a residual"),
         ({"saved": plain}, ValueError, "y: expected None, the forward pass had no activation, got ndarray"),
         ({"y": y[:2]}, ValueError, "y: expected the shape of x"),
         ({"dresidual": x[:2]}, ValueError, "dresidual: expected the shape of x"),
