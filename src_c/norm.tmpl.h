@@ -257,8 +257,9 @@ OC_SUMS(sums_segments_body) {
     FN(clear_both)(OC_WHOLE, head, sum);
     FN(clear_both)(OC_WHOLE, head, product);
 #define SUM(rows, columns, stride, head, offset, which)                                                               \
-    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset), fused & OC_GATED ? gate + (offset) : NULL, \
-                     coef, ld, mean, 0, fused & OC_KEPT ? kept + (offset) : NULL, fused, sum[which], product[which])
+    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset),                                         \
+                     fused & OC_GATED ? gate + (offset) : NULL, coef, ld, mean, 0,                                    \
+                     fused & OC_KEPT ? kept + (offset) : NULL, fused, sum[which], product[which])
     OC_OVER_SEGMENTS(SUM);
 #undef SUM
     sums[0] = FN(total)(OC_WHOLE, head, sum);
@@ -338,10 +339,10 @@ OC_INLINE T FN(finished)(int fused, T value, T other) {
 /* y = (x - high)*scale + bias. */
 OC_BODY(normalise) {
     const T *x = in[0], *other = fused & (OC_ADDED | OC_GATED) ? in[1] : NULL;
+#define OTHER (fused & (OC_ADDED | OC_GATED) ? other[e] : 0)
     OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2),
-                    FN(finished)(fused,
-                                 FN(normal)(FN(passed)(fused, x[e], fused & OC_GATED ? other[e] : 0), high, scale, bias),
-                                 fused & OC_ADDED ? other[e] : 0));
+                    FN(finished)(fused, FN(normal)(FN(passed)(fused, x[e], OTHER), high, scale, bias), OTHER));
+#undef OTHER
 }
 
 /* y = a*(u - m) + (b*((x - high)*scale) + c). */

@@ -45,8 +45,9 @@ class SpectralNormSaved:
         return float(np.ldexp(self.scaled_sigma, self.exponent))
 
     def down(self, a):
-        """Return a * 2^-exponent, exact unless it underflows."""
-        return np.ldexp(a, -self.exponent) if self.exponent else a
+        """Return a * 2^-exponent, exact unless it leaves the range."""
+        with np.errstate(over="ignore"):  # the gradient of a tiny weight is infinite, as in IEEE arithmetic
+            return np.ldexp(a, -self.exponent) if self.exponent else a
 
 
 def _checked(a, name, like=None, shape=None, writable=False):

@@ -37,13 +37,14 @@ class WeightNormSaved:
         return self.scaled_norm if self.exponent is None else np.ldexp(self.scaled_norm, self.exponent)
 
     def down(self, a):
-        """Return a * 2^-exponent, exact unless it underflows."""
+        """Return a * 2^-exponent, exact unless it leaves the range."""
         if self.exponent is None:
             return a
         each = [1] * a.ndim
         if self.dim is not None:
             each[self.dim] = -1
-        return np.ldexp(a, -self.exponent.reshape(each))
+        with np.errstate(over="ignore"):  # the gradient of a tiny slice is infinite, as in IEEE arithmetic
+            return np.ldexp(a, -self.exponent.reshape(each))
 
 
 def _exponents(v, dim):

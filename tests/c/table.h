@@ -169,8 +169,8 @@ static void call_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrd
 
 static void call_self_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
                                  void **a) {
-    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], NULL, a[2], t->which == OC_ROWS ? width : 1, a[3],
-                                    a[4], NULL);
+    const ptrdiff_t ld = t->which == OC_ROWS ? width : 1;
+    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], NULL, a[2], ld, a[3], a[4], NULL);
 }
 
 static void call_add(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
