@@ -1,6 +1,5 @@
 """Weight norm over both forms of the partition, and spectral norm, for the same-bits test."""
 
-import numpy as np
 
 from optcore import norm
 from optcore.process import one_pool
