@@ -51,7 +51,6 @@ cdef struct Job:
     double *rbias
     double *dweight
     double *dbias
-    double *m2
     double r_max, d_max  # of a batch renormalization, as what follows
     double *r
     double *d

@@ -11,8 +11,10 @@ cdef class Call:
     cdef Job job
     cdef cnp.ndarray x
     cdef cnp.ndarray arena
+    cdef cnp.ndarray more
     cdef double *free
 
+    cdef int correct(self) except -1
     cdef double *take(self, Py_ssize_t n) noexcept
     cdef void measure(self, cnp.ndarray u, cnp.ndarray v, double *mean) noexcept
     cdef void gate(self, cnp.ndarray y, cnp.ndarray kept) noexcept

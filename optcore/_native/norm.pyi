@@ -6,7 +6,7 @@ def forward(
     out: ndarray | None = None, num_batches: ndarray | None = None, residual: ndarray | None = None,
     activation: str | None = None, unbiased: bool = True, momentum_on: str = "new",
     limits: tuple[float, float] | None = None,
-) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]: ...
+) -> tuple[ndarray, ndarray | None, ndarray | None, ndarray | None, ndarray | None, ndarray | None]: ...
 def backward(
     dy: ndarray, x: ndarray, weight: ndarray | None, saved: object, running_mean: ndarray | None,
     running_var: ndarray | None, eps: float, channel_axis: int, out: ndarray | None = None,

@@ -59,16 +59,17 @@ cdef inline double _product(Job *job, int m, Py_ssize_t c) noexcept nogil:
 
 
 cdef void _finish_moments(Job *job, Py_ssize_t c) noexcept nogil:
+    """Mean, rest, and in the place of the variance the sum of the squared deviations."""
     cdef double *moments = job.measures[0].result
     cdef double rest = moments[job.p.channels + c], m2 = moments[2 * job.p.channels + c]
     job.mean[c] = moments[c] + rest
     job.rest[c] = rest - (job.mean[c] - moments[c])
-    job.m2[c] = 0 if m2 < 0 else m2  # below 0 by rounding alone
+    job.var[c] = 0 if m2 < 0 else m2  # below 0 by rounding alone
 
 
 cdef inline void _standardise(Job *job, Py_ssize_t c) noexcept nogil:
     _finish_moments(job, c)
-    job.var[c] = job.m2[c] / job.p.count
+    job.var[c] /= job.p.count
     job.inv_std[c] = 1 / sqrt(job.var[c] + job.eps)
 
 
@@ -258,7 +259,7 @@ cdef cnp.ndarray _counter(object a):
 
 # ---------------------------------------------------------------------------------------------------------- the calls
 cdef enum:
-    VECTORS = 17  # the per-channel arrays of a job, mean to run_var
+    VECTORS = 12  # the per-channel arrays of a job, mean to dbias
     LINE = 64     # bytes of a cache line
     # Bytes of all arrays that a pass touches from which what it writes would not be found in cache: a large third-level
     # cache. The result then goes past the caches.
@@ -320,11 +321,19 @@ cdef class Call:
         job.rmean, job.rinv_std = self.take(channels), self.take(channels)
         job.rweight, job.rbias = self.take(channels), self.take(channels)
         job.dweight, job.dbias = self.take(channels), self.take(channels)
-        job.m2, job.r, job.d = self.take(channels), self.take(channels), self.take(channels)
-        job.run_mean, job.run_var = self.take(channels), self.take(channels)
         # They lie to the cache lines as x does.
         cdef size_t skew = (<size_t>cnp.PyArray_DATA(x) - <size_t>self.free) % LINE
         job.coef = <char *>self.take((rows * job.ld * p.item + LINE) // 8) + skew
+
+    cdef int correct(self) except -1:
+        """Room for what a batch renormalization has beside."""
+        cdef Job *job = &self.job
+        cdef Py_ssize_t channels = job.p.channels
+        cdef cnp.npy_intp room = 4 * channels
+        self.more = cnp.PyArray_ZEROS(1, &room, cnp.NPY_FLOAT64, 0)
+        job.r = <double *>cnp.PyArray_DATA(self.more)
+        job.d, job.run_mean, job.run_var = job.r + channels, job.r + 2 * channels, job.r + 3 * channels
+        return 0
 
     cdef double *take(self, Py_ssize_t n) noexcept:
         self.free += n
@@ -456,7 +465,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
             num_batches=None, residual=None, activation=None, unbiased=True, momentum_on="new", limits=None):
     """Return (y, mean, mean_rest, inv_std, r, d), all but y None in evaluation.
 
-    With `limits`, a pair (r_max, d_max), in training: batch renormalization; r and d are ones and zeros without.
+    With `limits`, a pair (r_max, d_max), in training: batch renormalization; r and d are None without.
     """
     cdef cnp.ndarray a = _input(x, "x")
     cdef bint train = _flag(training, "training"), bessel = _flag(unbiased, "unbiased")
@@ -485,6 +494,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
     else:
         call.statistics(None, running_mean, running_var, eps)
     if renorm:
+        call.correct()
         call.load(job.run_mean, _required(running_mean, "running_mean", channels), 0)
         call.load(job.run_var, _required(running_var, "running_var", channels), 0)
     cdef cnp.ndarray y = _output(out, a)
@@ -511,14 +521,15 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
     if var is not None:
         _store(var, 1 - new, new * (n / (n - 1)) if bessel else new, job.var, channels)
     return (y, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.inv_std),
-            call.doubles(job.r), call.doubles(job.d))
+            call.doubles(job.r) if renorm else None, call.doubles(job.d) if renorm else None)
 
 
 def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis, out=None, y=None, dresidual=None):
     """Return (dx, dweight, dbias). A ReLU after the forward pass is undone from y, or from `saved.bias`."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray g = _like(dy, "dy", a, IN)
-    cdef Call call = _call(a, channel_axis, 1, 8)
+    cdef bint self_gated = y is None and saved is not None and saved.bias is not None
+    cdef Call call = _call(a, channel_axis, 1, 8 if self_gated else 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     cdef cnp.ndarray w = per_channel(weight, "weight", job.p.channels)
@@ -527,7 +538,6 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
     cdef cnp.ndarray dx = _output(out, a)
     cdef const oc_norm_kernels *k = &job.k.norm[job.p.dtype]
     cdef int form = job.p.form
-    cdef bint self_gated = gate is None and training and saved.bias is not None
     if kept is not None and gate is None:
         raise ValueError("dresidual: expected y with it; without a ReLU the gradient of the residual is dy itself")
     _all_disjoint([("dresidual", kept), ("out", None if out is None else dx)],
@@ -641,7 +651,7 @@ def moments(x, channel_axis):
     job.finish = _finish_moments
     call.measure(None, a, NULL)
     call.measure_only()
-    return job.p.count, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.m2)
+    return job.p.count, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.var)
 
 
 def merge(double count, mean, mean_rest, m2, double other_count, other_mean, other_mean_rest, other_m2):

@@ -19,9 +19,9 @@ cdef inline double _dot(Job *job, int m, Py_ssize_t c) noexcept nogil:
 
 
 cdef void _finish_norm(Job *job, Py_ssize_t c) noexcept nogil:
-    job.m2[c] = _dot(job, 0, c)
+    job.var[c] = _dot(job, 0, c)  # |v|^2
     put(job, 0, c, 0)
-    put(job, 1, c, job.weight[c] / sqrt(job.m2[c]))
+    put(job, 1, c, job.weight[c] / sqrt(job.var[c]))
     put(job, 2, c, 0)
 
 
@@ -103,7 +103,7 @@ def forward(v, g, dim):
     call.measure(a, a, job.mean)
     job.finish = _finish_norm
     call.write((a,), w, job.k.norm[job.p.dtype].normalise[job.p.form])
-    return w, call.doubles(job.m2)
+    return w, call.doubles(job.var)
 
 
 def backward(dw, v, g, norm, dim):
