@@ -444,7 +444,7 @@ cdef double _weight_of_new(object momentum, object momentum_on, object batches) 
 
 
 cdef bint _flag(object value, str name) except -1:
-    if not isinstance(value, (bool, np.bool_)):
+    if value is not True and value is not False and not isinstance(value, np.bool_):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return value
 
