@@ -34,9 +34,9 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "staged.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
-#include "norm.tmpl.h"
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
+#include "norm.tmpl.h"
 #include "loss.tmpl.h"
 #undef T
 #undef TYPE
@@ -55,9 +55,9 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "staged.tmpl.h"
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
-#include "norm.tmpl.h"
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
+#include "norm.tmpl.h"
 #include "loss.tmpl.h"
 #undef T
 #undef TYPE
@@ -101,7 +101,10 @@ extern const oc_kernels TABLE(OC_LEVEL);
     {KERNEL(column_squares, type), KERNEL(mean_squares, type), KERNEL(divide_factored, type), KERNEL(divide, type)}
 #define FORMS(name, type) {KERNEL(name##_segments, type), KERNEL(name##_rows, type)}
 #define NORM(type)                                                                                                    \
-    {FORMS(moments, type), FORMS(sums, type), FORMS(normalise, type), FORMS(combine, type), FORMS(combine3, type)}
+    {FORMS(moments, type), FORMS(sums, type), FORMS(gated_sums, type), FORMS(normalise, type),                        \
+     FORMS(normalise_relu, type), FORMS(normalise_add, type), FORMS(normalise_add_relu, type),                        \
+     FORMS(normalise_gated, type), FORMS(combine, type), FORMS(combine_gated, type), FORMS(combine_self_gated, type), \
+     FORMS(combine3, type)}
 #define ACTIVATION_(name, type)                                                                                       \
     {KERNEL(name##_forward, type), KERNEL(name##_backward, type), KERNEL(name##_backward_r, type)}
 #define ACTIVATION(name) {ACTIVATION_(name, f32), ACTIVATION_(name, f64)}

@@ -1,5 +1,5 @@
 /* norm.tmpl.h: batch normalization over a block of x.
- * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level.
+ * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level; activation.tmpl.h before.
  *
  * A block is `outer` runs of `inner` contiguous elements, `stride` elements apart. In the segment form all of it
  * belongs to one channel (channels first); in the row form element i of every run belongs to channel i (rows of
@@ -63,6 +63,11 @@ OC_INLINE void FN(gather)(ptrdiff_t columns, ptrdiff_t head, const double *place
     memcpy(to, places, (size_t)head * sizeof(double));
     memcpy(to + head, places + (head ? FN(line) : 0), (size_t)middle * sizeof(double));
     memcpy(to + columns - tail, places + FN(places)(columns, head) - tail, (size_t)tail * sizeof(double));
+}
+
+/* Only what a tile uses is cleared: a channel of a few hundred values would wait for the rest. */
+OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
+    memset(places, 0, (size_t)FN(places)(columns, head) * sizeof(double));
 }
 
 /* The body for K rows from r on at once: `together`, while there are so many, then 1. They share one load of the columns'
@@ -129,7 +134,10 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
         const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
         const T *x = (const T *)vx + first;
         const ptrdiff_t head = FN(head)(stride, x), places = FN(places)(columns, head);
-        double shift[OC_PLACES] OC_ON_LINE = {0}, sum[OC_PLACES] OC_ON_LINE = {0}, square[OC_PLACES] OC_ON_LINE = {0};
+        double shift[OC_PLACES] OC_ON_LINE, sum[OC_PLACES] OC_ON_LINE, square[OC_PLACES] OC_ON_LINE;
+        FN(clear)(columns, head, shift);
+        FN(clear)(columns, head, sum);
+        FN(clear)(columns, head, square);
         FN(add)(k, columns, stride, head, x, shift);
         for (ptrdiff_t j = 0; j < places; j++)
             shift[j] = shift[j] / (double)k;
@@ -144,7 +152,13 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
     }
 }
 
-/* The sum of a segment's columns and of its rests'. */
+/* A segment's columns, and its rests'. */
+OC_INLINE void FN(clear_both)(ptrdiff_t columns, ptrdiff_t head, double (*places)[OC_PLACES]) {
+    FN(clear)(columns, head, places[0]);
+    FN(clear)(columns < OC_NARROW ? columns : OC_NARROW, 0, places[1]);
+}
+
+/* Their sum. */
 OC_INLINE double FN(total)(ptrdiff_t columns, ptrdiff_t head, double (*places)[OC_PLACES]) {
     double sums[OC_WIDE];
     FN(gather)(columns, head, places[0], sums);
@@ -157,7 +171,9 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
     const double n = (double)outer * (double)inner;
     const T *x = vx;
     const ptrdiff_t head = FN(head)(stride, x);
-    double sum[2][OC_PLACES] OC_ON_LINE = {{0}}, square[2][OC_PLACES] OC_ON_LINE = {{0}};
+    double sum[2][OC_PLACES] OC_ON_LINE, square[2][OC_PLACES] OC_ON_LINE;
+    FN(clear_both)(OC_WHOLE, head, sum);
+    FN(clear_both)(OC_WHOLE, head, square);
 #define SUM(rows, columns, stride, head, offset, which)                                                               \
     FN(add)(rows, columns, stride, head, x + (offset), sum[which])
     if (FN(two_pass))
@@ -166,7 +182,7 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
         SUM(1, OC_WHOLE, OC_WHOLE, head, 0, 0);
 #undef SUM
     const double mean = FN(total)(OC_WHOLE, head, sum) / (FN(two_pass) ? n : (double)OC_WHOLE);
-    memset(sum, 0, sizeof sum);
+    FN(clear_both)(OC_WHOLE, head, sum);
 #define SUM(rows, columns, stride, head, offset, which)                                                               \
     FN(add_deviations)(rows, columns, stride, head, x + (offset), &mean, 0, sum[which], square[which])
     OC_OVER_SEGMENTS(SUM);
@@ -177,42 +193,98 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
     moments[2] = FN(total)(OC_WHOLE, head, square) - n * (rest * rest);
 }
 
+/* ---------------------------------------------------------------------------------------------------- fused on the way
+ * What else a body does, a constant of it. A gradient passes a ReLU as in activation.tmpl.h, and NaN passes with it. */
+#ifndef OC_FUSED
+#define OC_FUSED
+enum {
+    OC_ADDED = 1,     /* the last input is added */
+    OC_RECTIFIED = 2, /* ReLU of the result */
+    OC_GATED = 4,     /* the gradient passes the ReLU whose output is the last input */
+    OC_SELF_GATED = 8, /* the same, the output being made again from x: OC_OUTPUT */
+    OC_KEPT = 16      /* what passes is written */
+};
+#endif
+#define COEF(k) coef[(k) * ld + i * per_column]
+#define OC_OUTPUT(x) FN(normal)(x, COEF(0), COEF(6), COEF(7))
+
+OC_INLINE T FN(normal)(T x, T high, T scale, T bias) {
+    return (x - high) * scale + bias;
+}
+
+OC_INLINE T FN(passed)(int fused, T d, T output) {
+    return fused & (OC_GATED | OC_SELF_GATED) ? FN(relu_first)(output, d, 0) : d;
+}
+
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
  * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. */
+#define OC_SUMS(name)                                                                                                 \
+    OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const T *restrict u,                  \
+                            const T *restrict v, const T *restrict gate, const T *restrict coef, ptrdiff_t ld,        \
+                            const double *restrict mean, double *restrict sums, T *restrict kept, int fused)
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
-                                const T *restrict u, const T *restrict v, const double *restrict mean, int per_column,
-                                double *restrict sum, double *restrict product) {
+                                const T *restrict u, const T *restrict v, const T *restrict gate,
+                                const T *restrict coef, ptrdiff_t ld, const double *restrict mean, int per_column,
+                                T *restrict kept, int fused, double *restrict sum, double *restrict product) {
     OC_OVER_ROWS(8, const double m = mean[i * per_column]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
-        s += AT(u, k);
-        p += AT(u, k) * (AT(v, k) - m);
+        const ptrdiff_t e = (r + k) * stride + i;
+        const T d = FN(passed)(fused, u[e], fused & OC_GATED ? gate[e] : fused & OC_SELF_GATED ? OC_OUTPUT(v[e]) : 0);
+        if (fused & OC_KEPT)
+            kept[e] = d;
+        s += (double)d;
+        p += (double)d * ((double)v[e] - m);
     } sum[j] += s; product[j] += p);
 }
 
-static void FN(sums_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vu, const void *vv,
-                          const double *mean, double *sums) {
+OC_SUMS(sums_rows_body) {
     for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
         const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
-        const T *u = (const T *)vu + first, *v = (const T *)vv + first;
-        const ptrdiff_t head = FN(head)(stride, u);
-        double sum[OC_PLACES] OC_ON_LINE = {0}, product[OC_PLACES] OC_ON_LINE = {0};
-        FN(add_products)(outer, columns, stride, head, u, v, mean + first, 1, sum, product);
+        const ptrdiff_t head = FN(head)(stride, u + first);
+        double sum[OC_PLACES] OC_ON_LINE, product[OC_PLACES] OC_ON_LINE;
+        FN(clear)(columns, head, sum);
+        FN(clear)(columns, head, product);
+        FN(add_products)(outer, columns, stride, head, u + first, v + first, fused & OC_GATED ? gate + first : NULL,
+                         fused & OC_SELF_GATED ? coef + first : NULL, ld, mean + first, 1,
+                         fused & OC_KEPT ? kept + first : NULL, fused, sum, product);
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
     }
 }
 
-static void FN(sums_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vu, const void *vv,
-                              const double *mean, double *sums) {
-    const T *u = vu, *v = vv;
+OC_SUMS(sums_segments_body) {
     const ptrdiff_t head = FN(head)(stride, u);
-    double sum[2][OC_PLACES] OC_ON_LINE = {{0}}, product[2][OC_PLACES] OC_ON_LINE = {{0}};
+    double sum[2][OC_PLACES] OC_ON_LINE, product[2][OC_PLACES] OC_ON_LINE;
+    FN(clear_both)(OC_WHOLE, head, sum);
+    FN(clear_both)(OC_WHOLE, head, product);
 #define SUM(rows, columns, stride, head, offset, which)                                                               \
-    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset), mean, 0, sum[which], product[which])
+    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset),                                         \
+                     fused & OC_GATED ? gate + (offset) : NULL, coef, ld, mean, 0,                                    \
+                     fused & OC_KEPT ? kept + (offset) : NULL, fused, sum[which], product[which])
     OC_OVER_SEGMENTS(SUM);
 #undef SUM
     sums[0] = FN(total)(OC_WHOLE, head, sum);
     sums[1] = FN(total)(OC_WHOLE, head, product);
 }
+#undef OC_SUMS
+
+#define OC_SUMS_KERNELS(form)                                                                                         \
+    static void FN(sums_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,     \
+                                const double *mean, double *sums) {                                                   \
+        FN(sums_##form##_body)(outer, inner, stride, u, v, NULL, NULL, 0, mean, sums, NULL, 0);                       \
+    }                                                                                                                 \
+    static void FN(gated_sums_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u,              \
+                                      const void *v, const void *gate, const void *coef, ptrdiff_t ld,                \
+                                      const double *mean, double *sums, void *kept) {                                 \
+        if (!gate)                                                                                                    \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, NULL, coef, ld, mean, sums, NULL, OC_SELF_GATED);      \
+        else if (!kept)                                                                                               \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, NULL, 0, mean, sums, NULL, OC_GATED);            \
+        else                                                                                                          \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, NULL, 0, mean, sums, kept, OC_GATED | OC_KEPT);  \
+    }
+OC_SUMS_KERNELS(rows)
+OC_SUMS_KERNELS(segments)
+#undef OC_SUMS_KERNELS
 
 #undef OC_WHOLE
 #undef OC_OVER_SEGMENTS
@@ -254,16 +326,23 @@ static void FN(sums_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride
             }                                                                                                         \
         OC_STREAM_END();                                                                                              \
     } while (0)
-#define COEF(k) coef[(k) * ld + i * per_column]
 #define OC_BODY(name)                                                                                                 \
     OC_INLINE void FN(name##_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,         \
-                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int past_caches,        \
-                                   int per_column)
+                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int past_caches,              \
+                                   int fused, int per_column)
+
+OC_INLINE T FN(finished)(int fused, T value, T other) {
+    const T sum = fused & OC_ADDED ? value + other : value;
+    return fused & OC_RECTIFIED ? FN(relu_value)(sum, 0) : sum;
+}
 
 /* y = (x - high)*scale + bias. */
 OC_BODY(normalise) {
-    const T *x = in[0];
-    OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2), (x[e] - high) * scale + bias);
+    const T *x = in[0], *other = fused & (OC_ADDED | OC_GATED) ? in[1] : NULL;
+#define OTHER (fused & (OC_ADDED | OC_GATED) ? other[e] : 0)
+    OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2),
+                    FN(finished)(fused, FN(normal)(FN(passed)(fused, x[e], OTHER), high, scale, bias), OTHER));
+#undef OTHER
 }
 
 /* y = a*(u - m) + (b*((x - high)*scale) + c). */
@@ -271,18 +350,22 @@ OC_BODY(normalise) {
     const T high = COEF(0); const T scale = COEF(1); const T b = COEF(2); const T c = COEF(3); const T a = COEF(4);   \
     const T m = COEF(5)
 OC_BODY(combine) {
-    const T *x = in[0], *u = in[1];
-    OC_EACH_ELEMENT(OC_COMBINE, a * (u[e] - m) + (b * ((x[e] - high) * scale) + c));
+    const T *x = in[0], *u = in[1], *gate = fused & OC_GATED ? in[2] : NULL;
+#define OUTPUT (fused & OC_GATED ? gate[e] : fused & OC_SELF_GATED ? OC_OUTPUT(x[e]) : 0)
+    OC_EACH_ELEMENT(OC_COMBINE, a * (FN(passed)(fused, u[e], OUTPUT) - m) + (b * ((x[e] - high) * scale) + c));
+#undef OUTPUT
 }
 
 /* The same with two terms more, a2*(u2 - m2) and a3*((u3 - m3)*scale). */
 OC_BODY(combine3) {
+    (void)fused;
     const T *x = in[0], *u = in[1], *u2 = in[2], *u3 = in[3];
     OC_EACH_ELEMENT(OC_COMBINE; const T a2 = COEF(6); const T m2 = COEF(7); const T a3 = COEF(8); const T m3 = COEF(9),
                     ((a * (u[e] - m) + a2 * (u2[e] - m2)) + a3 * ((u3[e] - m3) * scale)) +
                         (b * ((x[e] - high) * scale) + c));
 }
 #undef OC_COMBINE
+#undef OC_OUTPUT
 #undef OC_BODY
 #undef COEF
 #undef OC_EACH_ELEMENT
@@ -290,14 +373,21 @@ OC_BODY(combine3) {
 #undef OC_OVER_ROWS
 #undef OC_OVER_COLUMNS
 
-#define OC_KERNEL(name, form, per_column)                                                                             \
+#define OC_KERNEL(name, body, fused, form, per_column)                                                                \
     static void FN(name##_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,          \
                                   const void *coef, ptrdiff_t ld, void *y, int past_caches) {                         \
-        FN(name##_body)(outer, inner, stride, in, coef, ld, y, past_caches, per_column);                              \
+        FN(body##_body)(outer, inner, stride, in, coef, ld, y, past_caches, fused, per_column);                       \
     }
-#define OC_BOTH_FORMS(name) OC_KERNEL(name, segments, 0) OC_KERNEL(name, rows, 1)
-OC_BOTH_FORMS(normalise)
-OC_BOTH_FORMS(combine)
-OC_BOTH_FORMS(combine3)
+#define OC_BOTH_FORMS(name, body, fused)                                                                              \
+    OC_KERNEL(name, body, fused, segments, 0) OC_KERNEL(name, body, fused, rows, 1)
+OC_BOTH_FORMS(normalise, normalise, 0)
+OC_BOTH_FORMS(normalise_relu, normalise, OC_RECTIFIED)
+OC_BOTH_FORMS(normalise_add, normalise, OC_ADDED)
+OC_BOTH_FORMS(normalise_add_relu, normalise, OC_ADDED | OC_RECTIFIED)
+OC_BOTH_FORMS(normalise_gated, normalise, OC_GATED)
+OC_BOTH_FORMS(combine, combine, 0)
+OC_BOTH_FORMS(combine_gated, combine, OC_GATED)
+OC_BOTH_FORMS(combine_self_gated, combine, OC_SELF_GATED)
+OC_BOTH_FORMS(combine3, combine3, 0)
 #undef OC_BOTH_FORMS
 #undef OC_KERNEL

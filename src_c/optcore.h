@@ -253,12 +253,18 @@ typedef void oc_column_sums_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x,
  * moments: (mean, rest, m2) of each channel, three rows of `inner` values (OC_ROWS) or three values: the mean is
  * mean + rest, m2 the sum of the squared deviations from it. Two-pass: keep a block in cache. Moments of two blocks are
  * joined with oc_kernels.merge_moments, always in the same order if the bits are to be the same.
- * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums. */
+ * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums.
+ * gated_sums: the same of d, which is u where ReLU lets a gradient pass, else 0. The output of the ReLU is `gate`, and d
+ * is written to `kept`, unless that is NULL; it lies as u does and overlaps nothing. With `gate` NULL the output is made
+ * again from v, with rows 0, 6 and 7 of `coef`, as combine_self_gated does. */
 typedef enum { OC_SEGMENTS, OC_ROWS, OC_N_FORMS } oc_form;
 
 typedef void oc_moments_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments);
 typedef void oc_sums_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,
                         const double *mean, double *sums);
+typedef void oc_gated_sums_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,
+                              const void *gate, const void *coef, ptrdiff_t ld, const double *mean, double *sums,
+                              void *kept);
 
 /* a <- a joined with b: moments of na and nb values for each of `channels` channels, rows lda and ldb apart. */
 typedef void oc_merge_fn(ptrdiff_t channels, double na, double *a, ptrdiff_t lda, double nb, const double *b,
@@ -270,8 +276,12 @@ typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
 /* y from the arrays `in`, which share the block's layout and do not overlap y. Row k of the constants `coef` (of the
  * dtype of x) begins at coef[k*ld]. in[0] is x; high is the mean as the dtype holds it.
  *     normalise   y = (x - high)*scale + bias            coef: high, scale, bias
+ *     normalise_relu, normalise_add, normalise_add_relu   in[1] is added; then max(y, 0)
+ *     normalise_gated   of x where ReLU, whose output is in[1], lets a gradient pass, of 0 elsewhere
  *     combine     y = a*(in[1] - m) + (b*((x - high)*scale) + c)
  *                                                        coef: high, scale, b, c, a, m
+ *     combine_gated     in[1] passes only where ReLU, whose output is in[2], lets it
+ *     combine_self_gated   or whose output is max((x - high)*scale6 + bias7, 0)        coef: ..., scale6, bias7
  *     combine3    the same + a2*(in[2] - m2) + a3*((in[3] - m3)*scale)           coef: ..., a2, m2, a3, m3
  * past_caches: y is too large to be found in cache by who reads it next. The bits are the same. Rows of constants are
  * read fastest where they lie to the cache lines as y does. */
@@ -281,7 +291,11 @@ typedef void oc_channel_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, c
 typedef struct {
     oc_moments_fn *moments[OC_N_FORMS];
     oc_sums_fn *sums[OC_N_FORMS];
-    oc_channel_fn *normalise[OC_N_FORMS], *combine[OC_N_FORMS], *combine3[OC_N_FORMS];
+    oc_gated_sums_fn *gated_sums[OC_N_FORMS];
+    oc_channel_fn *normalise[OC_N_FORMS], *normalise_relu[OC_N_FORMS], *normalise_add[OC_N_FORMS];
+    oc_channel_fn *normalise_add_relu[OC_N_FORMS], *normalise_gated[OC_N_FORMS];
+    oc_channel_fn *combine[OC_N_FORMS], *combine_gated[OC_N_FORMS], *combine_self_gated[OC_N_FORMS];
+    oc_channel_fn *combine3[OC_N_FORMS];
 } oc_norm_kernels;
 
 /* ------------------------------------------------------------------------------------------------- activations

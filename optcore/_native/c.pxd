@@ -128,6 +128,9 @@ cdef extern from "optcore.h" nogil:
                                 double *moments) noexcept
     ctypedef void oc_sums_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *u, const void *v,
                              const double *mean, double *sums) noexcept
+    ctypedef void oc_gated_sums_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *u,
+                                   const void *v, const void *gate, const void *coef, Py_ssize_t ld,
+                                   const double *mean, double *sums, void *kept) noexcept
     ctypedef void oc_merge_fn(Py_ssize_t channels, double na, double *a, Py_ssize_t lda, double nb, const double *b,
                               Py_ssize_t ldb) noexcept
     ctypedef void oc_add_fn(Py_ssize_t n, double *a, const double *b) noexcept
@@ -137,8 +140,15 @@ cdef extern from "optcore.h" nogil:
     ctypedef struct oc_norm_kernels:
         oc_moments_fn *moments[2]
         oc_sums_fn *sums[2]
+        oc_gated_sums_fn *gated_sums[2]
         oc_channel_fn *normalise[2]
+        oc_channel_fn *normalise_relu[2]
+        oc_channel_fn *normalise_add[2]
+        oc_channel_fn *normalise_add_relu[2]
+        oc_channel_fn *normalise_gated[2]
         oc_channel_fn *combine[2]
+        oc_channel_fn *combine_gated[2]
+        oc_channel_fn *combine_self_gated[2]
         oc_channel_fn *combine3[2]
 
     ctypedef enum oc_activation:

@@ -18,6 +18,9 @@ cdef struct Plan:
 cdef struct Measure:
     const char *u       # NULL: the moments of v; else the sums of u and u*(v - mean)
     const char *v
+    bint gated          # u passes a ReLU first, whose output is
+    char *gate          # this array, or where it is NULL, made again from v with rows 0, 6 and 7 of the constants
+    char *kept          # NULL, or where what passes of u is written
     const double *mean  # [width]
     double *partial     # [chunks or 1][panels][SLOTS][columns of the panel]
     double *result      # [SLOTS][channels]
@@ -28,7 +31,7 @@ cdef struct Job:
     int threads, n_measures, n_in
     Measure measures[MEASURES]
     void (*finish)(Job *, Py_ssize_t) noexcept nogil   # the constants of one channel
-    oc_channel_fn *apply
+    oc_channel_fn *apply                               # NULL: measure only
     const char *ins[4]
     char *out
     char *coef          # [rows of constants][ld]
@@ -48,6 +51,11 @@ cdef struct Job:
     double *rbias
     double *dweight
     double *dbias
+    double r_max, d_max  # of a batch renormalization, as what follows
+    double *r
+    double *d
+    double *run_mean
+    double *run_var
 
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil
 cdef void run(Job *job) noexcept nogil

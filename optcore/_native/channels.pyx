@@ -87,6 +87,10 @@ cdef void _measure(const Job *job, const Measure *m, int form, Py_ssize_t outer,
     offset = offset * job.p.item
     if m.u == NULL:
         k.moments[form](outer, inner, stride, m.v + offset, out)
+    elif m.gated:
+        k.gated_sums[form](outer, inner, stride, m.u + offset, m.v + offset,
+                           NULL if m.gate == NULL else m.gate + offset, job.coef + column * job.p.item, job.ld,
+                           m.mean + column, out, NULL if m.kept == NULL else m.kept + offset)
     else:
         k.sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.mean + column, out)
 
@@ -179,7 +183,7 @@ cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk) noexc
     cdef const void *ins[4]
     cdef Py_ssize_t i, b, first = chunk * p.per_chunk
     cdef Block k
-    b = min(first + p.per_chunk, p.blocks)
+    b = min(first + p.per_chunk, p.blocks) if job.apply != NULL else first
     while b > first:
         b -= 1
         k = _block(p, panel, b)
@@ -238,5 +242,5 @@ cdef void run(Job *job) noexcept nogil:
         _run_panels(job)
     else:
         _run_chunks(job)
-    if job.p.tail:
+    if job.p.tail and job.apply != NULL:
         _apply_tail(job)

@@ -2,10 +2,10 @@
 
 The four functions (forward, backward, and the R-operator of both) are one job of channels.pyx: measure every channel
 (its moments, or up to three pairs of sums), turn the measures into the channel's constants, and write an element-wise
-result with them.
+result with them. weight.pyx builds its jobs the same way.
 """
 cimport numpy as cnp
-from libc.math cimport sqrt
+from libc.math cimport fmax, fmin, sqrt
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 from optcore._native.arrays cimport (
@@ -20,13 +20,15 @@ import numbers
 
 import numpy as np
 
+from optcore._native.functional import activation_backward
+
 cnp.import_array()
 
 
 # ------------------------------------------------------------------------------------ the constants of one channel
 # In double; n is the number of the channel's values, s its inv_std, x_hat = (x - mean)*s. src_c/optcore.h lists the rows of
 # constants that the element-wise kernels take.
-cdef inline void _put(Job *job, Py_ssize_t row, Py_ssize_t c, double value) noexcept nogil:
+cdef void put(Job *job, Py_ssize_t row, Py_ssize_t c, double value) noexcept nogil:
     cdef Py_ssize_t i, fold
     for fold in range(job.p.fold):
         i = row * job.ld + fold * job.p.channels + c
@@ -56,31 +58,59 @@ cdef inline double _product(Job *job, int m, Py_ssize_t c) noexcept nogil:
     return (r[job.p.channels + c] - (job.rest[c] * r[c] if m < 2 else 0)) * job.inv_std[c]
 
 
-cdef void _finish_forward(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_moments(Job *job, Py_ssize_t c) noexcept nogil:
+    """Mean, rest, and in the place of the variance the sum of the squared deviations."""
     cdef double *moments = job.measures[0].result
     cdef double rest = moments[job.p.channels + c], m2 = moments[2 * job.p.channels + c]
     job.mean[c] = moments[c] + rest
     job.rest[c] = rest - (job.mean[c] - moments[c])
-    job.var[c] = (0 if m2 < 0 else m2) / job.p.count  # below 0 by rounding alone
+    job.var[c] = 0 if m2 < 0 else m2  # below 0 by rounding alone
+
+
+cdef inline void _standardise(Job *job, Py_ssize_t c) noexcept nogil:
+    _finish_moments(job, c)
+    job.var[c] /= job.p.count
     job.inv_std[c] = 1 / sqrt(job.var[c] + job.eps)
+
+
+cdef void _finish_forward(Job *job, Py_ssize_t c) noexcept nogil:
+    _standardise(job, c)
     _finish_evaluation(job, c)
 
 
+cdef void _finish_renorm(Job *job, Py_ssize_t c) noexcept nogil:
+    """y = w*(x_hat*r + d) + b, with r and d the ratio of the deviations and the distance of the means, clipped."""
+    cdef double run_std = sqrt(job.run_var[c] + job.eps)
+    _standardise(job, c)
+    job.r[c] = fmax(1 / job.r_max, fmin(job.r_max, sqrt(job.var[c] + job.eps) / run_std))
+    job.d[c] = fmax(-job.d_max, fmin(job.d_max, (job.mean[c] - job.run_mean[c]) / run_std))
+    job.bias[c] += job.weight[c] * job.d[c]
+    job.weight[c] *= job.r[c]
+    _finish_evaluation(job, c)
+
+
+cdef inline double _scale(Job *job, Py_ssize_t c) noexcept nogil:
+    return job.weight[c] * job.inv_std[c]
+
+
+cdef inline double _shift(Job *job, Py_ssize_t c) noexcept nogil:
+    return job.bias[c] - _scale(job, c) * _low(job, c)
+
+
 cdef void _finish_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
-    cdef double scale = job.weight[c] * job.inv_std[c]
-    _put(job, 0, c, job.mean[c])
-    _put(job, 1, c, scale)
-    _put(job, 2, c, job.bias[c] - scale * _low(job, c))
+    put(job, 0, c, job.mean[c])
+    put(job, 1, c, _scale(job, c))
+    put(job, 2, c, _shift(job, c))
 
 
-cdef inline void _combine(Job *job, Py_ssize_t c, double b, double constant, double a, double m) noexcept nogil:
+cdef void combine(Job *job, Py_ssize_t c, double b, double constant, double a, double m) noexcept nogil:
     """The constants of a*(u - m) + b*x_hat + constant."""
-    _put(job, 0, c, job.mean[c])
-    _put(job, 1, c, job.inv_std[c])
-    _put(job, 2, c, b)
-    _put(job, 3, c, constant - b * job.inv_std[c] * _low(job, c) - a * _rounding(job, m))
-    _put(job, 4, c, a)
-    _put(job, 5, c, m)
+    put(job, 0, c, job.mean[c])
+    put(job, 1, c, job.inv_std[c])
+    put(job, 2, c, b)
+    put(job, 3, c, constant - b * job.inv_std[c] * _low(job, c) - a * _rounding(job, m))
+    put(job, 4, c, a)
+    put(job, 5, c, m)
 
 
 cdef void _finish_backward(Job *job, Py_ssize_t c) noexcept nogil:
@@ -88,16 +118,16 @@ cdef void _finish_backward(Job *job, Py_ssize_t c) noexcept nogil:
     cdef double a = job.weight[c] * job.inv_std[c]
     job.dbias[c] = _sum(job, 0, c)
     job.dweight[c] = _product(job, 0, c)
-    _combine(job, c, -a * (job.dweight[c] / job.p.count), 0, a, job.dbias[c] / job.p.count)
+    combine(job, c, -a * (job.dweight[c] / job.p.count), 0, a, job.dbias[c] / job.p.count)
 
 
 cdef void _finish_backward_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
     """dx = w*s*dy."""
     job.dbias[c] = _sum(job, 0, c)
     job.dweight[c] = _product(job, 0, c)
-    _put(job, 0, c, 0)
-    _put(job, 1, c, job.weight[c] * job.inv_std[c])
-    _put(job, 2, c, 0)
+    put(job, 0, c, 0)
+    put(job, 1, c, job.weight[c] * job.inv_std[c])
+    put(job, 2, c, 0)
 
 
 cdef void _finish_jvp(Job *job, Py_ssize_t c) noexcept nogil:
@@ -106,12 +136,12 @@ cdef void _finish_jvp(Job *job, Py_ssize_t c) noexcept nogil:
     cdef double slope = _product(job, 0, c) / job.p.count
     job.rmean[c] = _sum(job, 0, c) / job.p.count
     job.rinv_std[c] = -job.inv_std[c] * job.inv_std[c] * slope
-    _combine(job, c, job.rweight[c] - a * slope, job.rbias[c], a, job.rmean[c])
+    combine(job, c, job.rweight[c] - a * slope, job.rbias[c], a, job.rmean[c])
 
 
 cdef void _finish_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
     """ry = w*s*rx + rw*x_hat + rb."""
-    _combine(job, c, job.rweight[c], job.rbias[c], job.weight[c] * job.inv_std[c], 0)
+    combine(job, c, job.rweight[c], job.rbias[c], job.weight[c] * job.inv_std[c], 0)
 
 
 cdef void _finish_backward_jvp(Job *job, Py_ssize_t c) noexcept nogil:
@@ -130,11 +160,11 @@ cdef void _finish_backward_jvp(Job *job, Py_ssize_t c) noexcept nogil:
     cdef double constant = a * k * s * _rounding(job, job.rmean[c]) - a * _rounding(job, rmean)
     job.dbias[c] = _sum(job, 1, c)
     job.dweight[c] = n * rk
-    _combine(job, c, a * (s * slope * k - rk) - ra * k, constant, ra, _sum(job, 0, c) / n)
-    _put(job, 6, c, a)
-    _put(job, 7, c, rmean)
-    _put(job, 8, c, -a * k)
-    _put(job, 9, c, job.rmean[c])
+    combine(job, c, a * (s * slope * k - rk) - ra * k, constant, ra, _sum(job, 0, c) / n)
+    put(job, 6, c, a)
+    put(job, 7, c, rmean)
+    put(job, 8, c, -a * k)
+    put(job, 9, c, job.rmean[c])
 
 
 cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
@@ -143,9 +173,9 @@ cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil
     job.dbias[c] = _sum(job, 1, c)
     job.dweight[c] = _product(job, 1, c) + _product(job, 2, c)
     for row in range(10):
-        _put(job, row, c, 0)
-    _put(job, 4, c, job.rweight[c] * job.inv_std[c])
-    _put(job, 6, c, job.weight[c] * job.inv_std[c])
+        put(job, row, c, 0)
+    put(job, 4, c, job.rweight[c] * job.inv_std[c])
+    put(job, 6, c, job.weight[c] * job.inv_std[c])
 
 
 # --------------------------------------------------------------------------------------------------------- the checks
@@ -196,13 +226,7 @@ cdef int _all_disjoint(list written, list read) except -1:
     return 0
 
 
-cdef Py_ssize_t _channels(cnp.ndarray x, object channel_axis) except -1:
-    if channel_axis != 1 and channel_axis != -1:
-        raise ValueError(f"channel_axis: expected 1 or -1, got {channel_axis!r}")
-    return cnp.PyArray_DIM(x, 1 if channel_axis == 1 else cnp.PyArray_NDIM(x) - 1)
-
-
-cdef cnp.ndarray _vector(object a, str name, Py_ssize_t channels, int intent=IN):
+cdef cnp.ndarray per_channel(object a, str name, Py_ssize_t channels, int intent=IN):
     """One value per channel, float32 or float64 whatever x is; None stays None."""
     if a is None:
         return None
@@ -276,21 +300,12 @@ cdef cnp.ndarray _array(const double *values, cnp.npy_intp n, int typenum):
     return a
 
 
-cdef class _Call:
+cdef class Call:
     """A job under construction, and the memory that it points into."""
-    cdef Job job
-    cdef cnp.ndarray x
-    cdef cnp.ndarray arena
-    cdef double *free
 
-    def __cinit__(self, cnp.ndarray x, channel_axis, int measures, int rows):
-        cdef Py_ssize_t inner = 1, i
-        cdef Py_ssize_t channels = _channels(x, channel_axis)
+    def __cinit__(self, cnp.ndarray x, Py_ssize_t channels, Py_ssize_t inner, int measures, int rows):
         cdef Job *job = &self.job
         cdef Plan *p = &job.p
-        if channel_axis == 1:
-            for i in range(2, cnp.PyArray_NDIM(x)):
-                inner *= cnp.PyArray_DIM(x, i)
         memset(job, 0, sizeof(Job))
         p[0] = plan(cnp.PyArray_SIZE(x) // max(1, channels * inner), channels, inner, dtype_of(x))
         job.k = kernels()
@@ -309,6 +324,16 @@ cdef class _Call:
         # They lie to the cache lines as x does.
         cdef size_t skew = (<size_t>cnp.PyArray_DATA(x) - <size_t>self.free) % LINE
         job.coef = <char *>self.take((rows * job.ld * p.item + LINE) // 8) + skew
+
+    cdef int correct(self) except -1:
+        """Room for what a batch renormalization has beside."""
+        cdef Job *job = &self.job
+        cdef Py_ssize_t channels = job.p.channels
+        cdef cnp.npy_intp room = 4 * channels
+        self.more = cnp.PyArray_ZEROS(1, &room, cnp.NPY_FLOAT64, 0)
+        job.r = <double *>cnp.PyArray_DATA(self.more)
+        job.d, job.run_mean, job.run_var = job.r + channels, job.r + 2 * channels, job.r + 3 * channels
+        return 0
 
     cdef double *take(self, Py_ssize_t n) noexcept:
         self.free += n
@@ -332,7 +357,27 @@ cdef class _Call:
             for c in range(p.channels):
                 centre[fold * p.channels + c] = mean[c]
 
-    cdef void write(self, tuple ins, cnp.ndarray out, oc_channel_fn *const *apply):
+    cdef void gate(self, cnp.ndarray y, cnp.ndarray kept) noexcept:
+        """The last measure's u passes a ReLU first: the one whose output is y, what passes being written to `kept`, if
+        that is an array; or, without y, that of a forward pass without residual, its output being made again from x."""
+        cdef Job *job = &self.job
+        cdef Measure *m = &job.measures[job.n_measures - 1]
+        cdef Py_ssize_t c
+        m.gated = True
+        m.gate = NULL if y is None else <char *>cnp.PyArray_DATA(y)
+        m.kept = NULL if kept is None else <char *>cnp.PyArray_DATA(kept)
+        for c in range(0 if m.gate != NULL else job.p.channels):
+            put(job, 0, c, job.mean[c])
+            put(job, 6, c, _scale(job, c))
+            put(job, 7, c, _shift(job, c))
+
+    cdef int measure_only(self) except -1:
+        """Run the job, which writes nothing."""
+        with nogil:
+            run(&self.job)
+        return 0
+
+    cdef int write(self, tuple ins, cnp.ndarray out, oc_channel_fn *apply) except -1:
         """Run the job: element-wise results from `ins` to `out`."""
         cdef Py_ssize_t i
         for i in range(len(ins)):
@@ -340,9 +385,10 @@ cdef class _Call:
         self.job.n_in = len(ins)
         self.job.out = <char *>cnp.PyArray_DATA(out)
         self.job.past_caches = (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES
-        self.job.apply = apply[self.job.p.form]
+        self.job.apply = apply
         with nogil:
             run(&self.job)
+        return 0
 
     cdef cnp.ndarray vector(self, const double *values, cnp.ndarray like):
         """A new per-channel array in the dtype of `like`; of x where that is None."""
@@ -359,9 +405,9 @@ cdef class _Call:
         cdef Py_ssize_t c, channels = self.job.p.channels
         cdef Job *job = &self.job
         if saved is not None:
-            self.load(job.mean, _vector(saved.mean, "saved.mean", channels), 0)
-            self.load(job.rest, _vector(saved.mean_rest, "saved.mean_rest", channels), 0)
-            self.load(job.inv_std, _vector(saved.inv_std, "saved.inv_std", channels), 0)
+            self.load(job.mean, per_channel(saved.mean, "saved.mean", channels), 0)
+            self.load(job.rest, per_channel(saved.mean_rest, "saved.mean_rest", channels), 0)
+            self.load(job.inv_std, per_channel(saved.inv_std, "saved.inv_std", channels), 0)
             return True
         job.eps = _number(eps, "eps", 0, math.inf)
         self.load(job.mean, _required(running_mean, "running_mean", channels), 0)
@@ -371,30 +417,74 @@ cdef class _Call:
         return False
 
 
+cdef Call _call(cnp.ndarray x, object channel_axis, int measures, int rows):
+    cdef Py_ssize_t inner = 1, i
+    if channel_axis != 1 and channel_axis != -1:
+        raise ValueError(f"channel_axis: expected 1 or -1, got {channel_axis!r}")
+    if channel_axis == 1:
+        for i in range(2, cnp.PyArray_NDIM(x)):
+            inner *= cnp.PyArray_DIM(x, i)
+    return Call(x, cnp.PyArray_DIM(x, 1 if channel_axis == 1 else cnp.PyArray_NDIM(x) - 1), inner, measures, rows)
+
+
 cdef cnp.ndarray _required(object a, str name, Py_ssize_t channels):
     if a is None:
         raise ValueError(f"{name}: expected the running statistics that evaluation normalises with, got None")
-    return _vector(a, name, channels)
+    return per_channel(a, name, channels)
 
 
-def forward(x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, num_batches):
-    """Return (y, mean, mean_rest, inv_std), the last three None in evaluation."""
-    if not isinstance(training, (bool, np.bool_)):
-        raise TypeError(f"training: expected True or False, got {training!r}")
+cdef double _weight_of_new(object momentum, object momentum_on, object batches) except? -1:
+    """The weight of a batch's statistics in the running ones; that of the cumulative average is known later."""
+    if momentum_on != "new" and momentum_on != "old":
+        raise ValueError(f"momentum_on: expected 'new' or 'old', got {momentum_on!r}")
+    if momentum is None:
+        return 0
+    cdef double weight = _number(momentum, "momentum", 0, 1)
+    return weight if momentum_on == "new" else 1 - weight
+
+
+cdef bint _flag(object value, str name) except -1:
+    if value is not True and value is not False and not isinstance(value, np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
+
+
+cdef bint _rectified(object activation) except -1:
+    if activation is not None and activation != "relu":
+        raise ValueError(f"activation: expected None or 'relu', got {activation!r}")
+    return activation is not None
+
+
+cdef oc_channel_fn *_normalise(const oc_norm_kernels *k, int form, bint added, bint rectified) noexcept:
+    if added:
+        return k.normalise_add_relu[form] if rectified else k.normalise_add[form]
+    return k.normalise_relu[form] if rectified else k.normalise[form]
+
+
+def forward(x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out=None,
+            num_batches=None, residual=None, activation=None, unbiased=True, momentum_on="new", limits=None):
+    """Return (y, mean, mean_rest, inv_std, r, d), all but y None in evaluation.
+
+    With `limits`, a pair (r_max, d_max), in training: batch renormalization; r and d are None without.
+    """
     cdef cnp.ndarray a = _input(x, "x")
-    cdef bint train = training
-    cdef _Call call = _Call(a, channel_axis, 1 if train else 0, 3)
+    cdef bint train = _flag(training, "training"), bessel = _flag(unbiased, "unbiased")
+    cdef bint renorm = train and limits is not None
+    cdef Call call = _call(a, channel_axis, 1 if train else 0, 3)
     cdef Job *job = &call.job
     cdef Py_ssize_t channels = job.p.channels
-    cdef cnp.ndarray mean = _vector(running_mean, "running_mean", channels, OUT if train else IN)
-    cdef cnp.ndarray var = _vector(running_var, "running_var", channels, OUT if train else IN)
-    cdef cnp.ndarray w = _vector(weight, "weight", channels)
-    cdef cnp.ndarray b = _vector(bias, "bias", channels)
+    cdef cnp.ndarray mean = per_channel(running_mean, "running_mean", channels, OUT if train else IN)
+    cdef cnp.ndarray var = per_channel(running_var, "running_var", channels, OUT if train else IN)
+    cdef cnp.ndarray w = per_channel(weight, "weight", channels)
+    cdef cnp.ndarray b = per_channel(bias, "bias", channels)
     cdef cnp.ndarray batches = _counter(num_batches)
-    cdef double n = job.p.count, new = 0
+    cdef cnp.ndarray added = None if residual is None else _like(residual, "residual", a, IN)
+    cdef bint rectified = _rectified(activation)
+    cdef oc_channel_fn *apply = _normalise(&job.k.norm[job.p.dtype], job.p.form, added is not None, rectified)
+    cdef double n = job.p.count, new = _weight_of_new(momentum, momentum_on, batches)
     job.eps = _number(eps, "eps", 0, math.inf)
-    if momentum is not None:
-        new = _number(momentum, "momentum", 0, 1)
+    if limits is not None:
+        job.r_max, job.d_max = _number(limits[0], "r_max", 1, math.inf), _number(limits[1], "d_max", 0, math.inf)
     if train:
         if momentum is None and batches is None and (mean is not None or var is not None):
             raise ValueError("num_batches: expected the number of batches that the cumulative average "
@@ -403,21 +493,25 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
             raise ValueError(f"x: expected at least 2 values per channel in training, got {job.p.count}")
     else:
         call.statistics(None, running_mean, running_var, eps)
+    if renorm:
+        call.correct()
+        call.load(job.run_mean, _required(running_mean, "running_mean", channels), 0)
+        call.load(job.run_var, _required(running_var, "running_var", channels), 0)
     cdef cnp.ndarray y = _output(out, a)
     cdef list buffers = [("running_mean", mean), ("running_var", var), ("num_batches", batches)]
-    cdef list read = [("x", a), ("weight", w), ("bias", b)]
+    cdef list read = [("x", a), ("weight", w), ("bias", b), ("residual", added)]
     if train:
         _all_disjoint(buffers, read)
     if out is not None:
         _all_disjoint([("out", y)], buffers + read)
     call.load(job.weight, w, 1)
     call.load(job.bias, b, 0)
-    job.finish = _finish_forward if train else _finish_evaluation
+    job.finish = _finish_renorm if renorm else _finish_forward if train else _finish_evaluation
     if train:
         call.measure(None, a, NULL)
-    call.write((a,), y, job.k.norm[job.p.dtype].normalise)
+    call.write((a,) if added is None else (a, added), y, apply)
     if not train:
-        return y, None, None, None
+        return y, None, None, None, None, None
     if batches is not None:
         (<int64_t *>cnp.PyArray_DATA(batches))[0] += 1
         if momentum is None:
@@ -425,70 +519,149 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
     if mean is not None:
         _store(mean, 1 - new, new, job.mean, channels)
     if var is not None:
-        _store(var, 1 - new, new * (n / (n - 1)), job.var, channels)
-    return y, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.inv_std)
+        _store(var, 1 - new, new * (n / (n - 1)) if bessel else new, job.var, channels)
+    return (y, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.inv_std),
+            call.doubles(job.r) if renorm else None, call.doubles(job.d) if renorm else None)
 
 
-def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis, out):
-    """Return (dx, dweight, dbias)."""
+def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis, out=None, y=None, dresidual=None):
+    """Return (dx, dweight, dbias). A ReLU after the forward pass is undone from y, or from `saved.bias`."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray g = _like(dy, "dy", a, IN)
-    cdef _Call call = _Call(a, channel_axis, 1, 6)
+    cdef bint self_gated = y is None and saved is not None and saved.bias is not None
+    cdef Call call = _call(a, channel_axis, 1, 8 if self_gated else 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
-    cdef cnp.ndarray w = _vector(weight, "weight", job.p.channels)
+    cdef cnp.ndarray w = per_channel(weight, "weight", job.p.channels)
+    cdef cnp.ndarray gate = None if y is None else _like(y, "y", a, IN)
+    cdef cnp.ndarray kept = None if dresidual is None else _like(dresidual, "dresidual", a, OUT)
     cdef cnp.ndarray dx = _output(out, a)
     cdef const oc_norm_kernels *k = &job.k.norm[job.p.dtype]
-    if out is not None:
-        _all_disjoint([("out", dx)], [("x", a), ("dy", g), ("weight", w)])
+    cdef int form = job.p.form
+    if kept is not None and gate is None:
+        raise ValueError("dresidual: expected y with it; without a ReLU the gradient of the residual is dy itself")
+    _all_disjoint([("dresidual", kept), ("out", None if out is None else dx)],
+                  [("x", a), ("dy", g), ("weight", w), ("y", gate)])
     call.load(job.weight, w, 1)
     call.measure(g, a, job.mean)
-    if training:
-        job.finish = _finish_backward
-        call.write((a, g), dx, k.combine)
+    if self_gated:
+        call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
+    if self_gated or gate is not None:
+        call.gate(gate, kept)
+    if kept is not None:  # the ReLU has been passed when dx is computed
+        g, gate = kept, None
+    job.finish = _finish_backward if training else _finish_backward_evaluation
+    if self_gated:
+        call.write((a, g), dx, k.combine_self_gated[form])
+    elif training and gate is not None:
+        call.write((a, g, gate), dx, k.combine_gated[form])
+    elif training:
+        call.write((a, g), dx, k.combine[form])
+    elif gate is not None:
+        call.write((g, gate), dx, k.normalise_gated[form])
     else:
-        job.finish = _finish_backward_evaluation
-        call.write((g,), dx, k.normalise)
+        call.write((g,), dx, k.normalise[form])
     return dx, call.vector(job.dweight, w), call.vector(job.dbias, w)
 
 
-def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, channel_axis):
+# The R-operators of the fused forms take the passes one by one: nothing in training waits for them.
+cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, object channel_axis):
+    """What the ReLU after the forward pass let pass is positive here: y, or what went into the ReLU. None: no ReLU."""
+    if y is not None:
+        return _like(y, "y", x, IN)
+    if saved is None or saved.bias is None:
+        return None
+    cdef Call call = _call(x, channel_axis, 0, 3)
+    cdef Job *job = &call.job
+    call.statistics(saved, None, None, None)
+    call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
+    call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
+    cdef cnp.ndarray z = _output(None, x)
+    job.finish = _finish_evaluation
+    call.write((x,), z, job.k.norm[job.p.dtype].normalise[job.p.form])
+    return z
+
+
+def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, channel_axis, y=None, rresidual=None):
     """Return (ry, rmean, rinv_std)."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray r = _like(rx, "rx", a, IN)
-    cdef _Call call = _Call(a, channel_axis, 1, 6)
+    cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
+    cdef cnp.ndarray added = None if rresidual is None else _like(rresidual, "rresidual", a, IN)
+    cdef Call call = _call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
-    call.load(job.weight, _vector(weight, "weight", job.p.channels), 1)
-    call.load(job.rweight, _vector(rweight, "rweight", job.p.channels), 0)
-    call.load(job.rbias, _vector(rbias, "rbias", job.p.channels), 0)
+    call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
+    call.load(job.rweight, per_channel(rweight, "rweight", job.p.channels), 0)
+    call.load(job.rbias, per_channel(rbias, "rbias", job.p.channels), 0)
     cdef cnp.ndarray ry = _output(None, a)
     job.finish = _finish_jvp if training else _finish_jvp_evaluation
     if training:
         call.measure(r, a, job.mean)
-    call.write((a, r), ry, job.k.norm[job.p.dtype].combine)
+    call.write((a, r), ry, job.k.norm[job.p.dtype].combine[job.p.form])
+    if added is not None:
+        np.add(ry, added, out=ry)
+    if gate is not None:
+        activation_backward("relu", ry, gate, out=ry)
     return ry, call.doubles(job.rmean), call.doubles(job.rinv_std)
 
 
-def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, running_var, eps, channel_axis):
+def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, running_var, eps, channel_axis,
+                 y=None):
     """Return (rdx, rdweight, rdbias)."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray g = _like(dy, "dy", a, IN)
     cdef cnp.ndarray rg = _like(rdy, "rdy", a, IN)
     cdef cnp.ndarray r = _like(rx, "rx", a, IN)
-    cdef _Call call = _Call(a, channel_axis, 3, 10)
+    cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
+    cdef Call call = _call(a, channel_axis, 3, 10)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
-    cdef cnp.ndarray w = _vector(weight, "weight", job.p.channels)
+    cdef cnp.ndarray w = per_channel(weight, "weight", job.p.channels)
     call.load(job.weight, w, 1)
-    call.load(job.rweight, _vector(rweight, "rweight", job.p.channels), 0)
+    call.load(job.rweight, per_channel(rweight, "rweight", job.p.channels), 0)
     if training:
-        call.load(job.rmean, _vector(rsaved.mean, "rsaved.mean", job.p.channels), 0)
-        call.load(job.rinv_std, _vector(rsaved.inv_std, "rsaved.inv_std", job.p.channels), 0)
+        call.load(job.rmean, per_channel(rsaved.mean, "rsaved.mean", job.p.channels), 0)
+        call.load(job.rinv_std, per_channel(rsaved.inv_std, "rsaved.inv_std", job.p.channels), 0)
     cdef cnp.ndarray rdx = _output(None, a)
+    if gate is not None:
+        g, rg = activation_backward("relu", g, gate), activation_backward("relu", rg, gate)
     call.measure(g, a, job.mean)
     call.measure(rg, a, job.mean)
     call.measure(g, r, job.rmean)
     job.finish = _finish_backward_jvp if training else _finish_backward_jvp_evaluation
-    call.write((a, g, rg, r), rdx, job.k.norm[job.p.dtype].combine3)
+    call.write((a, g, rg, r), rdx, job.k.norm[job.p.dtype].combine3[job.p.form])
     return rdx, call.vector(job.dweight, w), call.vector(job.dbias, w)
+
+
+def doubles(a, name, channels, otherwise):
+    """A per-channel array in double; `otherwise` everywhere where it is None."""
+    cdef cnp.npy_intp n = channels
+    cdef cnp.ndarray v = per_channel(a, name, n), result = cnp.PyArray_ZEROS(1, &n, cnp.NPY_FLOAT64, 0)
+    _load(<double *>cnp.PyArray_DATA(result), v, otherwise, n)
+    return result
+
+
+# ---------------------------------------------------------------------------------------- statistics that can be merged
+def moments(x, channel_axis):
+    """Return (count, mean, mean_rest, m2) of each channel."""
+    cdef cnp.ndarray a = _input(x, "x")
+    cdef Call call = _call(a, channel_axis, 1, 0)
+    cdef Job *job = &call.job
+    job.finish = _finish_moments
+    call.measure(None, a, NULL)
+    call.measure_only()
+    return job.p.count, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.var)
+
+
+def merge(double count, mean, mean_rest, m2, double other_count, other_mean, other_mean_rest, other_m2):
+    """Return (mean, mean_rest, m2) of both parts together: the join of blocks and threads."""
+    cdef cnp.npy_intp n = cnp.PyArray_SIZE(mean), size = 6 * n
+    cdef cnp.ndarray room = cnp.PyArray_ZEROS(1, &size, cnp.NPY_FLOAT64, 0)
+    cdef double *part = <double *>cnp.PyArray_DATA(room)
+    cdef Py_ssize_t i
+    for i, values in enumerate((mean, mean_rest, m2, other_mean, other_mean_rest, other_m2)):
+        _load(part + i * n, per_channel(values, "Moments", n), 0, n)
+    kernels().merge_moments(n, count, part, n, other_count, part + 3 * n, n)
+    return (_array(part, n, cnp.NPY_FLOAT64), _array(part + n, n, cnp.NPY_FLOAT64),
+            _array(part + 2 * n, n, cnp.NPY_FLOAT64))

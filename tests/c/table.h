@@ -191,6 +191,16 @@ static void call_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t 
     k->norm[d].sums[t->which](n, width, width + GAP, a[0], a[1], a[2], a[3]);
 }
 
+static void call_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], a[2], NULL, 0, a[3], a[4], a[5]);
+}
+
+static void call_self_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                 void **a) {
+    const ptrdiff_t ld = t->which == OC_ROWS ? width : 1;
+    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], NULL, a[2], ld, a[3], a[4], NULL);
+}
+
 static void call_add(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     (void)t, (void)d, (void)width;
     memcpy(a[1], a[2], (size_t)n * sizeof(double));
@@ -213,6 +223,34 @@ static void call_channels(oc_channel_fn *const *f, const test *t, ptrdiff_t n, p
 
 static void call_normalise(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     call_channels(k->norm[d].normalise, t, n, width, 1, a);
+}
+
+static void call_normalise_relu(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                void **a) {
+    call_channels(k->norm[d].normalise_relu, t, n, width, 1, a);
+}
+
+static void call_normalise_add(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    call_channels(k->norm[d].normalise_add, t, n, width, 2, a);
+}
+
+static void call_normalise_add_relu(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                    void **a) {
+    call_channels(k->norm[d].normalise_add_relu, t, n, width, 2, a);
+}
+
+static void call_normalise_gated(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                 void **a) {
+    call_channels(k->norm[d].normalise_gated, t, n, width, 2, a);
+}
+
+static void call_combine_self_gated(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                    void **a) {
+    call_channels(k->norm[d].combine_self_gated, t, n, width, 2, a);
+}
+
+static void call_combine_gated(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    call_channels(k->norm[d].combine_gated, t, n, width, 3, a);
 }
 
 static void call_combine(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
@@ -243,11 +281,23 @@ static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
 
 #define NORM(name, f)                                                                                                 \
     {"moments " name, call_moments, RUNS, 0, f, NULL, {RUN, PER(f, DOUBLE_OUT, 3)}},                                  \
-    {"sums " name, call_sums, RUNS, 0, f, NULL, {RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}}
+    {"sums " name, call_sums, RUNS, 0, f, NULL, {RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}},             \
+    {"gated_sums " name, call_gated_sums, RUNS, 0, f, NULL,                                                           \
+     {RUN, RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2), NONE}},                                             \
+    {"self_gated_sums " name, call_self_gated_sums, RUNS, 0, f, NULL,                                                 \
+     {RUN, RUN, PER(f, IN, 8), PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}},                                         \
+    {"gated_sums kept " name, call_gated_sums, RUNS, 0, f, NULL,                                                      \
+     {RUN, RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2), RUN_OUT}}
 
 #define CHANNELS(name, f, which)                                                                                      \
     {"normalise " name, call_normalise, RUNS, 1, which, NULL, {RUN, PER(f, IN, 3), RUN_OUT}},                         \
+    {"normalise_relu " name, call_normalise_relu, RUNS, 1, which, NULL, {RUN, PER(f, IN, 3), RUN_OUT}},               \
+    {"normalise_add " name, call_normalise_add, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},            \
+    {"normalise_add_relu " name, call_normalise_add_relu, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},  \
+    {"normalise_gated " name, call_normalise_gated, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},        \
     {"combine " name, call_combine, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 6), RUN_OUT}},                        \
+    {"combine_self_gated " name, call_combine_self_gated, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 8), RUN_OUT}},  \
+    {"combine_gated " name, call_combine_gated, RUNS, 1, which, NULL, {RUN, RUN, RUN, PER(f, IN, 6), RUN_OUT}},       \
     {"combine3 " name, call_combine3, RUNS, 1, which, NULL, {RUN, RUN, RUN, RUN, PER(f, IN, 10), RUN_OUT}}
 
 static const test table[] = {

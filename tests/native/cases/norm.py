@@ -25,6 +25,17 @@ def cases(rng):
             ry, rsaved = norm.batch_norm_jvp(x, w, saved, rx, rw, b)
             yield f"jvp {label}", [ry, rsaved.mean, rsaved.inv_std]
             yield f"backward jvp {label}", norm.batch_norm_backward_jvp(dy, x, w, saved, rdy, rx, rw, rsaved)
+            _, fused = norm.batch_norm(x, w, b, training=True, channel_axis=axis, activation="relu")
+            yield f"relu backward {label}", norm.batch_norm_backward(dy, x, w, fused)
+            relu, fused = norm.batch_norm(x, w, b, training=True, channel_axis=axis, residual=rx, activation="relu")
+            dresidual = np.empty_like(x)
+            gradients = norm.batch_norm_backward(dy, x, w, fused, y=relu, dresidual=dresidual)
+            yield f"residual and relu {label}", [relu, dresidual, *gradients]
+            renormed, corrected = norm.batch_renorm(x, w, b, rw.copy(), var.copy(), training=True, channel_axis=axis)
+            yield f"renorm {label}", [renormed, *norm.batch_renorm_backward(dy, x, w, corrected)]
+            m = norm.moments(x, axis)
+            both = m.merge(norm.moments(rx, axis))
+            yield f"moments {label}", [m.mean, m.mean_rest, m.m2, both.mean, both.mean_rest, both.m2]
             running = {"running_mean": mean, "running_var": var, "channel_axis": axis}
             yield f"evaluation {label}", [norm.batch_norm(x, w, b, training=False, **running)[0],
                                           *norm.batch_norm_backward(dy, x, w, None, **running)]

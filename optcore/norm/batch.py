@@ -22,16 +22,18 @@ class Saved:
         mu and s of each channel; of `batch_norm_jvp`, their derivatives.
     """
 
-    __slots__ = ("channel_axis", "inv_std", "mean", "mean_rest")
+    __slots__ = ("activation", "bias", "channel_axis", "inv_std", "mean", "mean_rest")
 
-    def __init__(self, mean, mean_rest, inv_std, channel_axis):
+    def __init__(self, mean, mean_rest, inv_std, channel_axis, activation=None, bias=None):
         self.mean = mean
         self.mean_rest = mean_rest  # what rounding mu to float64 lost
         self.inv_std = inv_std
         self.channel_axis = channel_axis
+        self.activation = activation
+        self.bias = bias  # after an activation without residual: with it, x says where the ReLU let pass
 
     def __repr__(self):
-        return f"Saved(channels={self.mean.size}, channel_axis={self.channel_axis})"
+        return f"{type(self).__name__}(channels={self.mean.size}, channel_axis={self.channel_axis})"
 
 
 def _axis(saved, channel_axis, name="saved"):
@@ -43,12 +45,24 @@ def _axis(saved, channel_axis, name="saved"):
     return saved.channel_axis
 
 
-def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *, training, momentum=0.1,
-               eps=1e-5, channel_axis=1, out=None, num_batches=None):
-    """Normalise each channel by its mean and variance, then scale and shift it.
+def _check_output(saved, y):
+    """Refuse an output that no ReLU made, and the lack of one where x alone does not say what the ReLU let pass."""
+    if saved is None:
+        return
+    if saved.activation is None and y is not None:
+        raise ValueError(f"y: expected None, the forward pass had no activation, got {type(y).__name__}")
+    if saved.activation is not None and saved.bias is None and y is None:
+        raise ValueError("y: expected the output of the forward pass, which had a residual and an activation, got None")
 
-    y = weight * (x - mu) / sqrt(v + eps) + bias. In training mu and v are the mean and the biased variance of
-    the channel's values in x; in evaluation they are the running buffers.
+
+def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *, training, momentum=0.1,
+               eps=1e-5, channel_axis=1, out=None, num_batches=None, residual=None, activation=None,
+               unbiased=True, momentum_on="new"):
+    """Normalise each channel by its mean and variance, then scale and shift it; add and rectify where asked to.
+
+    y = f(weight * (x - mu) / sqrt(v + eps) + bias + residual). In training mu and v are the mean and the biased
+    variance of the channel's values in x; in evaluation they are the running buffers. f is the identity, or
+    max(., 0). What is fused this way costs no pass over memory of its own.
 
     Parameters
     ----------
@@ -57,14 +71,12 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     weight, bias : ndarray of float32 or float64, shape [C], or None
         None stands for ones and zeros.
     running_mean, running_var : ndarray of float32 or float64, shape [C], or None
-        In training they change in place, new = (1 - momentum)*old + momentum*batch; the batch variance that
-        enters is the unbiased one, n/(n-1) times v, as in PyTorch (TensorFlow takes the biased one).
-        Evaluation needs both.
+        In training they change in place, new = (1 - momentum)*old + momentum*batch. Evaluation needs both.
     training : bool
         Whether mu and v come from x.
     momentum : float from 0 to 1, or None
-        The weight of the new value, as in PyTorch (Keras's is that of the old one). None is the cumulative
-        average: the weight is 1/num_batches.
+        The weight that `momentum_on` names. None is the cumulative average: the weight of the new value is
+        1/num_batches.
     eps : float, at least 0
         Added to the variance, inside the root.
     channel_axis : {1, -1}
@@ -75,6 +87,16 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     num_batches : ndarray of int64 with one element, optional
         How many batches the running buffers have seen; training adds 1 in place. Needed where
         ``momentum=None`` updates a running buffer.
+    residual : ndarray like x, optional
+        Added to the normalised values, before the activation.
+    activation : {None, "relu"}
+        f.
+    unbiased : bool
+        Whether the variance that enters `running_var` is the unbiased one, n/(n-1) times v, as in PyTorch, or
+        v itself, as in Flax. y does not depend on it.
+    momentum_on : {"new", "old"}
+        What momentum is the weight of: the batch's value, as in PyTorch, or the old one, as in Keras.
+        docs/normalization.md says which library does what.
 
     Returns
     -------
@@ -97,7 +119,7 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     deviation; float64 statistics are those of a corrected two-pass algorithm (Chan, Golub and
     LeVeque 1983). Finite x of float32 whose differences are finite give
     finite y; in float64 the variance overflows from deviations of about 1e154. The same bits for any number
-    of threads.
+    of threads, and with an activation and a residual those of three passes one after the other.
 
     Examples
     --------
@@ -110,18 +132,27 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
            [ 1.,  1.]])
     >>> saved.mean, saved.inv_std
     (array([ 2., 20.]), array([1. , 0.1]))
+    >>> y, _ = batch_norm(x, training=True, eps=0.0, residual=np.full((2, 2), 0.5), activation="relu")
+    >>> y
+    array([[0. , 0. ],
+           [1.5, 1.5]])
     """
-    y, mean, mean_rest, inv_std = _norm.forward(
-        x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, num_batches)
-    return y, Saved(mean, mean_rest, inv_std, channel_axis) if training else None
+    y, mean, mean_rest, inv_std, _, _ = _norm.forward(
+        x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, num_batches,
+        residual, activation, unbiased, momentum_on)
+    if not training:
+        return y, None
+    kept = _norm.doubles(bias, "bias", mean.size, 0) if activation and residual is None else None
+    return y, Saved(mean, mean_rest, inv_std, channel_axis, activation, kept)
 
 
 def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=None, eps=1e-5,
-                        channel_axis=1, out=None):
+                        channel_axis=1, out=None, y=None, dresidual=None):
     """Gradients of a loss with respect to x, weight and bias, from its gradient with respect to y.
 
-    dx = weight * s * (dy - mean(dy) - x_hat*mean(dy*x_hat)), dweight = sum(dy*x_hat), dbias = sum(dy). In
-    evaluation (``saved=None``) mu and s are constants and dx = weight * s * dy.
+    dx = weight * s * (d - mean(d) - x_hat*mean(d*x_hat)), dweight = sum(d*x_hat), dbias = sum(d), where d is dy,
+    and after a ReLU dy where y > 0, else 0. In evaluation (``saved=None``) mu and s are constants and
+    dx = weight * s * d.
 
     Parameters
     ----------
@@ -135,6 +166,12 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
         What the forward pass was given, where it was an evaluation; not looked at where `saved` says it all.
     out : ndarray like x, optional
         Where dx is written; a new array where None.
+    y : ndarray like x, or None
+        What the forward pass returned, where it had a residual and a ReLU, or was an evaluation with a ReLU; only
+        signs are read. A training pass with a ReLU and no residual does not need it: x says the same, and then
+        nothing but dy and x is read.
+    dresidual : ndarray like x, optional
+        Where d is written, the gradient with respect to `residual`; only with y (without a ReLU it is dy itself).
 
     Returns
     -------
@@ -146,7 +183,7 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm`; `saved` of another number of channels.
+        As `batch_norm`; `saved` of another number of channels; y missing or given against what `saved` says.
 
     Examples
     --------
@@ -157,17 +194,22 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     >>> dx, dweight, dbias = batch_norm_backward(np.array([[1.0], [0.0]]), x, None, saved)
     >>> dx.ravel(), dweight, dbias
     (array([0., 0.]), array([-1.]), array([1.]))
+    >>> y, saved = batch_norm(x, training=True, eps=0.0, activation="relu")
+    >>> dx, dweight, dbias = batch_norm_backward(np.array([[1.0], [0.0]]), x, None, saved)
+    >>> dbias                                                  # y[0] is 0: nothing passes
+    array([0.])
     """
     axis = _axis(saved, channel_axis)
-    return _norm.backward(dy, x, weight, saved, running_mean, running_var, eps, axis, out)
+    _check_output(saved, y)
+    return _norm.backward(dy, x, weight, saved, running_mean, running_var, eps, axis, out, y, dresidual)
 
 
 def batch_norm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None, running_var=None, eps=1e-5,
-                   channel_axis=1):
-    """Derivative of the forward pass along the direction (rx, rweight, rbias).
+                   channel_axis=1, y=None, rresidual=None):
+    """Derivative of the forward pass along the direction (rx, rweight, rbias, rresidual).
 
-    ry = weight * s * (rx - mean(rx) - x_hat*mean(x_hat*rx)) + rweight*x_hat + rbias; in evaluation
-    weight * s * rx + rweight*x_hat + rbias.
+    ry = weight * s * (rx - mean(rx) - x_hat*mean(x_hat*rx)) + rweight*x_hat + rbias + rresidual; in evaluation
+    weight * s * rx + rweight*x_hat + rbias + rresidual. After a ReLU it is 0 where y is.
 
     Parameters
     ----------
@@ -177,6 +219,10 @@ def batch_norm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None, r
         The direction of x.
     rweight, rbias : ndarray, shape [C], or None
         The directions of the parameters; None stands for zeros.
+    y : ndarray like x, or None
+        As for `batch_norm_backward`.
+    rresidual : ndarray like x, optional
+        The direction of the residual; None stands for zeros.
 
     Returns
     -------
@@ -201,18 +247,21 @@ def batch_norm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None, r
     (True, True, True)
     """
     axis = _axis(saved, channel_axis)
+    _check_output(saved, y)
     ry, rmean, rinv_std = _norm.jvp(
-        x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, axis)
+        x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, axis, y, rresidual)
     return ry, None if saved is None else Saved(rmean, 0 * rmean, rinv_std, axis)
 
 
 def batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *, running_mean=None,
-                            running_var=None, eps=1e-5, channel_axis=1):
+                            running_var=None, eps=1e-5, channel_axis=1, y=None):
     """Derivative of the backward pass along the direction (rdy, rx, rweight).
 
     With k = mean(dy*x_hat) and r the derivative along the direction, from differentiating dx:
 
         rdx = r(weight*s) * (dy - mean(dy) - x_hat*k) + weight*s * (rdy - mean(rdy) - rx_hat*k - x_hat*rk)
+
+    After a ReLU, which is linear around every point but 0, dy and rdy pass where y > 0 only.
 
     Parameters
     ----------
@@ -224,6 +273,8 @@ def batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *, r
         The direction of the weight; None stands for zeros.
     rsaved : Saved or None
         What `batch_norm_jvp` returned for the same rx.
+    y : ndarray like x, or None
+        As for `batch_norm_backward`.
 
     Returns
     -------
@@ -250,5 +301,6 @@ def batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *, r
     if saved is not None and _axis(rsaved, None, "rsaved") != axis:
         raise ValueError("rsaved: expected what batch_norm_jvp returned with this saved, got "
                          f"{rsaved!r} for {saved!r}")
+    _check_output(saved, y)
     return _norm.backward_jvp(
-        dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, running_var, eps, axis)
+        dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, running_var, eps, axis, y)

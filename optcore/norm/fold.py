@@ -1,0 +1,74 @@
+"""Batch norm at inference is a linear map of each channel, and goes into the linear map before it."""
+
+import math
+import numbers
+
+import numpy as np
+
+from optcore._native import norm as _norm
+
+__all__ = ["fold_batch_norm"]
+
+
+def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var, *, eps=1e-5, channel_axis=0):
+    """Weight and bias of the linear or convolution layer that does what the layer and its batch norm do at inference.
+
+    With a = bn_weight/sqrt(running_var + eps): weight' = a*weight, bias' = a*(bias - running_mean) + bn_bias,
+    in double, rounded once.
+
+    Parameters
+    ----------
+    weight : ndarray of float32 or float64
+        [out, ...]: [out, in] of a linear layer, [out, in, height, width] of a convolution.
+    bias : ndarray, shape [out], or None
+        None stands for zeros.
+    bn_weight, bn_bias : ndarray, shape [out], or None
+        Those of the batch norm; None stands for ones and zeros.
+    running_mean, running_var : ndarray, shape [out]
+        Its running buffers.
+    eps : float, at least 0
+        As in the batch norm.
+    channel_axis : int
+        The axis of `weight` that is `out`: 1 for a transposed convolution.
+
+    Returns
+    -------
+    weight, bias : ndarray
+        New arrays in the dtype of `weight`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument that is no array, or of the wrong dtype or shape; an eps that is no number at least 0, a
+        channel_axis that `weight` does not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from optcore.norm import fold_batch_norm
+    >>> weight, bias = fold_batch_norm(np.array([[2.0, 4.0]]), np.array([1.0]), np.array([3.0]), np.array([0.5]),
+    ...                                np.array([2.0]), np.array([4.0]), eps=0.0)
+    >>> weight, bias
+    (array([[3., 6.]]), array([-1.]))
+    """
+    if not isinstance(weight, np.ndarray):
+        raise TypeError(f"weight: expected a NumPy array, got {type(weight).__name__}")
+    if weight.dtype not in (np.float32, np.float64):
+        raise TypeError(f"weight: expected dtype float32 or float64, got {weight.dtype}")
+    if not isinstance(eps, numbers.Real):
+        raise TypeError(f"eps: expected a real number, got {type(eps).__name__}")
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps: expected 0 <= eps < inf, got {eps}")
+    if channel_axis not in range(weight.ndim):
+        raise ValueError(f"channel_axis: expected an axis of weight, of shape {weight.shape}, got {channel_axis!r}")
+    channels = weight.shape[channel_axis]
+    for name, buffer in (("running_mean", running_mean), ("running_var", running_var)):
+        if buffer is None:
+            raise ValueError(f"{name}: expected the running statistics that are folded, got None")
+    mean, var = (_norm.doubles(a, n, channels, 0) for a, n in ((running_mean, "running_mean"),
+                                                               (running_var, "running_var")))
+    scale = _norm.doubles(bn_weight, "bn_weight", channels, 1) / np.sqrt(var + eps)
+    shift = scale * (_norm.doubles(bias, "bias", channels, 0) - mean) + _norm.doubles(bn_bias, "bn_bias", channels, 0)
+    each = [1] * weight.ndim
+    each[channel_axis] = channels
+    return (weight * scale.reshape(each)).astype(weight.dtype), shift.astype(weight.dtype)
