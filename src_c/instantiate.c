@@ -15,6 +15,7 @@
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
 #include "norm.tmpl.h"
+#include "row_norm.tmpl.h"
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "loss.tmpl.h"
@@ -33,6 +34,7 @@
 #include "reduce.tmpl.h"
 #include "dense.tmpl.h"
 #include "norm.tmpl.h"
+#include "row_norm.tmpl.h"
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "loss.tmpl.h"
@@ -49,6 +51,9 @@
 #define FORMS(name, type) {KERNEL(name##_segments, type), KERNEL(name##_rows, type)}
 #define NORM(type)                                                                                                    \
     {FORMS(moments, type), FORMS(sums, type), FORMS(normalise, type), FORMS(combine, type), FORMS(combine3, type)}
+#define ROW_NORM(type)                                                                                                \
+    {KERNEL(run_moments, type), KERNEL(run_sums, type), KERNEL(rows_forward, type), KERNEL(rows_backward, type),      \
+     KERNEL(rows_jvp, type), KERNEL(rows_backward_jvp, type)}
 #define ACTIVATION_(name, type)                                                                                       \
     {KERNEL(name##_forward, type), KERNEL(name##_backward, type), KERNEL(name##_backward_r, type)}
 #define ACTIVATION(name) {ACTIVATION_(name, f32), ACTIVATION_(name, f64)}
@@ -76,6 +81,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .reduce = {REDUCE(f32), REDUCE(f64)},
     .column_sums = BOTH(column_sums),
     .norm = {NORM(f32), NORM(f64)},
+    .row_norm = {ROW_NORM(f32), ROW_NORM(f64)},
     .merge_moments = KERNEL(merge, moments),
     .add_sums = KERNEL(add, sums),
     .activation = {[OC_RELU] = ACTIVATION(relu), [OC_ELU] = ACTIVATION(elu), [OC_SIGMOID] = ACTIVATION(sigmoid),

@@ -67,6 +67,13 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
 #define OC_STREAM_END() (void)0
 #endif
 
+/* Asks for the line at `a`, which need not exist, ahead of its use: at every page the hardware's own requests start anew. */
+#if defined(__GNUC__) || defined(__clang__)
+#define OC_PREFETCH(a) __builtin_prefetch(a)
+#else
+#define OC_PREFETCH(a) (void)0
+#endif
+
 /* Runs the body for element i in lane l = i % OC_LANES. The tail falls into the first lanes with the same expression,
  * so a length decides nothing but which lanes are added to. The body may write in place. */
 #define OC_OVER_LANES(n, ...) OC_OVER_LANES_(n, OC_IN_PLACE, __VA_ARGS__)
