@@ -151,6 +151,7 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
         OC_LINE_OF(K, FN(line), 0, 0, past_caches, y, prefetch, __VA_ARGS__);                                         \
         for (; at <= last; at += FN(line))                                                                            \
             OC_LINE_OF(K, FN(line), at, at < FN(line) ? FN(line) - at : 0, past_caches, y, prefetch, __VA_ARGS__);    \
+        at = at < FN(line) ? FN(line) : at;                                                                           \
         if (at < columns)                                                                                             \
             OC_LINE_OF(K, FN(line), last, at - last, past_caches, y, prefetch, __VA_ARGS__);                          \
     } while (0)
@@ -171,10 +172,10 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
             FN(stream)((y) + k * stride + first, line[k], skip, first || !head ? FN(line) : head);                    \
     } while (0)
 
-/* The lines of rows, compiled for either way to write. */
+/* The lines of rows, compiled for either way to write; past the caches where there is a line of y between the ends. */
 #define OC_PAST_OR_NOT(lines, ...)                                                                                    \
     do {                                                                                                              \
-        if (p->past_caches)                                                                                           \
+        if (p->past_caches && p->columns >= 3 * FN(line))                                                             \
             lines(__VA_ARGS__, 1);                                                                                    \
         else                                                                                                          \
             lines(__VA_ARGS__, 0);                                                                                    \

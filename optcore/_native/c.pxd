@@ -98,8 +98,8 @@ cdef extern from "optcore.h" nogil:
     ctypedef void oc_rows_fn(const oc_rows *p) noexcept
 
     ctypedef struct oc_row_norm_kernels:
-        void (*moments)(Py_ssize_t n, const void *x, double *moments) noexcept
-        void (*sums)(Py_ssize_t n, const void *u, const void *v, double mean, double *sums) noexcept
+        void (*moments)(Py_ssize_t n, const void *x, double *moments) noexcept nogil
+        void (*sums)(Py_ssize_t n, const void *u, const void *v, double mean, double *sums) noexcept nogil
         oc_rows_fn *forward
         oc_rows_fn *backward
         oc_rows_fn *jvp
