@@ -13,7 +13,7 @@ NETS = {
     "images": ((3, 4, 5), [nn.BatchNorm(3, momentum=None), nn.ELU(), nn.Flatten(), nn.Linear(60, 4)]),
     "layer norm": ((7,), [nn.Linear(7, 9), nn.LayerNorm(9), nn.ReLU(), nn.Linear(9, 4), nn.LayerNorm(4, affine=False)]),
     "rms norm": ((4, 3), [nn.RMSNorm((4, 3), eps=1e-3), nn.Flatten(), nn.Linear(12, 6), nn.RMSNorm(6), nn.Linear(6, 3)]),
-    "group norm": ((6,), [nn.Linear(6, 8), nn.GroupNorm(2, 8), nn.Tanh(), nn.Linear(8, 4), nn.GroupNorm(2, 4, affine=False)]),
+    "group norm": ((6,), [nn.Linear(6, 8), nn.GroupNorm(2, 8), nn.Tanh(), nn.Linear(8, 6), nn.GroupNorm(2, 6, affine=False)]),
     "group norm of images": ((6, 3, 2), [nn.GroupNorm(3, 6), nn.ELU(), nn.GroupNorm(1, 6), nn.Flatten(), nn.Linear(36, 3)]),
     "instance norm": ((3, 4, 5), [nn.InstanceNorm(3, affine=True), nn.Tanh(), nn.LayerNorm((4, 5)), nn.InstanceNorm(3),
                                   nn.Flatten(), nn.Linear(60, 4)]),

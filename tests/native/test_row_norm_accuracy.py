@@ -96,13 +96,13 @@ def test_float32_extremes_give_finite_right_results(scale):
         np.testing.assert_allclose(dx * np.float64(scale), expected, rtol=4e-7, atol=1e-6)
 
     y, saved = norm.layer_norm(x, eps=0.0)
-    check(y, norm.layer_norm_backward(dy, x, None, saved)[0], (3,))
+    check(y, norm.layer_norm_backward(dy, x, None, saved)[0], (2,))
     y, saved = norm.rms_norm(x, eps=0.0)
-    check(y, norm.rms_norm_backward(dy, x, None, saved)[0], (3,), centred=False)
+    check(y, norm.rms_norm_backward(dy, x, None, saved)[0], (2,), centred=False)
     y, saved = norm.group_norm(x, 1, eps=0.0)
-    check(y, norm.group_norm_backward(dy, x, None, saved)[0], (1, 2, 3))
+    check(y, norm.group_norm_backward(dy, x, None, saved)[0], (1, 2))
     y, saved = norm.instance_norm(x, eps=0.0, channel_axis=-1)
-    check(y, norm.instance_norm_backward(dy, x, None, saved)[0], (1, 2))
+    check(y, norm.instance_norm_backward(dy, x, None, saved)[0], (1,))
 
 
 @pytest.mark.parametrize("values", [*NIST.values(), drift(20_000)], ids=[*NIST, "drift"])
@@ -118,8 +118,8 @@ def test_float64_statistics_have_every_digit_that_the_data_have(values):
         high, low = float(x.mean.ravel()[0]) if x.mean.ndim else float(x.mean), float(x.mean_rest.ravel()[0])
         assert abs(Fraction(high) + Fraction(low) - mean) <= left
         assert abs(Fraction(high) - mean) <= np.spacing(abs(high)) / 2 + left
-        # The root and the division that make inv_std, and a rounding of the variance: a few eps.
-        np.testing.assert_allclose(x.inv_std.ravel(), 1 / math.sqrt(var), rtol=1e-15)
+        # A lane adds up to 512 squares, whose roundings of 1.1e-16 cancel but for their root; the root and a division.
+        np.testing.assert_allclose(x.inv_std.ravel(), 1 / math.sqrt(var), rtol=4e-15)
 
 
 @pytest.mark.parametrize("columns", [*range(1, 36), 63, 64, 65, 127, 128, 129, 1000, 8191, 8192, 8193, 20000])
@@ -191,8 +191,8 @@ def test_gradient_identities():
         assert np.abs((dx * y).sum(axes)).max() < 10 * math.sqrt(n) * 1e-7, name
     y, saved = norm.rms_norm(x, eps=0.0)
     dx, _, _ = norm.rms_norm_backward(dy, x, None, saved)
-    # y sees no scale; of dx, s*(dy - y*k) with dy of order 100 and s of 0.2, each element rounds to some 1e-6.
-    assert np.abs((dx.astype(np.float64) * y).sum(2)).max() < 10 * math.sqrt(700) * 1e-6
+    # y sees no scale. Of dx = s*dy - c*y the coefficient c, of order 0.2 * 100, is rounded once for the whole row.
+    assert np.abs((dx.astype(np.float64) * y).sum(2)).max() < 2 * 700 * 20 * 2.0**-24
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
