@@ -1,6 +1,5 @@
 """Group and instance norm in both layouts and every form of the partition, for the same-bits test."""
 
-import numpy as np
 
 from optcore import norm
 

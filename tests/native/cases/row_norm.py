@@ -1,6 +1,5 @@
 """Layer and RMS norm over every form of the partition, for the same-bits test."""
 
-import numpy as np
 
 from optcore import norm
 
