@@ -1,7 +1,7 @@
 """Layer, RMS, group and instance norm in float32 against PyTorch and a plain C loop with the least traffic.
 
-Bytes: forward 8 an element (read x, write y), backward 12 (read dy and x, write dx). A row or group stays in cache between its
-statistics and its results, so the plain loop, which walks the arrays once, is the limit. Allocators keep their pages
+Bytes: forward 8 an element (read x, write y), backward 12 (read dy and x, write dx). A row or group stays in cache between
+its statistics and its results, so the plain loop, which walks the arrays once, is the limit. Allocators keep their pages
 (GLIBC_TUNABLES), as in bench_norm.
 """
 
@@ -77,8 +77,8 @@ def measure():
 
     torch.set_num_threads(oc.get_num_threads())
     library = harness.compile_loops()
-    print(f"\nNorms of rows and groups, float32 (PyTorch {torch.__version__}; forward 8, forward + backward 20 bytes an "
-          "element)")
+    print(f"\nNorms of rows and groups, float32 (PyTorch {torch.__version__}; forward 8, forward + backward 20 bytes "
+          "an element)")
     missed = 0
     for name, shape, groups, axis, *targets in ROWS:
         rng = np.random.default_rng(0)

@@ -6,6 +6,9 @@
  *
  * The bodies take every pointer as a `restrict` parameter, as in norm.tmpl.h. */
 
+/* Rows that share a load of the columns' constants, and a load and store of their sums. */
+#define OC_TOGETHER 4
+
 /* ------------------------------------------------------------------------------------------------- sums over a run
  * total[0] to total[count - 1], in double: the body adds the term of element i to add[0], ... Element i of a block of
  * OC_BLOCK belongs to lane i % OC_LANES, in the order of i. The last vector of a block begins early enough to be a whole
@@ -31,7 +34,7 @@
     do {                                                                                                              \
         OC_IN_PLACE OC_ROLLED                                                                                         \
         for (int l = 0; l < (width); l++) {                                                                           \
-            double add[count];                                                                                        \
+            double add[count] = {0};                                                                                      \
             const ptrdiff_t i = (first) + l;                                                                          \
             __VA_ARGS__;                                                                                              \
             for (int c = 0; c < (count); c++)                                                                         \
@@ -77,14 +80,18 @@ static void FN(run_sums)(ptrdiff_t n, const void *u, const void *v, double mean,
     sums[1] = total[1];
 }
 
-/* The sums of u = w*dy and of u*(x - mean). */
-OC_INLINE void FN(adjoint_sums)(ptrdiff_t n, const T *restrict dy, const T *restrict w, const T *restrict x,
-                                double mean, double *total) {
-    OC_RUN_SUMS(2, n, total, const double u = (double)w[i] * (double)dy[i]; add[0] = u;
-                add[1] = u * ((double)x[i] - mean));
+/* The sums of u = w*dy and of u*(x - mean) for each of K rows, which share a conversion of w. */
+OC_INLINE void FN(adjoint_sums)(const int K, ptrdiff_t n, ptrdiff_t stride, const T *restrict dy,
+                                const T *restrict w, const T *restrict x, const double *restrict mean,
+                                double *restrict total) {
+    OC_RUN_SUMS(2 * OC_TOGETHER, n, total, const double weight = (double)w[i]; for (int k = 0; k < K; k++) {
+        const double u = weight * (double)dy[k * stride + i];
+        add[2 * k] = u;
+        add[2 * k + 1] = u * ((double)x[k * stride + i] - mean[k]);
+    });
 }
 
-/* The same, then those of ru = rw*dy + w*rdy, then that of u*(rx - rmean). */
+/* The same of one row, then those of ru = rw*dy + w*rdy, then that of u*(rx - rmean). */
 OC_INLINE void FN(adjoint_sums_r)(ptrdiff_t n, const T *restrict dy, const T *restrict w, const T *restrict x,
                                   double mean, const T *restrict rdy, const T *restrict rw, const T *restrict rx,
                                   double rmean, double *total) {
@@ -138,8 +145,8 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
 
 /* ----------------------------------------------------------------------------------------------- results of K rows
  * The body for every column i puts the result of row k into out[k*step + l]. The first line starts at column 0, the next ones on
- * cache lines of y, the last one ends with the last column; the first `skip` columns of a line were done before. */
-#define OC_TOGETHER 4 /* rows share a load of the columns' constants, and a load and store of their sums */
+ * cache lines of y, the last one ends with the last column; the first `skip` columns of a line were done before. Past the
+ * caches the next rows are asked for meanwhile; in cache that would cost more than it saves. */
 #define OC_OVER_LINES(K, y, prefetch, ...)                                                                            \
     do {                                                                                                              \
         const ptrdiff_t last = columns - FN(line), head = FN(head)((K) == 1 ? 0 : stride, y);                         \
@@ -162,7 +169,9 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
         T *const out = (past) ? line[0] : (y) + first;                                                                \
         const ptrdiff_t step = (past) ? FN(line) : stride;                                                            \
         (void)skip, (void)step;                                                                                       \
-        prefetch;                                                                                                     \
+        if (past) {                                                                                                   \
+            prefetch;                                                                                                 \
+        }                                                                                                             \
         OC_IN_PLACE OC_ROLLED                                                                                         \
         for (int l = 0; l < (width); l++) {                                                                           \
             const ptrdiff_t i = first + l;                                                                            \
@@ -243,11 +252,12 @@ OC_INLINE void FN(backward_rows)(const int K, const oc_rows *p, ptrdiff_t r) {
     const T *dy = (const T *)p->dy + r * p->stride, *x = (const T *)p->x + r * p->stride;
     FN(hat) h[OC_TOGETHER];
     FN(projection) u[OC_TOGETHER];
+    double mean[OC_TOGETHER], total[2 * OC_TOGETHER];
+    for (int k = 0; k < K; k++)
+        mean[k] = p->mean[(r + k) * p->every];
+    FN(adjoint_sums)(K, p->columns, p->stride, dy, p->weight, x, mean, total);
     for (int k = 0; k < K; k++) {
-        double total[2];
-        FN(adjoint_sums)(p->columns, dy + k * p->stride, p->weight, x + k * p->stride, p->mean[(r + k) * p->every],
-                         total);
-        const FN(means) m = FN(means_of)(p, r + k, total);
+        const FN(means) m = FN(means_of)(p, r + k, total + 2 * k);
         h[k] = FN(hat_of)(p, r + k);
         u[k] = FN(projected)(p->inv_std[(r + k) * p->every], m.mean, m.slope);
     }

@@ -304,7 +304,7 @@ class InstanceNorm(Layer):
     eps : float
         Added to the variance.
     affine : bool
-        Whether there are parameters: ``weight`` (ones) and ``bias`` (zeros) [C]; by default there are none, as in PyTorch.
+        Whether there are parameters: ``weight`` (ones) and ``bias`` (zeros) [C]; by default none, as in PyTorch.
 
     Examples
     --------

@@ -288,8 +288,8 @@ def rms_norm(x, weight=None, *, eps=1e-5, ndim=1, out=None):
 def rms_norm_backward(dy, x, weight, saved, *, out=None):
     """Gradients of a loss with respect to x and weight, from its gradient with respect to y.
 
-    With u = weight*dy: dx = s * (u - x_hat*mean(u*x_hat)), dweight = sum(dy*x_hat); the mean is over a row, the sum over
-    all rows.
+    With u = weight*dy: dx = s * (u - x_hat*mean(u*x_hat)), dweight = sum(dy*x_hat); the mean is over a row, the sum
+    over all rows.
 
     Parameters
     ----------
