@@ -1,8 +1,8 @@
 """Layer, RMS, group and instance norm in float32 against PyTorch and a plain C loop with the least traffic.
 
-Bytes: forward 8 an element (read x, write y), backward 12 (read dy and x, write dx). A row or group stays in cache between
-its statistics and its results, so the plain loop, which walks the arrays once, is the limit. Allocators keep their pages
-(GLIBC_TUNABLES), as in bench_norm.
+Bytes: forward 8 an element (read x, write y), backward 12 (read dy and x, write dx). A row or group stays in cache
+between its statistics and its results, so the plain loop, which walks the arrays once, is the limit. Allocators keep
+their pages (GLIBC_TUNABLES), as in bench_norm.
 """
 
 import os

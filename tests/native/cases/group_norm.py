@@ -3,7 +3,7 @@
 
 from optcore import norm
 
-# (shape, channel axis, groups): features alone; channels first; channels last within and beyond a tile, a task, a block.
+# (shape, channel axis, groups): features alone; channels first; channels last within and beyond a tile, task, block.
 SHAPES = [((700, 24), 1, 3), ((300, 60), -1, 60 // 2), ((9, 6, 7, 7), 1, 3), ((3, 4, 150, 151), 1, 2),
           ((40, 30, 49), 1, 30),
           ((5, 49, 24), -1, 8), ((2, 23, 23, 700), -1, 7), ((3, 1000, 130), -1, 130), ((2, 70, 1200), -1, 2),
