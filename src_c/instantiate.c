@@ -37,6 +37,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "norm.tmpl.h"
+#include "row_norm.tmpl.h"
 #include "loss.tmpl.h"
 #undef T
 #undef TYPE
@@ -58,6 +59,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "norm.tmpl.h"
+#include "row_norm.tmpl.h"
 #include "loss.tmpl.h"
 #undef T
 #undef TYPE
@@ -105,6 +107,9 @@ extern const oc_kernels TABLE(OC_LEVEL);
      FORMS(normalise_relu, type), FORMS(normalise_add, type), FORMS(normalise_add_relu, type),                        \
      FORMS(normalise_gated, type), FORMS(combine, type), FORMS(combine_gated, type), FORMS(combine_self_gated, type), \
      FORMS(combine3, type)}
+#define ROW_NORM(type)                                                                                                \
+    {KERNEL(run_moments, type), KERNEL(run_sums, type), KERNEL(rows_forward, type), KERNEL(rows_backward, type),      \
+     KERNEL(rows_jvp, type), KERNEL(rows_backward_jvp, type)}
 #define ACTIVATION_(name, type)                                                                                       \
     {KERNEL(name##_forward, type), KERNEL(name##_backward, type), KERNEL(name##_backward_r, type)}
 #define ACTIVATION(name) {ACTIVATION_(name, f32), ACTIVATION_(name, f64)}
@@ -141,6 +146,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .reduce = {REDUCE(f32), REDUCE(f64)},
     .column_sums = BOTH(column_sums),
     .norm = {NORM(f32), NORM(f64)},
+    .row_norm = {ROW_NORM(f32), ROW_NORM(f64)},
     .merge_moments = KERNEL(merge, moments),
     .add_sums = KERNEL(add, sums),
     .activation = {[OC_RELU] = ACTIVATION(relu), [OC_ELU] = ACTIVATION(elu), [OC_SIGMOID] = ACTIVATION(sigmoid),

@@ -306,7 +306,8 @@ OC_SUMS_KERNELS(segments)
             });                                                                                                       \
     } while (0)
 
-/* The same, written past the caches a line at a time; what is no whole line as usual. */
+/* The same, written past the caches a line at a time; what is no whole line as usual, and nothing of a line that goes past
+ * them: a line written both ways costs twice what it saves. */
 #define OC_STREAM(constants, ...)                                                                                     \
     do {                                                                                                              \
         for (ptrdiff_t r = 0; r < rows; r++)                                                                          \
@@ -322,7 +323,8 @@ OC_SUMS_KERNELS(segments)
                 if ((uintptr_t)(y + r * stride + first) % OC_LINE == 0)                                               \
                     OC_STREAM_LINE(y + r * stride + first, line);                                                     \
                 else                                                                                                  \
-                    memcpy(y + r * stride + first, line, OC_LINE);                                                    \
+                    memcpy(y + r * stride + at, line + (at - first),                                                  \
+                           (size_t)(at ? columns - at : head) * sizeof(T));                                           \
             }                                                                                                         \
         OC_STREAM_END();                                                                                              \
     } while (0)

@@ -298,6 +298,35 @@ typedef struct {
     oc_channel_fn *combine3[OC_N_FORMS];
 } oc_norm_kernels;
 
+/* Rows that are normalised by their own statistics: layer norm; RMS norm, which subtracts no mean (centred = 0: mean is 0,
+ * 1/inv_std^2 is the mean square + eps). With x_hat = (x - mean)*inv_std:
+ *     forward       out = weight*x_hat + bias; writes the statistics
+ *     backward      out = dx; dweight, dbias the sums of dy*x_hat and dy over the rows
+ *     jvp           out = the derivative of y along (rx, rweight, rbias); writes rmean, rinv_std
+ *     backward_jvp  out = that of dx along (rdy, rx, rweight); dweight, dbias those of the sums
+ * Row r begins at r*stride of each array of x's dtype; its statistics are at r*every. What a kernel does not name is not
+ * read and may be NULL. No array overlaps `out`. */
+typedef struct {
+    ptrdiff_t rows, columns, stride, every;
+    int centred, past_caches; /* past_caches: as in oc_channel_fn */
+    double eps;
+    const void *x, *dy, *rx, *rdy;
+    const void *weight, *bias, *rweight, *rbias; /* [columns], of the dtype of x */
+    void *out;
+    double *mean, *rest, *inv_std; /* the mean is mean + rest */
+    double *rmean, *rinv_std;
+    double *dweight, *dbias; /* [columns] */
+} oc_rows;
+
+typedef void oc_rows_fn(const oc_rows *p);
+
+typedef struct {
+    /* Of n contiguous values: (mean, rest, m2) as in oc_moments_fn; the sum of u, then of u*(v - mean). */
+    void (*moments)(ptrdiff_t n, const void *x, double *moments);
+    void (*sums)(ptrdiff_t n, const void *u, const void *v, double mean, double *sums);
+    oc_rows_fn *forward, *backward, *jvp, *backward_jvp;
+} oc_row_norm_kernels;
+
 /* ------------------------------------------------------------------------------------------------- activations
  * y = f(x) element by element; the derivatives are taken from the output y. An output may be the same array as any of
  * the inputs, but not overlap one otherwise. `alpha` is ELU's and ignored by the others. */
@@ -347,6 +376,7 @@ typedef struct {
     oc_reduce_kernels reduce[OC_N_DTYPES];
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
     oc_norm_kernels norm[OC_N_DTYPES];
+    oc_row_norm_kernels row_norm[OC_N_DTYPES];
     oc_merge_fn *merge_moments;
     oc_add_fn *add_sums;
     oc_activation_kernels activation[OC_N_ACTIVATIONS][OC_N_DTYPES];

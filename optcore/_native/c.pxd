@@ -151,6 +151,37 @@ cdef extern from "optcore.h" nogil:
         oc_channel_fn *combine_self_gated[2]
         oc_channel_fn *combine3[2]
 
+    ctypedef struct oc_rows:
+        Py_ssize_t rows, columns, stride, every
+        bint centred, past_caches
+        double eps
+        const void *x
+        const void *dy
+        const void *rx
+        const void *rdy
+        const void *weight
+        const void *bias
+        const void *rweight
+        const void *rbias
+        void *out
+        double *mean
+        double *rest
+        double *inv_std
+        double *rmean
+        double *rinv_std
+        double *dweight
+        double *dbias
+
+    ctypedef void oc_rows_fn(const oc_rows *p) noexcept
+
+    ctypedef struct oc_row_norm_kernels:
+        void (*moments)(Py_ssize_t n, const void *x, double *moments) noexcept nogil
+        void (*sums)(Py_ssize_t n, const void *u, const void *v, double mean, double *sums) noexcept nogil
+        oc_rows_fn *forward
+        oc_rows_fn *backward
+        oc_rows_fn *jvp
+        oc_rows_fn *backward_jvp
+
     ctypedef enum oc_activation:
         OC_RELU
         OC_ELU
@@ -187,6 +218,7 @@ cdef extern from "optcore.h" nogil:
         oc_reduce_kernels reduce[2]
         oc_column_sums_fn *column_sums[2]
         oc_norm_kernels norm[2]
+        oc_row_norm_kernels row_norm[2]
         oc_merge_fn *merge_moments
         oc_add_fn *add_sums
         oc_activation_kernels activation[4][2]

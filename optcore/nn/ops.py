@@ -133,6 +133,41 @@ def _batch_norm_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
     return rdx
 
 
+# -------------------------------------------------------------- layer, RMS, group and instance normalization
+
+def _own_statistics(name):
+    """The row of a norm that takes its statistics from each example alone: the same in training and evaluation."""
+    forward, backward = getattr(norm, name), getattr(norm, f"{name}_backward")
+    jvp, backward_jvp = getattr(norm, f"{name}_jvp"), getattr(norm, f"{name}_backward_jvp")
+    keys = ("weight",) if name == "rms_norm" else ("weight", "bias")
+
+    def run(op, r, training, update):
+        y, r.saved = forward(r.x, **r.params, **op.options)
+        return y
+
+    def put(grads, found):
+        for key, gradient in zip(("weight", "bias"), found, strict=True):
+            if key in grads:
+                grads[key][...] = gradient
+
+    def run_backward(op, r, grads, need_dx):
+        dx, *found = backward(r.dy, r.x, r.params.get("weight"), r.saved)
+        put(grads, found)
+        return dx
+
+    def run_r(op, r, rparams, rx):
+        rx = np.zeros_like(r.x) if rx is None else rx
+        return jvp(r.x, r.params.get("weight"), r.saved, rx, *map(rparams.get, keys))
+
+    def run_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
+        rx = np.zeros_like(r.x) if rx is None else rx
+        rdx, *found = backward_jvp(r.dy, r.x, r.params.get("weight"), r.saved, rdy, rx, rparams.get("weight"), rsaved)
+        put(rgrads, found)
+        return rdx
+
+    return Row(run, run_backward, run_r, run_r_backward)
+
+
 # ----------------------------------------------------------------------------- activations, from the output y
 
 def _activation(name):
@@ -158,6 +193,10 @@ _FLATTEN = Row(lambda op, r, training, update: r.x.reshape(r.x.shape[0], op.out_
 OPS = {
     "linear": Row(_linear, _linear_backward, _linear_r, _linear_r_backward),
     "batch_norm": Row(_batch_norm, _batch_norm_backward, _batch_norm_r, _batch_norm_r_backward),
+    "layer_norm": _own_statistics("layer_norm"),
+    "rms_norm": _own_statistics("rms_norm"),
+    "group_norm": _own_statistics("group_norm"),
+    "instance_norm": _own_statistics("instance_norm"),
     "relu": _activation("relu"),
     "elu": _activation("elu"),
     "sigmoid": _activation("sigmoid"),

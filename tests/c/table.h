@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* What a kernel does with an array, and what values the array is filled with. */
-typedef enum { ABSENT, IN, OUT, INOUT, INOUT_POSITIVE, CLASSES, DOUBLE_IN, DOUBLE_OUT } kind;
+typedef enum { ABSENT, IN, OUT, INOUT, INOUT_POSITIVE, CLASSES, DOUBLE_IN, DOUBLE_OUT, DOUBLE_INOUT } kind;
 
 /* How long it is, for n units (elements or rows) of `width` elements: times * one of these. */
 typedef enum { EACH, UNIT, WIDTH, ONE, STRIDED } length;
@@ -17,7 +17,7 @@ typedef struct {
     int times;
 } array;
 
-#define MAX_ARRAYS 7
+#define MAX_ARRAYS 8
 #define GAP 3 /* between the runs of a strided array */
 
 typedef struct test test;
@@ -261,6 +261,43 @@ static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
     call_channels(k->norm[d].combine3, t, n, width, 4, a);
 }
 
+/* Rows: x, dy, rx, rdy, then the four parameters, five statistics for each row, the result, the sums. `which` is 1 for
+ * layer norm, + 2: past the caches. */
+static void call_rows(oc_rows_fn *f, const test *t, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const size_t item = t->which & 4 ? sizeof(float) : sizeof(double);
+    const char *const w = a[4];
+    double *const s = a[5], *const sums = a[7];
+    const oc_rows rows = {
+        .rows = n, .columns = width, .stride = width + GAP, .every = 5, .centred = t->which & 1,
+        .past_caches = t->which >> 1 & 1, .eps = 0.5, .x = a[0], .dy = a[1], .rx = a[2], .rdy = a[3], .weight = w,
+        .bias = w + (size_t)width * item, .rweight = w + 2 * (size_t)width * item, .rbias = w + 3 * (size_t)width * item,
+        .out = a[6], .mean = s, .rest = s + 1, .inv_std = s + 2, .rmean = s + 3, .rinv_std = s + 4, .dweight = sums,
+        .dbias = sums ? sums + width : NULL};
+    f(&rows);
+}
+
+#define CALL_ROWS(name)                                                                                               \
+    static void call_rows_##name(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,        \
+                                 void **a) {                                                                          \
+        test of_dtype = *t;                                                                                           \
+        of_dtype.which |= d == OC_F32 ? 4 : 0;                                                                        \
+        call_rows(k->row_norm[d].name, &of_dtype, n, width, a);                                                       \
+    }
+CALL_ROWS(forward)
+CALL_ROWS(backward)
+CALL_ROWS(jvp)
+CALL_ROWS(backward_jvp)
+
+static void call_run_moments(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)width;
+    k->row_norm[d].moments(n, a[0], a[1]);
+}
+
+static void call_run_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)width;
+    k->row_norm[d].sums(n, a[0], a[1], 0.25, a[2]);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- table */
 
 #define X {IN, EACH, 1}
@@ -299,6 +336,19 @@ static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
     {"combine_self_gated " name, call_combine_self_gated, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 8), RUN_OUT}},  \
     {"combine_gated " name, call_combine_gated, RUNS, 1, which, NULL, {RUN, RUN, RUN, PER(f, IN, 6), RUN_OUT}},       \
     {"combine3 " name, call_combine3, RUNS, 1, which, NULL, {RUN, RUN, RUN, RUN, PER(f, IN, 10), RUN_OUT}}
+
+#define STATISTICS(k) {k, UNIT, 5}
+#define COLUMN_SUMS {DOUBLE_OUT, WIDTH, 2}
+#define PARAMETERS {IN, WIDTH, 4}
+#define ROW_NORM(name, which)                                                                                         \
+    {"forward " name, call_rows_forward, RUNS, 1, which, NULL,                                                        \
+     {RUN, NONE, NONE, NONE, PARAMETERS, STATISTICS(DOUBLE_OUT), RUN_OUT}},                                           \
+    {"backward " name, call_rows_backward, RUNS, 0, which, NULL,                                                      \
+     {RUN, RUN, NONE, NONE, PARAMETERS, STATISTICS(DOUBLE_IN), RUN_OUT, COLUMN_SUMS}},                                \
+    {"jvp " name, call_rows_jvp, RUNS, 1, which, NULL,                                                                \
+     {RUN, NONE, RUN, NONE, PARAMETERS, STATISTICS(DOUBLE_INOUT), RUN_OUT}},                                          \
+    {"backward_jvp " name, call_rows_backward_jvp, RUNS, 0, which, NULL,                                              \
+     {RUN, RUN, RUN, RUN, PARAMETERS, STATISTICS(DOUBLE_IN), RUN_OUT, COLUMN_SUMS}}
 
 static const test table[] = {
     {"sgd", call_update, ELEMENTS, 1, OC_SGD, &plain, {PARAMETER, X, NONE, NONE, NONE}},
@@ -374,4 +424,10 @@ static const test table[] = {
     CHANNELS("rows", OC_ROWS, OC_ROWS),
     CHANNELS("segments past caches", OC_SEGMENTS, OC_SEGMENTS + OC_N_FORMS),
     CHANNELS("rows past caches", OC_ROWS, OC_ROWS + OC_N_FORMS),
+    {"run moments", call_run_moments, ELEMENTS, 0, 0, NULL, {X, {DOUBLE_OUT, ONE, 3}}},
+    {"run sums", call_run_sums, ELEMENTS, 0, 0, NULL, {X, X, {DOUBLE_OUT, ONE, 2}}},
+    ROW_NORM("rms", 0),
+    ROW_NORM("layer", 1),
+    ROW_NORM("rms past caches", 2),
+    ROW_NORM("layer past caches", 3),
 };

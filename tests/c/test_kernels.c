@@ -67,11 +67,13 @@ static ptrdiff_t count(const array *a, ptrdiff_t n, ptrdiff_t width) {
 static size_t item(const array *a, oc_dtype d) {
     if (a->kind == CLASSES)
         return sizeof(int64_t);
-    return a->kind == DOUBLE_IN || a->kind == DOUBLE_OUT || d == OC_F64 ? sizeof(double) : sizeof(float);
+    return a->kind == DOUBLE_IN || a->kind == DOUBLE_OUT || a->kind == DOUBLE_INOUT || d == OC_F64 ? sizeof(double)
+                                                                                                  : sizeof(float);
 }
 
 static int is_output(const array *a) {
-    return a->kind == OUT || a->kind == INOUT || a->kind == INOUT_POSITIVE || a->kind == DOUBLE_OUT;
+    return a->kind == OUT || a->kind == INOUT || a->kind == INOUT_POSITIVE || a->kind == DOUBLE_OUT ||
+           a->kind == DOUBLE_INOUT;
 }
 
 static uint64_t hash(uint64_t x) { /* splitmix64, Steele, Lea and Flood 2014 */

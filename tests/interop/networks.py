@@ -11,6 +11,16 @@ NETS = {
     "batch norm first": ((6,), [nn.BatchNorm(6), nn.Linear(6, 5, bias=False), nn.Sigmoid(), nn.Linear(5, 3)]),
     "batch norm last": ((6,), [nn.Linear(6, 5), nn.ELU(0.7), nn.Linear(5, 3), nn.BatchNorm(3, eps=1e-3)]),
     "images": ((3, 4, 5), [nn.BatchNorm(3, momentum=None), nn.ELU(), nn.Flatten(), nn.Linear(60, 4)]),
+    "layer norm": ((7,), [nn.Linear(7, 9), nn.LayerNorm(9), nn.ReLU(), nn.Linear(9, 4),
+                          nn.LayerNorm(4, affine=False)]),
+    "rms norm": ((4, 3), [nn.RMSNorm((4, 3), eps=1e-3), nn.Flatten(), nn.Linear(12, 6), nn.RMSNorm(6),
+                          nn.Linear(6, 3)]),
+    "group norm": ((6,), [nn.Linear(6, 8), nn.GroupNorm(2, 8), nn.Tanh(), nn.Linear(8, 6),
+                          nn.GroupNorm(2, 6, affine=False)]),
+    "group norm of images": ((6, 3, 2), [nn.GroupNorm(3, 6), nn.ELU(), nn.GroupNorm(1, 6), nn.Flatten(),
+                                         nn.Linear(36, 3)]),
+    "instance norm": ((3, 4, 5), [nn.InstanceNorm(3, affine=True), nn.Tanh(), nn.LayerNorm((4, 5)), nn.InstanceNorm(3),
+                                  nn.Flatten(), nn.Linear(60, 4)]),
     "activation first": ((5,), [nn.Tanh(), nn.Linear(5, 3), nn.BatchNorm(3, momentum=0.3), nn.Tanh()]),
 }
 
@@ -22,6 +32,14 @@ def torch_layer(layer, ndim):
         case nn.BatchNorm():
             kind = torch.nn.BatchNorm1d if ndim == 1 else torch.nn.BatchNorm2d
             return kind(layer.features, eps=layer.eps, momentum=layer.momentum)
+        case nn.LayerNorm():
+            return torch.nn.LayerNorm(layer.shape, eps=layer.eps, elementwise_affine=layer.affine)
+        case nn.RMSNorm():
+            return torch.nn.RMSNorm(layer.shape, eps=layer.eps, elementwise_affine=layer.affine)
+        case nn.GroupNorm():
+            return torch.nn.GroupNorm(layer.num_groups, layer.features, eps=layer.eps, affine=layer.affine)
+        case nn.InstanceNorm():
+            return torch.nn.InstanceNorm2d(layer.features, eps=layer.eps, affine=layer.affine)
         case nn.ReLU():
             return torch.nn.ReLU()
         case nn.ELU():

@@ -298,3 +298,25 @@ def test_text():
     assert "Linear(64, 128)" in table
     assert "[N, 10]" in table
     assert "8,320" in table
+
+
+@pytest.mark.parametrize(("layer", "shape"), [
+    (nn.LayerNorm(3), (4, 2)), (nn.LayerNorm((2, 3)), (3,)), (nn.RMSNorm(3), (3, 2)), (nn.GroupNorm(2, 4), (3, 4)),
+    (nn.GroupNorm(4, 4), (4,)), (nn.InstanceNorm(4), (4,)), (nn.InstanceNorm(4), (3, 4))], ids=repr)
+def test_a_norm_says_which_examples_it_takes(layer, shape):
+    with pytest.raises(ValueError, match="layers: layer 0, "):
+        nn.Sequential(layer, input_shape=shape)
+
+
+@pytest.mark.parametrize(("make", "error", "message"), [
+    (lambda: nn.LayerNorm(()), ValueError, "shape: expected at least one dimension"),
+    (lambda: nn.LayerNorm((3, 0)), ValueError, r"shape\[1\]: expected at least 1"),
+    (lambda: nn.RMSNorm(3.0), TypeError, r"shape\[0\]: expected an integer"),
+    (lambda: nn.RMSNorm(3, eps=0), ValueError, "eps: expected a finite positive number"),
+    (lambda: nn.GroupNorm(3, 4), ValueError, "num_groups: expected a divisor of features, 4, got 3"),
+    (lambda: nn.GroupNorm(2, 4, affine=1), TypeError, "affine: expected True or False"),
+    (lambda: nn.InstanceNorm(0), ValueError, "features: expected at least 1"),
+    (lambda: nn.InstanceNorm(3, eps="x"), TypeError, "eps: expected a real number")])
+def test_a_bad_option_of_a_norm_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,20 @@
+# The argument checks that the normalizations of rows and groups share, over those of arrays.pyx.
+cimport numpy as cnp
+
+cdef enum:
+    LINE = 64  # bytes of a cache line
+    # Bytes of all arrays that a pass touches from which what it writes would not be found in cache: a large third-level
+    # cache. The result then goes past the caches.
+    CACHES = 32 << 20
+
+cdef cnp.ndarray input_like(object a, str name, cnp.ndarray x)     # an input of the dtype and shape of x
+cdef cnp.ndarray output_like(object out, cnp.ndarray x)            # `out`, or a new array, like x
+cdef cnp.ndarray parameter(object a, str name, tuple shape, str per)  # of either dtype; None stays None
+cdef double *statistic(object a, str name, Py_ssize_t n) except NULL  # n values of a saved array of float64
+cdef int apart(cnp.ndarray out, list read) except -1               # out overlaps none of [(name, array or None)]
+cdef double at_least_zero(object value, str name) except? -1
+# n values of a parameter of either dtype, in `dtype`; `otherwise` each where it is None.
+cdef void copied(void *to, int dtype, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept
+# A new array of this shape in the dtype of `like`, of x where that is None.
+cdef cnp.ndarray stored(const double *values, cnp.ndarray like, object shape, cnp.ndarray x)
+cdef double *doubles(cnp.ndarray a) noexcept

@@ -1,0 +1,117 @@
+"""The argument checks that the normalizations of rows and groups share, over those of arrays.pyx."""
+cimport numpy as cnp
+from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_dtype, same_shape
+from optcore._native.c cimport OC_F32
+
+import math
+import numbers
+
+import numpy as np
+
+cnp.import_array()
+
+cdef enum:
+    # Bytes from which a new array lies to the cache lines as x does, so that the kernels can read and write full lines
+    # of both.
+    ALIGNED = 65536
+
+
+cdef cnp.ndarray _like(object a, str name, cnp.ndarray x, int intent):
+    cdef cnp.ndarray b = checked(a, name, intent)
+    same_dtype(b, name, x, "x")
+    same_shape(b, name, x, "x")
+    return b
+
+
+cdef cnp.ndarray input_like(object a, str name, cnp.ndarray x):
+    return _like(a, name, x, IN)
+
+
+cdef cnp.ndarray output_like(object out, cnp.ndarray x):
+    if out is not None:
+        return _like(out, "out", x, OUT)
+    if cnp.PyArray_NBYTES(x) < ALIGNED:
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+    cdef cnp.npy_intp size = cnp.PyArray_NBYTES(x) + LINE
+    cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, 0)
+    return np.ndarray((<object>x).shape, x.dtype, room,
+                      (<Py_ssize_t>cnp.PyArray_DATA(x) - <Py_ssize_t>cnp.PyArray_DATA(room)) & (LINE - 1))
+
+
+cdef cnp.ndarray parameter(object a, str name, tuple shape, str per):
+    if a is None:
+        return None
+    cdef cnp.ndarray v = checked(a, name, IN)
+    if tuple((<object>v).shape) != shape:
+        raise ValueError(f"{name}: expected shape {shape}, one value per {per}, got {tuple((<object>v).shape)}")
+    return v
+
+
+cdef double *statistic(object a, str name, Py_ssize_t n) except NULL:
+    cdef cnp.ndarray v = checked(a, name, IN)
+    if cnp.PyArray_TYPE(v) != cnp.NPY_FLOAT64 or cnp.PyArray_SIZE(v) != n:
+        raise ValueError(f"{name}: expected {n} values of float64, those of this x, got {v.dtype} of shape "
+                         f"{tuple((<object>v).shape)}")
+    return <double *>cnp.PyArray_DATA(v)
+
+
+cdef int apart(cnp.ndarray out, list read) except -1:
+    for name, a in read:
+        if a is not None:
+            disjoint(out, "out", <cnp.ndarray>a, <str>name)
+    return 0
+
+
+cdef double at_least_zero(object value, str name) except? -1:
+    if type(value) is not float and (not isinstance(value, numbers.Real) or isinstance(value, bool)):
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}: expected a finite number, at least 0, got {value}")
+    return value
+
+
+ctypedef fused real:
+    float
+    double
+
+ctypedef fused other:
+    float
+    double
+
+
+cdef void _copy(real *to, const other *values, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = <real>values[i]
+
+
+cdef void copied(void *to, int dtype, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept:
+    cdef Py_ssize_t i
+    if a is None:
+        for i in range(n):
+            if dtype == OC_F32:
+                (<float *>to)[i] = <float>otherwise
+            else:
+                (<double *>to)[i] = otherwise
+    elif dtype == OC_F32:
+        if dtype_of(a) == OC_F32:
+            _copy[float, float](<float *>to, <const float *>cnp.PyArray_DATA(a), n)
+        else:
+            _copy[float, double](<float *>to, <const double *>cnp.PyArray_DATA(a), n)
+    elif dtype_of(a) == OC_F32:
+        _copy[double, float](<double *>to, <const float *>cnp.PyArray_DATA(a), n)
+    else:
+        _copy[double, double](<double *>to, <const double *>cnp.PyArray_DATA(a), n)
+
+
+cdef cnp.ndarray stored(const double *values, cnp.ndarray like, object shape, cnp.ndarray x):
+    cdef cnp.ndarray a = np.empty(shape, (x if like is None else like).dtype)
+    if dtype_of(a) == OC_F32:
+        _copy[float, double](<float *>cnp.PyArray_DATA(a), values, cnp.PyArray_SIZE(a))
+    else:
+        _copy[double, double](<double *>cnp.PyArray_DATA(a), values, cnp.PyArray_SIZE(a))
+    return a
+
+
+cdef double *doubles(cnp.ndarray a) noexcept:
+    return <double *>cnp.PyArray_DATA(a)
