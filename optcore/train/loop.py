@@ -35,7 +35,8 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     optimizer : optcore.optim.Optimizer or Wrapper, str or None
         A rule over ``net.theta`` or over views of it (``net.parameters``; what is left out stays as it is), a
         wrapper around one (`MultiSteps`, `Lookahead`, `EMA`, `SAM`, or several of them), a rule's name (over
-        ``net.theta``, a layerwise rule over ``net.parameters``), or None for ``AdamW(net.theta)``. Its ``lr`` may be a schedule of the step.
+        ``net.theta``, a layerwise rule over ``net.parameters``), or None for ``AdamW(net.theta)``. Its ``lr`` may be a
+        schedule of the step.
     epochs : int
         Passes over the data, those of the run that is resumed included.
     batch_size : int or None
