@@ -18,7 +18,8 @@ def edges():
     with np.errstate(invalid="ignore"):
         exact = np.concatenate([ALL.view(BF16).astype("float32"), ALL.view("float16").astype("float32")])
         bits = exact.view("uint32")
-        near = np.concatenate([bits + np.uint32(d) for d in (0x7fff, 0x8000, 0x8001, 0xfff, 0x1000, 0x1001, 1, -1 % 2**32)])
+        steps = (0x7fff, 0x8000, 0x8001, 0xfff, 0x1000, 0x1001, 1, -1 % 2**32)
+        near = np.concatenate([bits + np.uint32(d) for d in steps])
         halves = [np.float32(k + h) * np.float32(2.0**-24) for k in range(40) for h in (0.25, 0.5, 0.75)]  # subnormal
     return np.concatenate([exact, near.view("float32"), np.array(halves, "float32")])
 
