@@ -404,8 +404,8 @@ cdef class Stepper:
         ----------
         grads : array, sequence or mapping
             The structure of ``params`` (a sequence of one serves for one array), groups flattened in order; each
-            gradient an array of its parameter's shape and dtype that shares no memory with a parameter, or None to
-            skip that parameter.
+            gradient an array of its parameter's shape, of any dtype that a parameter can have, that shares no memory
+            with a parameter, or None to skip that parameter.
 
         Raises
         ------
