@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 SOURCES := $(wildcard src_c/*) $(wildcard optcore/_native/*.py*) $(wildcard optcore/_native/*.pxd) \
            setup.py pyproject.toml VERSION
 
-.PHONY: demo test test-old-cpu lint bench pictures accuracy clean
+.PHONY: demo test test-old-cpu lint bench pictures accuracy storage-study clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/optcore train digits --out out/digits
@@ -35,6 +35,10 @@ pictures: $(VENV)/.test
 # The table of docs/accuracy.md.
 accuracy: $(VENV)/.test
 	$(PY) docs/accuracy.py
+
+# The last table of docs/storage.md.
+storage-study: $(VENV)/.test
+	$(PY) docs/storage_study.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

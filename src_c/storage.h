@@ -79,13 +79,14 @@ OC_INLINE float oc_from_f16(uint16_t h) {
     return oc_of_bits(sign | (size < 0x400u ? small : size < 0x7c00u ? normal : special));
 }
 
-/* To nearest, ties to even. Below 2^-14 the sum with 1/2 has the result in its last bits: its ulp is 2^-24. */
+/* To nearest, ties to even. Below 2^-14 the sum with 1/2 has the result in its last bits: its ulp is 2^-24. A finite value
+ * stays finite, at most 65504 = 2^16 - 2^5: a sum of squares reaches that soon, and infinity would never fall again. */
 OC_INLINE uint16_t oc_to_f16(float x) {
     const uint32_t b = oc_bits(x), size = b & 0x7fffffffu, sign = (b >> 16) & 0x8000u;
     const uint32_t normal = (size - ((127u - 15u) << 23) + 0xfffu + ((size >> 13) & 1)) >> 13;
     const uint32_t small = oc_bits(oc_of_bits(size) + 0.5f) - oc_bits(0.5f);
-    const uint32_t large = size > 0x7f800000u ? 0x7e00u : 0x7c00u;
-    /* From 65520 = 2^16 - 16 on, halfway between the largest number and 2^16, it is infinity. */
+    const uint32_t large = size > 0x7f800000u ? 0x7e00u : size == 0x7f800000u ? 0x7c00u : 0x7bffu;
+    /* From 65520 = 2^16 - 2^4 on rounding would reach 2^16. */
     return (uint16_t)(sign | (size < 0x38800000u ? small : size < 0x477ff000u ? normal : large));
 }
 

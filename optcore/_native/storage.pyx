@@ -52,7 +52,7 @@ def check_parameter(a, str name, str uint16_as):
     stored(a, name, arrays.OUT, uint16_as, &s)
 
 
-cdef oc_array _described(cnp.ndarray a, str kind, cnp.ndarray extra, str rounding):
+cdef oc_array described(cnp.ndarray a, str kind, cnp.ndarray extra, str rounding):
     cdef oc_array s
     memset(&s, 0, sizeof(s))
     s.data = cnp.PyArray_DATA(a)
@@ -64,7 +64,7 @@ cdef oc_array _described(cnp.ndarray a, str kind, cnp.ndarray extra, str roundin
 
 def load(cnp.ndarray a, str kind, cnp.ndarray extra, cnp.ndarray to, str rounding="nearest"):
     """Fill ``to`` (float32 or float64) with the values of ``a``; contiguous arrays of one size, trusted."""
-    cdef oc_array s = _described(a, kind, extra, rounding)
+    cdef oc_array s = described(a, kind, extra, rounding)
     cdef oc_dtype dtype = <oc_dtype>arrays.dtype_of(to)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(to), item = cnp.PyArray_ITEMSIZE(to), at = 0, step = OC_STAGE // item
     while at < n:
@@ -74,7 +74,7 @@ def load(cnp.ndarray a, str kind, cnp.ndarray extra, cnp.ndarray to, str roundin
 
 def store(cnp.ndarray values, cnp.ndarray to, str kind, cnp.ndarray extra, uint64_t key=0, str rounding="nearest"):
     """Write float32 or float64 ``values`` into ``to``; contiguous arrays of one size, trusted."""
-    cdef oc_array s = _described(to, kind, extra, rounding)
+    cdef oc_array s = described(to, kind, extra, rounding)
     cdef oc_dtype dtype = <oc_dtype>arrays.dtype_of(values)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(values), item = cnp.PyArray_ITEMSIZE(values), at = 0, step = OC_STAGE // item
     while at < n:

@@ -19,17 +19,16 @@ from optcore._native cimport arrays
 from optcore._native.c cimport (
     OC_ADADELTA, OC_ADAGRAD, OC_ADAM, OC_ADAMAX, OC_ADEMAMIX, OC_ASGD, OC_BLOCK, OC_LION, OC_MAX_CARRIED,
     OC_ADAFACTOR, OC_DIRECTION, OC_LAMB, OC_LARS, OC_LARS_APPLY, OC_LAYER_APPLY, OC_MUON,
-    OC_ALL_BF16, OC_AS_BF16, OC_AS_F16, OC_AS_F32, OC_AS_F64, OC_BF16_STATES, OC_N_MIXES, OC_F32, OC_F64, OC_MAX_STREAMS, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL,
-    OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, OC_ROUND_NEAREST, OC_STAGE, oc_array, oc_coefficients,
-    oc_dtype, oc_mean, oc_options, oc_rounding, oc_rule, oc_staged, oc_storage, oc_update_fn,
+    OC_ALL_BF16, OC_AS_BF16, OC_AS_F16, OC_AS_F32, OC_AS_F64, OC_BF16_STATES, OC_F32, OC_F64, OC_MAX_STREAMS, OC_NADAM,
+    OC_N_MIXES, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL, OC_SCHEDULE_FREE_TRAIN, OC_SGD,
+    OC_SOPHIA, OC_SOPHIA_HESSIAN, OC_ROUND_NEAREST, OC_STAGE, oc_array, oc_coefficients, oc_dtype, oc_mean, oc_options,
+    oc_rule, oc_staged, oc_storage, oc_update_fn,
 )
 from optcore._native.core cimport kernels, prepare, tree_sum
 from optcore._native.layerwise cimport Layers
 from optcore._native.reduce cimport square_scale, squares_are_safe
-from optcore._native.storage cimport stored
+from optcore._native.storage cimport described, stored
 from optcore._native.threads cimport num_threads
-
-from optcore._native.storage import ROUNDINGS, STORAGES
 
 cnp.import_array()
 
@@ -255,22 +254,21 @@ cdef class Stepper:
 
     def _bind_state(self, Py_ssize_t index, int stream, cnp.ndarray array not None, str kind, cnp.ndarray extra=None):
         """Bind a state array of parameter ``index`` to a stream of the kernel; ``kind`` says how it is kept."""
-        self.stages[index].x[stream] = self._described(array, kind, extra, "nearest")
+        self.stages[index].x[stream] = described(array, kind, extra, "nearest")
 
-    def _bind_rounding(self, Py_ssize_t index, str rounding, cnp.ndarray extra=None):
+    def _bind_rounding(self, Py_ssize_t index, str kind, str rounding, cnp.ndarray extra=None):
         """Have parameter ``index`` rounded at random, or as the high part of a pair whose low part is ``extra``."""
-        self.stages[index].x[0].rounding = <oc_rounding>ROUNDINGS[rounding]
-        self.stages[index].x[0].extra = cnp.PyArray_DATA(extra) if extra is not None else NULL
+        self.stages[index].x[0] = described(self.params[index], kind, extra, rounding)
 
     def _bind_master(self, Py_ssize_t index, cnp.ndarray master not None):
         """Have the rule move ``master``, an array of the arithmetic dtype, and the parameter follow it."""
         self.stages[index].copy = self.stages[index].x[0]
         self.books[index].copy = self.books[index].parameter
-        self.stages[index].x[0] = self._described(master, master.dtype.name, None, "nearest")
+        self.stages[index].x[0] = described(master, master.dtype.name, None, "nearest")
 
     def _bind_average(self, Py_ssize_t index, cnp.ndarray average not None, double keep):
         """Have ``average`` follow parameter ``index``: average <- keep*average + (1 - keep)*theta."""
-        self.stages[index].average = self._described(average, average.dtype.name, None, "nearest")
+        self.stages[index].average = described(average, average.dtype.name, None, "nearest")
         self.books[index].average = cnp.PyArray_DATA(average)
         cdef double held = <double><float>keep if self.tensors[index].dtype == OC_F32 else keep
         self.stages[index].mean = oc_mean(held, keep - held, 1 - keep)
@@ -285,18 +283,9 @@ cdef class Stepper:
         self.stages[index].copy = copy
         self.books[index].copy = copy.data
 
-    cdef oc_array _described(self, cnp.ndarray array, str kind, cnp.ndarray extra, str rounding):
-        cdef oc_array a
-        a.data = cnp.PyArray_DATA(array)
-        a.extra = cnp.PyArray_DATA(extra) if extra is not None else NULL
-        a.storage = <oc_storage>STORAGES[kind]
-        a.rounding = <oc_rounding>ROUNDINGS[rounding]
-        return a
-
     def _bind_factor(self, Py_ssize_t index, int which, object array):
         """Bind the row (0) or column (1) factor of the second moment of parameter ``index``."""
         cdef cnp.ndarray a = arrays.checked(array, self.names[index], arrays.OUT)
-        arrays.same_dtype(a, "state", self.params[index], self.names[index])
         self.layers.layers[index].factor[which] = cnp.PyArray_BYTES(a)
 
     def _bound(self, list state):
@@ -339,7 +328,7 @@ cdef class Stepper:
             self.followed = self.followed or self.books[i].average != NULL or self.books[i].copy != NULL
             if self.layers is not None:
                 self.layers.layers[i].theta = <char *>t.x[0]
-        self._follow(False)
+        self._follow(False, False)
 
     cdef int _way(self, Py_ssize_t i) noexcept:
         """How the parameter and the states of a tensor are kept."""
@@ -362,13 +351,13 @@ cdef class Stepper:
             return OC_BF16_STATES
         return OC_ALL_BF16 if s.x[0].storage == OC_AS_BF16 else STAGED
 
-    cdef void _follow(self, bint on) noexcept:
-        """Whether what follows theta does so in the passes to come."""
+    cdef void _follow(self, bint average, bint copy) noexcept:
+        """Which of what follows theta does so in the passes to come."""
         cdef Py_ssize_t i
         if self.followed:
             for i in range(self.n_tensors):
-                self.stages[i].average.data = self.books[i].average if on else NULL
-                self.stages[i].copy.data = self.books[i].copy if on else NULL
+                self.stages[i].average.data = self.books[i].average if average else NULL
+                self.stages[i].copy.data = self.books[i].copy if copy else NULL
 
     def _plan_layout(self):
         """Lay the tensors end to end, each from a multiple of UNIT on; one that starts inside a cache line as far into
@@ -444,8 +433,8 @@ cdef class Stepper:
         ----------
         grads : array, sequence or mapping
             The structure of ``params`` (a sequence of one serves for one array), groups flattened in order; each
-            gradient an array of its parameter's shape and dtype that shares no memory with a parameter, or None to
-            skip that parameter.
+            gradient an array of its parameter's shape, of any dtype that a parameter can have, that shares no memory
+            with a parameter, or None to skip that parameter.
 
         Raises
         ------
@@ -483,7 +472,9 @@ cdef class Stepper:
                 self._check_parameter(i)
                 self._set_gradient(i, self.stages[i].x[stream] if self.books[i].step else nothing)
             self._prepare(PASSES[name], 1)
+            self._follow(False, True)
             self._run(PASSES[name])
+            self._follow(False, False)
         finally:
             oc_give(&self.busy)
 
@@ -591,11 +582,11 @@ cdef class Stepper:
                 scale = clip_norm / (norm + 1e-6)  # as torch.nn.utils.clip_grad_norm_
         self._prepare(self.rule, scale)
         if self.layers is None:
-            self._follow(True)
+            self._follow(True, True)
             self._run(self.rule)
         else:
             self._run_layers()
-        self._follow(False)
+        self._follow(False, False)
         for i in range(self.n_tensors):
             if self.tensors[i].x[1] != NULL:
                 self.books[i].step += 1
@@ -668,7 +659,8 @@ cdef class Stepper:
                 continue
             book = &self.books[i]
             if self.tensors[i].way == STAGED:
-                self.stages[i].key = self._seed * 0x9e3779b97f4a7c15u + <uint64_t>book.step * 0xd1342543de82ef95u + <uint64_t>i
+                self.stages[i].key = (self._seed * 0x9e3779b97f4a7c15u + <uint64_t>book.step * 0xd1342543de82ef95u
+                                      + <uint64_t>i)
             if last >= 0:
                 before = &self.books[last]
                 if (before.group == book.group and self.tensors[last].dtype == self.tensors[i].dtype
@@ -699,7 +691,7 @@ cdef class Stepper:
             self.layers.layers[i].c = &self.coefficients[t.use] if t.x[1] != NULL else NULL
         with nogil:
             self.layers.transform()
-        self._follow(True)
+        self._follow(True, True)
         self._run(self.layers.last_stage)
 
     cdef void _run(self, oc_rule rule):

@@ -19,6 +19,13 @@ def named(params):
     return ["params"], [params]
 
 
+def check_wide(names, arrays):
+    """Raise TypeError if one of the arrays is narrower than float32. Whether each is an array is not asked here."""
+    for name, a in zip(names, arrays, strict=True):
+        if isinstance(a, np.ndarray) and a.dtype.itemsize < 4:
+            raise TypeError(f"{name}: expected float32 or float64 under a wrapper, got {a.dtype}")
+
+
 def check_updatable(name, a):
     """Raise unless a is an array that can be updated in place."""
     if not isinstance(a, np.ndarray):

@@ -41,16 +41,16 @@ class Optimizer(Stepper):
     state_dtype : {None, "float32", "float64", "bfloat16", "float16", "int8"}
         How the state is kept; None for the parameter's dtype (with ``master_weights`` the master's). A step computes in
         float32, in float64 where the parameter or its state is float64. "int8" keeps 8-bit codes with a scale for each
-        256 of them, rounded at random (``seed``); for SGD, Adagrad, RMSprop, Adam, AdamW and Lion. A float16 state holds
-        65504 where a finite value is larger.
+        256 of them, rounded at random (``seed``); for SGD, Adagrad, RMSprop, Adam, AdamW and Lion. What is kept in
+        float16 is 65504 where a finite value is larger. ``docs/storage.md`` says what each costs and promises.
     master_weights : bool
         Keep a float32 master of each bfloat16 or float16 parameter: the rule moves it, the parameter is its copy.
     compensated : bool
-        Keep what rounding a parameter lost beside it, in its dtype, and go on from the sum of both: as exact as twice the
-        digits. Not for float64.
+        Keep what rounding a parameter lost beside it, in its dtype, and go on from the sum of both: twice the digits.
+        Not for float64.
     stochastic_rounding : bool
-        Round bfloat16 parameters up or down at random, right on average, from ``seed``, step and index alone. Not
-        for float16.
+        Round bfloat16 parameters up or down at random, right on average, by numbers that ``seed``, step, the place of
+        the array among the parameters and the element's place in it decide. Not for float16.
     ema_decay : float in [0, 1), optional
         Keep a moving average of each parameter, average <- ema_decay*average + (1 - ema_decay)*theta, as
         ``state_dict()["state"][i]["ema"]``; it begins at the parameter and is moved in the pass that moves it.
@@ -112,8 +112,8 @@ class Optimizer(Stepper):
         self._storage = storage.Storage(**{k: options.pop(k) for k in _STORAGE})
         self._check_clipping()
         if self._storage.state_dtype == "int8" and not any(s.codes for s in self.rule.slots):
-            raise ValueError(f"state_dtype: expected another one than 'int8' for {type(self).__name__}, whose state has no "
-                             "8-bit form")
+            raise ValueError(f"state_dtype: expected another one than 'int8' for {type(self).__name__}, whose state "
+                             "has no 8-bit form")
         self.defaults = dict(options)
         self._arrays, self._state, self._names, self._plans, self._copies = [], [], [], [], []
         self._setup(self.rule.kernel, tuple(self.rule.options))
@@ -209,7 +209,7 @@ class Optimizer(Stepper):
         self._plans.append(plan)
         self._copies.append(None)
         if plan.rounding != "nearest":
-            self._bind_rounding(i, plan.rounding, extras.get("compensation"))
+            self._bind_rounding(i, plan.parameter, plan.rounding, extras.get("compensation"))
         if plan.master:
             self._bind_master(i, extras["master"])
         if "ema" in extras:
@@ -232,14 +232,19 @@ class Optimizer(Stepper):
         Parameters
         ----------
         arrays : the structure of ``params``, or None
-            An array of the parameter's shape and of any dtype that a parameter can have, such as bfloat16 for the forward
-            pass; None for a parameter without one. None instead of the structure ends it for all.
+            An array of the parameter's shape and of any dtype that a parameter can have, such as bfloat16 for the
+            forward pass; None for a parameter without one. None instead of the structure ends it for all.
 
         Raises
         ------
         TypeError, ValueError
-            An array that cannot be written to, of another shape, or that overlaps another one; nothing has been changed.
-            With ``master_weights``, whose parameters are such copies already.
+            An array that cannot be written to, of another shape, or that overlaps another one; nothing has been
+            changed. With ``master_weights``, whose parameters are such copies already.
+
+        Notes
+        -----
+        Steps write the copies, and ``eval`` and ``train`` of the schedule-free rules. What else changes a parameter,
+        such as a wrapper or the program itself, does not. No state holds the arrays: give them again after a restart.
 
         Examples
         --------

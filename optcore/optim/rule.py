@@ -11,8 +11,8 @@ class Slot:
     ``key`` is its name in ``state_dict`` (PyTorch's), ``stream`` its place among the kernel's arrays, ``when`` the
     option that asks for it (None: always), ``initial`` the option that fills it (None: zeros). A slot that
     ``restarts`` takes the next gradient as its first when it appears in mid-run. ``shape`` gives the array's shape from
-    the parameter's, None for none. A ``factor`` belongs to the rows (``stream`` 0) or columns (1) of a matrix. ``codes``:
-    whether 8-bit states keep it, as "signed" or "unsigned" codes (None: in the arithmetic's dtype).
+    the parameter's, None for none. A ``factor`` belongs to the rows (``stream`` 0) or columns (1) of a matrix.
+    ``codes``: whether 8-bit states keep it, as "signed" or "unsigned" codes (None: in the arithmetic's dtype).
     """
 
     key: str

@@ -33,9 +33,9 @@ class RMSprop(Optimizer):
         self, params: _Params, lr: _Schedule = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
         weight_decay: _Schedule = 0.0, momentum: float = 0.0, centered: bool = False, maximize: bool = False,
         warm_start: bool = False, *, clip_norm: float | None = None, clip_value: float | None = None,
-        nonfinite: str = "propagate", state_dtype: str | None = None, master_weights: bool = False, compensated: bool = False,
-        stochastic_rounding: bool = False, ema_decay: float | None = None, uint16_as: str | None = None,
-        seed: int = 0,
+        nonfinite: str = "propagate", state_dtype: str | None = None, master_weights: bool = False,
+        compensated: bool = False, stochastic_rounding: bool = False, ema_decay: float | None = None,
+        uint16_as: str | None = None, seed: int = 0,
     ) -> None: ...
 
 class Adam(Optimizer):
@@ -43,9 +43,9 @@ class Adam(Optimizer):
         self, params: _Params, lr: _Schedule = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: _Schedule = 0.0, amsgrad: bool = False, maximize: bool = False,
         decoupled_weight_decay: bool = False, *, clip_norm: float | None = None, clip_value: float | None = None,
-        nonfinite: str = "propagate", state_dtype: str | None = None, master_weights: bool = False, compensated: bool = False,
-        stochastic_rounding: bool = False, ema_decay: float | None = None, uint16_as: str | None = None,
-        seed: int = 0,
+        nonfinite: str = "propagate", state_dtype: str | None = None, master_weights: bool = False,
+        compensated: bool = False, stochastic_rounding: bool = False, ema_decay: float | None = None,
+        uint16_as: str | None = None, seed: int = 0,
     ) -> None: ...
 
 class AdamW(Optimizer):

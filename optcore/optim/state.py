@@ -134,7 +134,8 @@ def _arrays(opt, i, slot, entry):
 def _like(name, value, like):
     given = np.asarray(value)
     if given.shape != like.shape or given.dtype != like.dtype:
-        raise ValueError(f"{name}: expected {like.dtype} of shape {like.shape}, got {given.dtype} of shape {given.shape}")
+        raise ValueError(f"{name}: expected {like.dtype} of shape {like.shape}, "
+                         f"got {given.dtype} of shape {given.shape}")
     return given
 
 

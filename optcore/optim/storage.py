@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _STATE_DTYPES = ("float32", "float64", "bfloat16", "float16", "int8")
 
 @dataclass(frozen=True)
 class Plan:
-    """How the arrays of one parameter are kept: kinds, the dtype of the arithmetic, what stands beside the parameter."""
+    """How the arrays of one parameter are kept, and the dtype of the arithmetic on them."""
 
     parameter: str
     arithmetic: str
@@ -54,7 +55,7 @@ class Storage:
         if self.uint16_as not in (None, *HALVES):
             raise ValueError(f'uint16_as: expected None, "bfloat16" or "float16", got {self.uint16_as!r}')
         if self.ema_decay is not None:
-            if isinstance(self.ema_decay, (bool, str)) or not np.isscalar(self.ema_decay):
+            if isinstance(self.ema_decay, bool) or not isinstance(self.ema_decay, Real):
                 raise TypeError(f"ema_decay: expected a number or None, got {self.ema_decay!r}")
             if not 0 <= self.ema_decay < 1:
                 raise ValueError(f"ema_decay: expected a number in [0, 1), got {self.ema_decay!r}")
@@ -82,8 +83,8 @@ class Storage:
             raise ValueError(f"state_dtype: expected one that holds float64 for {name}, got 'int8'")
         plan = Plan(kind, arithmetic, state, master, "pair" if pair else "random" if random else "nearest")
         if layerwise and (plan.theta != arithmetic or state != arithmetic or pair):
-            raise ValueError(f"{name}: expected float32 or float64, or bfloat16 or float16 with master_weights=True, and "
-                             f"states of the same dtype, for a rule that looks at whole layers; got {kind} with "
+            raise ValueError(f"{name}: expected float32 or float64, or bfloat16 or float16 with master_weights=True, "
+                             f"and states of the same dtype, for a rule that looks at whole layers; got {kind} with "
                              f"state_dtype={self.state_dtype!r}, compensated={self.compensated!r}")
         return plan
 

@@ -11,12 +11,16 @@ from numbers import Integral
 import numpy as np
 
 from optcore._native import reduce as _reduce
-from optcore.optim.arrays import Parameters, blocks, checked_copies, copies
+from optcore.optim.arrays import Parameters, blocks, check_wide, checked_copies, copies, named
 from optcore.optim.optimizer import Optimizer
 
 
 class Wrapper:
-    """Base class: a rule, or another wrapper, in ``opt``, and its attributes."""
+    """Base class: a rule, or another wrapper, in ``opt``, and its attributes.
+
+    A wrapper computes on the parameters themselves and so wants them in float32 or float64: a sum or mean of bfloat16
+    numbers would soon stand still, and it would not see their masters. ``ema_decay`` is an average for those.
+    """
 
     def __init__(self, opt):
         if not isinstance(opt, (Optimizer, Wrapper)):
@@ -77,6 +81,8 @@ class Wrapper:
 
     def add_param_group(self, group):
         """Add a group of parameters to the rule; see ``Optimizer.add_param_group``."""
+        if isinstance(group, Mapping):
+            check_wide(*named(group.get("params", ())))
         self._inner.add_param_group(group)
         self._parameters()
 
@@ -131,6 +137,7 @@ class Wrapper:
         """The parameters as they are now, for a group may have been added; the wrapper's own state has grown."""
         arrays = [a for group in self.opt.param_groups for a in group["params"]]
         if self._known is None or len(arrays) != len(self._known.arrays):
+            check_wide(self._names, arrays)
             self._known = Parameters(list(self._names), arrays)
             self._grow(arrays)
         return self._known

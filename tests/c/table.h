@@ -5,11 +5,15 @@
 #include <stddef.h>
 #include <string.h>
 
-/* What a kernel does with an array, and what values the array is filled with. */
-typedef enum { ABSENT, IN, OUT, INOUT, INOUT_POSITIVE, CLASSES, DOUBLE_IN, DOUBLE_OUT, DOUBLE_INOUT } kind;
+/* What a kernel does with an array, and what values the array is filled with. IN to INOUT_POSITIVE have the dtype of the
+ * kernel, FLOATS are float and positive, HALVES 16 bits of either format that are finite, CODES any 8 bits. */
+typedef enum {
+    ABSENT, IN, OUT, INOUT, INOUT_POSITIVE, CLASSES, DOUBLE_IN, DOUBLE_OUT, DOUBLE_INOUT, FLOATS_IN, FLOATS_INOUT,
+    HALVES_IN, HALVES_INOUT, CODES_IN, CODES_INOUT
+} kind;
 
 /* How long it is, for n units (elements or rows) of `width` elements: times * one of these. */
-typedef enum { EACH, UNIT, WIDTH, ONE, STRIDED } length;
+typedef enum { EACH, UNIT, WIDTH, ONE, STRIDED, BLOCKS /* of OC_STATE_BLOCK units */ } length;
 
 typedef struct {
     kind kind;
@@ -17,7 +21,7 @@ typedef struct {
     int times;
 } array;
 
-#define MAX_ARRAYS 8
+#define MAX_ARRAYS 9
 #define GAP 3 /* between the runs of a strided array */
 
 typedef struct test test;
@@ -103,6 +107,75 @@ static void call_divide_factored(const test *t, const oc_kernels *k, oc_dtype d,
 static void call_divide(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     (void)t, (void)width;
     k->layer[d].divide(n, 3.5, a[0]);
+}
+
+/* ------------------------------------------------------------------------------------------------------- storage */
+
+/* A storage and a rounding in one number. */
+#define KEPT(storage, rounding) (OC_AS_##storage + OC_N_STORAGES * OC_ROUND_##rounding)
+
+static oc_array kept(int how, void *data, void *extra) {
+    return (oc_array){data, extra, (oc_storage)(how % OC_N_STORAGES), (oc_rounding)(how / OC_N_STORAGES)};
+}
+
+/* load and store take at most a stage at once. */
+#define OVER_STAGES(d, n, ...)                                                                                        \
+    do {                                                                                                              \
+        const ptrdiff_t size = (d) == OC_F32 ? sizeof(float) : sizeof(double), stage = OC_STAGE / size;               \
+        for (ptrdiff_t at = 0; at < (n); at += stage) {                                                               \
+            const ptrdiff_t m = (n) - at < stage ? (n) - at : stage;                                                  \
+            __VA_ARGS__;                                                                                              \
+        }                                                                                                             \
+    } while (0)
+
+static void call_load(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)width;
+    const oc_array x = kept(t->which, a[0], a[1]);
+    OVER_STAGES(d, n, k->load[d](at, m, &x, (char *)a[2] + at * size));
+}
+
+static void call_store(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)width;
+    const oc_array x = kept(t->which, a[0], a[1]);
+    OVER_STAGES(d, n, k->store[d](at, m, &x, 12345, 2, (const char *)a[2] + at * size));
+}
+
+/* AdamW: theta and its other part, the gradient, m and v and the scales of each, what follows theta. */
+static const struct {
+    int theta, gradient, m, v, average, copy;
+} stages[] = {
+    {KEPT(BF16, NEAREST), KEPT(BF16, NEAREST), KEPT(BF16, NEAREST), KEPT(F16, NEAREST), KEPT(F32, NEAREST),
+     KEPT(F16, NEAREST)},
+    {KEPT(BF16, RANDOM), KEPT(F16, NEAREST), KEPT(SIGNED_CODES, NEAREST), KEPT(UNSIGNED_CODES, NEAREST),
+     KEPT(F32, NEAREST), KEPT(BF16, RANDOM)},
+    {KEPT(F16, PAIR), KEPT(F64, NEAREST), KEPT(F32, NEAREST), KEPT(F32, NEAREST), KEPT(F32, NEAREST),
+     KEPT(F64, NEAREST)},
+};
+
+/* `which` is the rule + the mix*OC_N_RULES; float32 arithmetic alone. */
+static void call_mixed(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const int rule = t->which % OC_N_RULES;
+    oc_coefficients c = {.carried = {0.5, 0.25}};
+    (void)width;
+    if (d != OC_F32)
+        return;
+    oc_prepare((oc_rule)rule, OC_F32, t->options, 100, 0.5, &c);
+    k->mixed[t->which / OC_N_RULES][rule](n, a, &c);
+}
+
+static void call_staged(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)width;
+    oc_coefficients c = {.carried = {0}};
+    oc_prepare(OC_ADAM, d, t->options, 3, 0.5, &c);
+    const oc_staged s = {
+        .x = {kept(stages[t->which].theta, a[0], a[1]), kept(stages[t->which].gradient, a[2], NULL),
+              kept(stages[t->which].m, a[3], a[4]), kept(stages[t->which].v, a[5], a[6])},
+        .average = kept(stages[t->which].average, a[7], NULL),
+        .copy = kept(stages[t->which].copy, a[8], NULL),
+        .mean = {0.9, 0, 0.1},
+        .key = 12345,
+    };
+    k->staged[d](OC_ADAM, 0, n, &s, &c);
 }
 
 /* ---------------------------------------------------------------------------------------------------- reductions */
@@ -311,6 +384,18 @@ static void call_run_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
 #define RUN_OUT {OUT, STRIDED, 1}
 #define PER(form, k, times) {k, form == OC_ROWS ? WIDTH : ONE, times}
 
+#define CODES_SCALES {FLOATS_INOUT, BLOCKS, 1}
+#define HALVES {HALVES_INOUT, EACH, 1}
+#define CODES {CODES_INOUT, EACH, 1}
+#define FLOATS {FLOATS_INOUT, EACH, 1}
+#define DOUBLES {DOUBLE_OUT, EACH, 1}
+
+/* Codes and random numbers depend on where a range begins. */
+#define STORED(name, which, splits, in, in_extra, out, out_extra)                                                     \
+    {"load " name, call_load, ELEMENTS, splits, which, NULL, {{in, EACH, 1}, in_extra, Y}},                           \
+    {"store " name, call_store, ELEMENTS, splits, which, NULL, {{out, EACH, 1}, out_extra, X}}
+#define OTHER(kind, length) {kind, length, 1}
+
 #define ACTIVATION(name, which)                                                                                       \
     {name " forward", call_forward, ELEMENTS, 1, which, NULL, {X, Y}},                                                \
     {name " backward", call_backward, ELEMENTS, 1, which, NULL, {X, X, Y}},                                           \
@@ -349,6 +434,12 @@ static void call_run_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
      {RUN, NONE, RUN, NONE, PARAMETERS, STATISTICS(DOUBLE_INOUT), RUN_OUT}},                                          \
     {"backward_jvp " name, call_rows_backward_jvp, RUNS, 0, which, NULL,                                              \
      {RUN, RUN, RUN, RUN, PARAMETERS, STATISTICS(DOUBLE_IN), RUN_OUT, COLUMN_SUMS}}
+
+#define MIXED(name, rule, options, ...)                                                                               \
+    {name ", bfloat16 states", call_mixed, ELEMENTS, 1, rule + OC_BF16_STATES * OC_N_RULES, options,                  \
+     {FLOATS, {FLOATS_IN, EACH, 1}, __VA_ARGS__}},                                                                    \
+    {name ", all bfloat16", call_mixed, ELEMENTS, 1, rule + OC_ALL_BF16 * OC_N_RULES, options,                        \
+     {HALVES, {HALVES_IN, EACH, 1}, __VA_ARGS__}}
 
 static const test table[] = {
     {"sgd", call_update, ELEMENTS, 1, OC_SGD, &plain, {PARAMETER, X, NONE, NONE, NONE}},
@@ -392,6 +483,45 @@ static const test table[] = {
     {"muon", call_update, ELEMENTS, 1, OC_MUON, &momentum, {X, X, STATE, NONE, Y}},
     {"muon nesterov", call_update, ELEMENTS, 1, OC_MUON, &nesterov, {X, X, STATE, NONE, Y}},
     {"layer apply", call_update, ELEMENTS, 1, OC_LAYER_APPLY, &plain, {PARAMETER, NONE, NONE, NONE, X}},
+    STORED("float32", KEPT(F32, NEAREST), 1, FLOATS_IN, NONE, FLOATS_INOUT, NONE),
+    STORED("float64", KEPT(F64, NEAREST), 1, DOUBLE_IN, NONE, DOUBLE_OUT, NONE),
+    STORED("bfloat16", KEPT(BF16, NEAREST), 1, HALVES_IN, NONE, HALVES_INOUT, NONE),
+    STORED("bfloat16 at random", KEPT(BF16, RANDOM), 0, HALVES_IN, NONE, HALVES_INOUT, NONE),
+    STORED("float16", KEPT(F16, NEAREST), 1, HALVES_IN, NONE, HALVES_INOUT, NONE),
+    STORED("signed codes", KEPT(SIGNED_CODES, NEAREST), 0, CODES_IN, OTHER(FLOATS_IN, BLOCKS), CODES_INOUT,
+           OTHER(FLOATS_INOUT, BLOCKS)),
+    STORED("unsigned codes", KEPT(UNSIGNED_CODES, NEAREST), 0, CODES_IN, OTHER(FLOATS_IN, BLOCKS), CODES_INOUT,
+           OTHER(FLOATS_INOUT, BLOCKS)),
+    STORED("pair of float32", KEPT(F32, PAIR), 1, FLOATS_IN, OTHER(FLOATS_IN, EACH), FLOATS_INOUT,
+           OTHER(FLOATS_INOUT, EACH)),
+    STORED("pair of bfloat16", KEPT(BF16, PAIR), 1, HALVES_IN, OTHER(HALVES_IN, EACH), HALVES_INOUT,
+           OTHER(HALVES_INOUT, EACH)),
+    STORED("pair of float16", KEPT(F16, PAIR), 1, HALVES_IN, OTHER(HALVES_IN, EACH), HALVES_INOUT,
+           OTHER(HALVES_INOUT, EACH)),
+    MIXED("sgd", OC_SGD, &momentum, HALVES),
+    MIXED("adagrad", OC_ADAGRAD, &plain, HALVES),
+    MIXED("rmsprop", OC_RMSPROP, &rms_all, HALVES, HALVES, HALVES),
+    MIXED("adam", OC_ADAM, &adamw, HALVES, HALVES),
+    MIXED("adam amsgrad", OC_ADAM, &amsgrad, HALVES, HALVES, HALVES),
+    MIXED("adadelta", OC_ADADELTA, &adadelta, HALVES, HALVES),
+    MIXED("adamax", OC_ADAMAX, &adam, HALVES, HALVES),
+    MIXED("nadam", OC_NADAM, &adamw, HALVES, HALVES),
+    MIXED("radam", OC_RADAM, &adamw, HALVES, HALVES),
+    MIXED("ademamix", OC_ADEMAMIX, &ademamix, HALVES, HALVES, HALVES),
+    MIXED("rprop", OC_RPROP, &rprop, HALVES, HALVES),
+    MIXED("lion", OC_LION, &adam, HALVES),
+    MIXED("sophia", OC_SOPHIA, &sophia, HALVES, {HALVES_IN, EACH, 1}),
+    MIXED("sophia hessian", OC_SOPHIA_HESSIAN, &sophia, NONE, HALVES),
+    MIXED("asgd", OC_ASGD, &asgd, HALVES),
+    MIXED("schedule_free", OC_SCHEDULE_FREE, &free_adamw, HALVES, HALVES),
+    MIXED("schedule_free eval", OC_SCHEDULE_FREE_EVAL, &free_sgd, NONE),
+    MIXED("schedule_free train", OC_SCHEDULE_FREE_TRAIN, &free_sgd, NONE),
+    {"staged halves", call_staged, ELEMENTS, 1, 0, &adamw,
+     {HALVES, NONE, {HALVES_IN, EACH, 1}, HALVES, NONE, HALVES, NONE, FLOATS, HALVES}},
+    {"staged codes at random", call_staged, ELEMENTS, 0, 1, &adamw,
+     {HALVES, NONE, {HALVES_IN, EACH, 1}, CODES, CODES_SCALES, CODES, CODES_SCALES, FLOATS, HALVES}},
+    {"staged pair", call_staged, ELEMENTS, 1, 2, &adamw,
+     {HALVES, HALVES, {DOUBLE_IN, EACH, 1}, FLOATS, NONE, FLOATS, NONE, FLOATS, DOUBLES}},
     {"column_squares", call_column_squares, ROWS, 0, 0, NULL, {X, {DOUBLE_OUT, WIDTH, 1}}},
     {"mean_squares", call_mean_squares, ELEMENTS, 0, 0, &adafactor, {{DOUBLE_IN, EACH, 1}, SQUARES, SUM}},
     {"divide_factored", call_divide_factored, ROWS, 1, 0, NULL,

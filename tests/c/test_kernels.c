@@ -60,6 +60,7 @@ static ptrdiff_t count(const array *a, ptrdiff_t n, ptrdiff_t width) {
     case UNIT: return a->times * n;
     case WIDTH: return a->times * width;
     case ONE: return a->times;
+    case BLOCKS: return a->times * ((n * width + OC_STATE_BLOCK - 1) / OC_STATE_BLOCK);
     default: return n ? a->times * ((n - 1) * (width + GAP) + width) : 0;
     }
 }
@@ -67,13 +68,23 @@ static ptrdiff_t count(const array *a, ptrdiff_t n, ptrdiff_t width) {
 static size_t item(const array *a, oc_dtype d) {
     if (a->kind == CLASSES)
         return sizeof(int64_t);
-    return a->kind == DOUBLE_IN || a->kind == DOUBLE_OUT || a->kind == DOUBLE_INOUT || d == OC_F64 ? sizeof(double)
-                                                                                                  : sizeof(float);
+    if (a->kind >= FLOATS_IN)
+        return a->kind <= FLOATS_INOUT ? sizeof(float) : a->kind <= HALVES_INOUT ? sizeof(uint16_t) : 1;
+    return a->kind == DOUBLE_IN || a->kind == DOUBLE_OUT || a->kind == DOUBLE_INOUT || d == OC_F64 ? sizeof(double) : sizeof(float);
 }
 
 static int is_output(const array *a) {
-    return a->kind == OUT || a->kind == INOUT || a->kind == INOUT_POSITIVE || a->kind == DOUBLE_OUT ||
-           a->kind == DOUBLE_INOUT;
+    switch (a->kind) {
+    case OUT:
+    case INOUT:
+    case INOUT_POSITIVE:
+    case DOUBLE_OUT:
+    case DOUBLE_INOUT:
+    case FLOATS_INOUT:
+    case HALVES_INOUT:
+    case CODES_INOUT: return 1;
+    default: return 0;
+    }
 }
 
 static uint64_t hash(uint64_t x) { /* splitmix64, Steele, Lea and Flood 2014 */
@@ -107,8 +118,12 @@ static void fill(const test *t, oc_dtype d, ptrdiff_t n, ptrdiff_t width, int at
         memset(at_end ? m->data - FRINGE : m->data, CANARY, m->bytes + FRINGE);
         for (ptrdiff_t i = 0; i < length && a->kind != OUT && a->kind != DOUBLE_OUT; i++) {
             double v = value((uint64_t)i * MAX_ARRAYS + (uint64_t)j);
-            v = a->kind == INOUT_POSITIVE && v < 0 ? -v : v;
-            if (a->kind == CLASSES)
+            v = (a->kind == INOUT_POSITIVE || a->kind >= FLOATS_IN) && v < 0 ? -v : v;
+            if (a->kind >= CODES_IN)
+                m->data[i] = (unsigned char)hash((uint64_t)i);
+            else if (a->kind >= HALVES_IN) /* an exponent below 2 in either format; positive, for v is one of them */
+                ((uint16_t *)(void *)m->data)[i] = (uint16_t)(hash((uint64_t)i) & 0x3fff);
+            else if (a->kind == CLASSES)
                 ((int64_t *)(void *)m->data)[i] = (int64_t)(hash((uint64_t)i) % (uint64_t)width);
             else if (item(a, d) == sizeof(double))
                 ((double *)(void *)m->data)[i] = v;

@@ -1,0 +1,296 @@
+"""What is kept survives a checkpoint; structures of parameters; what is refused, and changes nothing."""
+
+from itertools import pairwise
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from test_storage import BF16, DTYPES, ROUNDING, all_bytes, by_rule, rules, states, takes
+
+import optcore as oc
+from optcore.optim import storage
+
+#: dtype of the parameter, options
+KEPT = [("float32", {"state_dtype": "int8"}), ("bfloat16", {"state_dtype": "int8", "stochastic_rounding": True}),
+        ("bfloat16", {}), ("float16", {"master_weights": True, "ema_decay": 0.9}),
+        ("bfloat16", {"compensated": True, "state_dtype": "bfloat16"}), ("float32", {"compensated": True}),
+        ("float64", {"state_dtype": "float16"}), ("float16", {"ema_decay": 0.5}), ("float32", {"ema_decay": 0.5})]
+
+
+def fits(case, row):
+    parameter, options = row
+    return takes(case, parameter, options.get("state_dtype"), options.get("master_weights", False),
+                 options.get("compensated", False))
+
+
+@pytest.mark.parametrize(("case", "row"), by_rule(KEPT, fits))
+def test_a_checkpoint_goes_on_with_the_same_bits(case, row, tmp_path):
+    parameter, options = row
+    rng = np.random.default_rng(41)
+    p, grads = case.normal(rng, 700).astype(DTYPES[parameter]), [case.normal(rng, 700, "float32") for _ in range(6)]
+    options = {**options, **case.known(lr=0.01, momentum=0.9)}
+    whole, half = p.copy(), p.copy()
+    one, first = case.rule(whole, seed=9, **options), case.rule(half, seed=9, **options)
+    for g in grads:
+        case.step(one, g)
+    for g in grads[:3]:
+        case.step(first, g)
+    oc.checkpoint.save(tmp_path / "state.safetensors", first.state_dict())
+    second = case.rule(half, **options)
+    second.load_state_dict(oc.checkpoint.load(tmp_path / "state.safetensors"))
+    for g in grads[3:]:
+        case.step(second, g)
+    assert all_bytes(second) == all_bytes(one)
+
+
+SPLIT = [row for row in KEPT if not (row[1].get("stochastic_rounding") or row[1].get("state_dtype") == "int8")]
+
+
+@pytest.mark.parametrize(("case", "row"), by_rule(SPLIT, lambda case, row: fits(case, row) and not case.layerwise))
+def test_a_split_changes_no_bit_where_no_number_is_random(case, row):
+    parameter, options = row
+    rng = np.random.default_rng(42)
+    p, grads = rng.standard_normal(1300).astype(DTYPES[parameter]), rng.standard_normal((3, 1300)).astype("float32")
+    whole, cuts = p.copy(), [0, 1, 1, 256, 700, 1300]
+    pieces = [p[a:b].copy() for a, b in pairwise(cuts)]
+    one, many = case.rule(whole, lr=0.01, **options), case.rule(pieces, lr=0.01, **options)
+    for g in grads:
+        case.step(one, g)
+        case.step(many, [g[a:b].copy() for a, b in pairwise(cuts)])
+    assert np.concatenate(pieces).tobytes() == whole.tobytes()
+    for key, value in states(one).items():
+        assert b"".join(states(many, i)[key].tobytes() for i in range(len(pieces))) == value.tobytes()
+
+
+@pytest.mark.parametrize(("case", "state"), by_rule(["int8", "bfloat16", "float16"], lambda case, state: takes(
+    case, "float32", state)))
+def test_a_float32_state_is_taken_over_rounded(case, state):
+    rng = np.random.default_rng(43)
+    options = case.known(lr=0.01, momentum=0.9)
+    p = case.normal(rng, 600, "float32")
+    wide = case.rule(p, **options)
+    for _ in range(3):
+        case.step(wide, case.normal(rng, 600, "float32"))
+    narrow = case.rule(p.copy(), state_dtype=state, **options)
+    narrow.load_state_dict(wide.state_dict())
+    kept = states(narrow)
+    for slot in case.rule.rule.slots:
+        if slot.key in states(wide):
+            exact, kind = states(wide)[slot.key], narrow._kind(0, slot)
+            got = storage.values(kept[slot.key], kind, kept.get(slot.key + "_scale"), "float32")
+            # Below the base of codes and among subnormals the spacing is a share of the largest, 2^-14 at most.
+            size = np.abs(exact) + np.abs(exact).max() * 2.0**-14
+            np.testing.assert_array_less(np.abs(got - exact), 1.001 * ROUNDING.get(kind, 2.0**-3) * size + 2.0**-25)
+
+
+def test_pytorch_states_go_on_in_eight_bits():
+    rng = np.random.default_rng(44)
+    theta = rng.standard_normal(600).astype("float32")
+    tensor = torch.nn.Parameter(torch.as_tensor(theta.copy()))
+    theirs = torch.optim.AdamW([tensor], lr=0.01)
+    for _ in range(3):
+        tensor.grad = torch.as_tensor(rng.standard_normal(600).astype("float32"))
+        theirs.step()
+    state = theirs.state_dict()
+    state["state"] = {i: {k: np.asarray(v) for k, v in entry.items()} for i, entry in state["state"].items()}
+    opt = oc.optim.AdamW(theta, state_dtype="int8")
+    opt.load_state_dict(state)
+    assert opt.state_dict()["state"][0]["step"] == 3
+    assert states(opt)["exp_avg"].dtype == np.uint8
+    assert opt.param_groups[0]["lr"] == 0.01
+
+
+# --------------------------------------------------------------------------------------------------------- structure
+
+def test_mixed_dtypes_groups_and_late_parameters_share_an_optimizer():
+    arrays = {name: np.ones((2, 300), dtype) for name, dtype in DTYPES.items()}
+    opt = oc.optim.AdamW([{"params": {k: arrays[k]}} for k in arrays], lr=0.1, state_dtype=None, ema_decay=0.5)
+    gradients = {k: np.full((2, 300), 0.5, "float32") for k in arrays}
+    opt.step({**gradients, "float16": None})
+    assert np.all(arrays["float16"] == 1)
+    late = {"empty": np.zeros((0, 3), BF16), "scalar": np.asarray(1, BF16)}
+    opt.add_param_group({"params": late, "lr": 0.5})
+    opt.step({**gradients, "empty": np.zeros((0, 3), "float32"), "scalar": np.asarray(2.0)})
+    # The first step of Adam is lr * sign(g), of decay 0.01 * lr; rounded to bfloat16.
+    assert float(late["scalar"]) == float(BF16(1 - 0.5 * 0.01 - 0.5))
+    assert opt.state_dict()["state"][4]["exp_avg"].shape == (0, 3)
+    assert [opt.state_dict()["state"][i]["step"] for i in range(6)] == [2, 2, 2, 1, 1, 1]
+    for name, unit in ROUNDING.items():
+        if name in arrays:
+            wanted = 0.9 - 0.001 if name == "float16" else (1 - 0.001 - 0.1) * (1 - 0.001) - 0.1
+            np.testing.assert_allclose(arrays[name].astype("float64"), wanted, rtol=2 * unit + 1e-6)
+
+
+@pytest.mark.parametrize("options", [{"state_dtype": "int8"}, {"master_weights": True}, {"compensated": True}])
+def test_empty_and_scalar_arrays(options):
+    for shape in ((), (0,), (3, 0, 2), (1,), (2, 3, 4)):
+        p = np.ones(shape, BF16)
+        opt = oc.optim.AdamW(p, lr=0.5, weight_decay=0, **options)
+        opt.step(np.full(shape, 2.0, BF16))
+        assert np.all(p == BF16(0.5))
+        second = oc.optim.AdamW(p, **options)
+        second.load_state_dict(opt.state_dict())
+        assert all_bytes(second) == all_bytes(opt)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_norms_of_narrow_gradients(kind):
+    rng = np.random.default_rng(45)
+    grads = [rng.standard_normal(n).astype(DTYPES[kind]) for n in (3, 20_000, 0, 511)]
+    p = [np.zeros(g.shape, DTYPES[kind]) for g in grads]
+    opt = oc.optim.SGD(p, lr=1.0, clip_norm=0.5, nonfinite="raise")
+    opt.step(grads)
+    norm = float(np.sqrt(sum(np.sum(g.astype(np.longdouble) ** 2) for g in grads)))
+    assert opt.last_grad_norm == pytest.approx(norm, rel=1e-14)  # double sums of exact squares
+    moved = grads[1].astype("float64") * (0.5 / (norm + 1e-6))
+    tiny = 2.0**-25 if kind == "float16" else 0                  # half a subnormal
+    assert np.all(np.abs(p[1].astype("float64") + moved) <= 1.01 * ROUNDING[kind] * np.abs(moved) + tiny)
+    before = all_bytes(opt)
+    grads[3][510] = np.inf
+    with pytest.raises(FloatingPointError, match=r"params\[3\]"):
+        opt.step(grads)
+    opt.nonfinite = "skip"
+    opt.step(grads)
+    assert (all_bytes(opt), opt.skipped_steps) == (before, 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
+
+def half(n=4):
+    return np.ones(n, BF16)
+
+
+@pytest.mark.parametrize(("kwargs", "error", "message"), [
+    ({"state_dtype": "float8"}, ValueError, "state_dtype: expected None or one of"),
+    ({"state_dtype": np.float32}, ValueError, "state_dtype: expected None or one of"),
+    ({"master_weights": "yes"}, TypeError, "master_weights: expected True or False, got 'yes'"),
+    ({"compensated": 1}, TypeError, "compensated: expected True or False, got 1"),
+    ({"stochastic_rounding": None}, TypeError, "stochastic_rounding: expected True or False"),
+    ({"ema_decay": 1.0}, ValueError, r"ema_decay: expected a number in \[0, 1\), got 1.0"),
+    ({"ema_decay": -0.1}, ValueError, "ema_decay"), ({"ema_decay": float("nan")}, ValueError, "ema_decay"),
+    ({"ema_decay": True}, TypeError, "ema_decay"), ({"ema_decay": "0.9"}, TypeError, "ema_decay"),
+    ({"ema_decay": b"0"}, TypeError, "ema_decay"), ({"ema_decay": np.ones(1)}, TypeError, "ema_decay"),
+    ({"uint16_as": "float32"}, ValueError, 'uint16_as: expected None, "bfloat16" or "float16"'),
+    ({"seed": 1.0}, TypeError, "seed: expected an integer"), ({"seed": True}, TypeError, "seed"),
+    ({"seed": -1}, ValueError, r"seed: expected an integer in \[0, 2\*\*64\)"), ({"seed": 2**64}, ValueError, "seed"),
+    ({"master_weights": True, "compensated": True}, ValueError, "expected one of them at most"),
+    ({"master_weights": True, "stochastic_rounding": True}, ValueError, "expected one of them at most"),
+    ({"compensated": True, "stochastic_rounding": True}, ValueError, "expected one of them at most")])
+def test_bad_arguments_are_named(kwargs, error, message):
+    with pytest.raises(error, match=message):
+        oc.optim.AdamW(half(), **kwargs)
+
+
+@pytest.mark.parametrize(("rule", "parameter", "kwargs", "message"), [
+    (oc.optim.Adamax, np.ones(3, "float32"), {"state_dtype": "int8"}, "state_dtype: .*Adamax.*no 8-bit form"),
+    (oc.optim.Adam, np.ones(3), {"state_dtype": "int8"}, "state_dtype: expected one that holds float64 for params"),
+    (oc.optim.Adam, np.ones(3), {"compensated": True}, "compensated: expected .* got params of float64"),
+    (oc.optim.Adam, np.ones(3, "float32"), {"compensated": True, "state_dtype": "int8"}, "state_dtype"),
+    (oc.optim.Adam, np.ones(3, "float16"), {"stochastic_rounding": True}, "stochastic_rounding: .*got params of"),
+    (oc.optim.LAMB, half(), {}, "params: expected float32 or float64, or bfloat16 or float16 with master_weights"),
+    (oc.optim.LARS, np.ones(3, "float32"), {"compensated": True}, "params: expected float32 or float64"),
+    (oc.optim.Adafactor, np.ones(3, "float32"), {"state_dtype": "bfloat16"}, "params: .*states of the same dtype")])
+def test_options_that_do_not_fit_are_refused(rule, parameter, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        rule(parameter, **kwargs)
+
+
+def test_a_group_that_does_not_fit_adds_nothing():
+    opt = oc.optim.Adam([np.ones(4, "float32")], state_dtype="int8")
+    for bad, error in [(np.ones(3), ValueError), (np.ones(3, "uint16"), TypeError)]:
+        with pytest.raises(error):
+            opt.add_param_group({"params": [np.ones(5, "float32"), bad]})
+        assert len(opt.param_groups) == len(opt.state_dict()["state"]) == 1
+    opt.step([np.ones(4, "float32")])
+
+
+def test_bare_bits_need_a_word():
+    bits = np.ones(3, "uint16")
+    with pytest.raises(TypeError, match=r'params: expected .*or uint16, with uint16_as="bfloat16".*got uint16'):
+        oc.optim.SGD(bits)
+    a, b = np.ones(3, BF16), np.ones(3, BF16)
+    g = np.array([0.5, -1, 2], BF16)
+    oc.optim.SGD(a, lr=0.5).step(g)
+    oc.optim.SGD(b.view("uint16"), lr=0.5, uint16_as="bfloat16").step(g.view("uint16"))
+    assert a.tobytes() == b.tobytes()
+    with pytest.raises(TypeError, match="expected dtype"):
+        oc.optim.SGD(np.ones(3, ml_dtypes.float8_e4m3fn))
+
+
+def test_copies_that_cannot_be_are_refused_and_change_nothing():
+    w, memory = np.ones(8, "float32"), np.ones(16, "float32")
+    opt, good = oc.optim.SGD([w, memory[:8]], lr=1.0), np.zeros(8, "float16")
+    opt.copy_to([good, None])
+    readonly = np.ones(8, "float16")
+    readonly.flags.writeable = False
+    for bad, error, message in [
+            ([w, None], ValueError, "overlaps"), ([memory[4:12], None], ValueError, "overlaps"),
+            ([good, good], ValueError, "overlaps"), ([good], ValueError, "arrays: expected 2, one per parameter, got"),
+            ([good, np.ones(7, "float16")], ValueError, r"copy of params\[1\]: expected the shape"),
+            ([good, np.ones(8, int)], TypeError, r"copy of params\[1\]: expected dtype"),
+            ([good, [1.0] * 8], TypeError, r"copy of params\[1\]: expected a NumPy array"),
+            ([good, readonly], ValueError, "writable"),
+            ([good, np.ones(16, "float16")[::2]], ValueError, "C-contiguous"),
+            ({"w": good}, ValueError, "arrays: expected the names")]:
+        with pytest.raises(error, match=message):
+            opt.copy_to(bad)
+    with pytest.raises(ValueError, match="overlaps"):  # a gradient in the copy's memory
+        opt.step([good, np.ones(8, "float32")])
+    opt.step([np.ones(8, "float32")] * 2)
+    assert np.all(good == 0), "1 - 1, in the copy that was good"
+    master = oc.optim.SGD([half(8), half(8)], master_weights=True)
+    with pytest.raises(ValueError, match="arrays: expected None for parameters with master_weights"):
+        master.copy_to([good, None])
+    master.copy_to([None, None])
+
+
+def bad_states(good):
+    """(what is changed, error message) in a state of int8 with an average over a compensated bfloat16 parameter."""
+    entry = good["state"][0]
+    yield {"exp_avg_scale": None}, "expected the scales 'exp_avg_scale' beside the codes"
+    yield {"exp_avg_scale": entry["exp_avg_scale"][:1]}, "exp_avg_scale.*float32 of shape"
+    yield {"exp_avg_sq": entry["exp_avg_sq"].astype("int8")}, "expected uint8 or float32 of shape"
+    yield {"exp_avg": np.zeros(3, "float32")}, "expected uint8 or float32 of shape"
+    yield {"ema": entry["ema"].astype("float64")}, "ema.*expected float32 of shape"
+    yield {"compensation": np.zeros(3, "uint16")}, "compensation.*expected uint16 of shape"
+
+
+def test_bad_states_change_nothing():
+    def new():
+        return oc.optim.AdamW(half(600), lr=0.1, state_dtype="int8", compensated=True, ema_decay=0.5, seed=4)
+
+    opt = new()
+    opt.step(half(600))
+    good, before = opt.state_dict(), all_bytes(opt)
+    for changes, message in bad_states(good):
+        with pytest.raises(ValueError, match=message):
+            opt.load_state_dict({**good, "state": {0: {**good["state"][0], **changes}}})
+        assert all_bytes(opt) == before
+    for seed in (-1, 2**64, 1.5, True, "x"):
+        with pytest.raises(ValueError, match=r"state\['seed'\]"):
+            opt.load_state_dict({**good, "seed": seed})
+    assert all_bytes(opt) == before
+    wide = oc.optim.AdamW(np.ones(600, "float32"))
+    with pytest.raises(ValueError, match="expected float32 of shape"):
+        wide.load_state_dict(good)
+
+
+@rules
+def test_options_of_storage_are_keywords_of_every_rule(case):
+    for name in ("state_dtype", "master_weights", "compensated", "stochastic_rounding", "ema_decay", "uint16_as",
+                 "seed"):
+        with pytest.raises((TypeError, ValueError), match=name):
+            case.rule(case.full(4, dtype="float32"), **{name: "nonsense"})
+
+
+@pytest.mark.parametrize("wrap", [lambda o: oc.optim.MultiSteps(o, 2), oc.optim.Lookahead, oc.optim.EMA, oc.optim.SAM])
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_wrappers_want_wide_parameters(wrap, kind):
+    narrow = np.ones(3, DTYPES[kind])
+    with pytest.raises(TypeError, match=f"params: expected float32 or float64 under a wrapper, got {kind}"):
+        wrap(oc.optim.SGD(narrow))
+    wrapped = wrap(oc.optim.SGD([np.ones(3, "float32")], state_dtype="int8", ema_decay=0.5))
+    with pytest.raises(TypeError, match="params: expected float32 or float64 under a wrapper"):
+        wrapped.add_param_group({"params": narrow})
+    assert len(wrapped.param_groups) == 1
