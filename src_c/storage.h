@@ -33,7 +33,7 @@ OC_INLINE uint64_t oc_mix64(uint64_t z) {
 
 /* The low 32 bits of the index are the counter, the others part of the key. */
 OC_INLINE uint32_t oc_key(uint64_t key, ptrdiff_t at) {
-    return (uint32_t)(oc_mix64(key + ((uint64_t)at >> 32)) >> 32);
+    return (uint32_t)(oc_mix64(key + 0x9e3779b97f4a7c15u + ((uint64_t)at >> 32)) >> 32); /* 0 would mix to 0 */
 }
 
 /* A 32-bit mixing of two multiplications with low bias (found by Wellons 2018, "hash prospector"). */
@@ -63,7 +63,7 @@ OC_INLINE float oc_from_bf16(uint16_t h) {
  * low bits carry nothing over. */
 OC_INLINE uint16_t oc_to_bf16(float x, uint32_t add) {
     const uint32_t b = oc_bits(x), size = b & 0x7fffffffu;
-    return (uint16_t)(((b >> 16) & 0x8000u) | (((size < 0x7fc00000u ? size : 0x7fc00000u) + add) >> 16));
+    return (uint16_t)(((b >> 16) & 0x8000u) | (((size > 0x7f800000u ? 0x7fc00000u : size) + add) >> 16));
 }
 
 OC_INLINE uint16_t oc_nearest_bf16(float x) {

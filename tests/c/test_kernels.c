@@ -239,6 +239,10 @@ static void check_that_none_is_missing(void) {
     for (entry = 1; entry < sizeof(oc_kernels) / sizeof(void *); entry++) {
         oc_kernels k = *oc_kernels_at(OC_LEVEL_BASELINE);
         void (*const replacement)(void) = was_called;
+        const void *there;
+        memcpy(&there, (unsigned char *)&k + entry * sizeof(void *), sizeof there);
+        if (!there) /* a layerwise rule has no mixes */
+            continue;
         memcpy((unsigned char *)&k + entry * sizeof(void *), &replacement, sizeof replacement);
         found = 0;
         for (test_number = 0; test_number < (int)(sizeof table / sizeof *table); test_number++)
