@@ -14,6 +14,7 @@ from optcore._native.arrays cimport (
 from optcore._native.c cimport OC_F32, oc_channel_fn, oc_norm_kernels
 from optcore._native.channels cimport SLOTS, Job, Measure, Plan, plan, run
 from optcore._native.core cimport kernels
+from optcore._native.norm_arrays cimport CACHES, LINE
 
 import math
 import numbers
@@ -260,10 +261,6 @@ cdef cnp.ndarray _counter(object a):
 # ---------------------------------------------------------------------------------------------------------- the calls
 cdef enum:
     VECTORS = 12  # the per-channel arrays of a job, mean to dbias
-    LINE = 64     # bytes of a cache line
-    # Bytes of all arrays that a pass touches from which what it writes would not be found in cache: a large third-level
-    # cache. The result then goes past the caches.
-    CACHES = 32 << 20
 
 
 cdef void _load(double *to, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept:

@@ -3,9 +3,9 @@ cimport numpy as cnp
 
 cdef enum:
     LINE = 64  # bytes of a cache line
-    # Bytes of all arrays that a pass touches from which what it writes would not be found in cache: a large third-level
-    # cache. The result then goes past the caches.
-    CACHES = 32 << 20
+    # Bytes of all arrays that a pass touches from which what it writes would push out of a third-level cache what is read
+    # again, or not be found there itself. The result then goes past the caches.
+    CACHES = 20 << 20
 
 cdef cnp.ndarray input_like(object a, str name, cnp.ndarray x)     # an input of the dtype and shape of x
 cdef cnp.ndarray output_like(object out, cnp.ndarray x)            # `out`, or a new array, like x
