@@ -32,7 +32,7 @@ OC_INLINE void FN(encode)(ptrdiff_t n, const float *restrict x, const uint32_t *
                           uint8_t *restrict codes) {
     for (ptrdiff_t i = 0; i < n; i++)
         codes[i] = bias == OC_SIGNED_BIAS ? oc_to_signed(inverse * x[i], oc_share(random[i], 2))
-                                          : oc_to_unsigned(inverse * x[i], oc_share(random[i], 3));
+                                          : oc_to_unsigned(inverse * x[i], oc_share(random[i], 3), x[i] > 0);
 }
 
 OC_INLINE void FN(load_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int bias, T *to) {

@@ -116,9 +116,10 @@ OC_INLINE int32_t oc_to_code(float size, uint32_t random, int bias) {
     return (int32_t)((oc_bits(size + oc_base(bias)) + random - ((uint32_t)bias << 23)) >> 20);
 }
 
-OC_INLINE uint8_t oc_to_unsigned(float size, uint32_t random) {
+/* `positive` tells what `size`, a share of the block's largest, may be too small for. */
+OC_INLINE uint8_t oc_to_unsigned(float size, uint32_t random, int positive) {
     int32_t code = oc_to_code(size, random, OC_UNSIGNED_BIAS);
-    const int32_t least = size > 0;
+    const int32_t least = positive;
     code = code > least ? code : least;
     return (uint8_t)(code < 255 ? code : 255);
 }

@@ -8,13 +8,11 @@ cimport numpy as cnp
 from libc.math cimport fmax, fmin, sqrt
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
-from optcore._native.arrays cimport (
-    IN, OUT, checked, checked_index, disjoint, dtype_of, has_size, same_dtype, same_shape,
-)
+from optcore._native.arrays cimport IN, OUT, checked, checked_index, disjoint, dtype_of, has_size
 from optcore._native.c cimport OC_F32, oc_channel_fn, oc_norm_kernels
 from optcore._native.channels cimport SLOTS, Job, Measure, Plan, plan, run
 from optcore._native.core cimport kernels
-from optcore._native.norm_arrays cimport CACHES, LINE
+from optcore._native.norm_arrays cimport CACHES, LINE, like, output_like
 
 import math
 import numbers
@@ -180,37 +178,11 @@ cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil
 
 
 # --------------------------------------------------------------------------------------------------------- the checks
-cdef enum:
-    # Bytes from which a new array lies to the cache lines as x does, so that the kernels can read and write full lines
-    # of both.
-    ALIGNED = 65536
-
-
 cdef cnp.ndarray _input(object x, str name):
     cdef cnp.ndarray a = checked(x, name, IN)
     if cnp.PyArray_NDIM(a) < 2:
         raise ValueError(f"{name}: expected at least 2 dimensions, got shape {tuple((<object>a).shape)}")
     return a
-
-
-cdef cnp.ndarray _like(object a, str name, cnp.ndarray x, int intent):
-    """An array of the dtype and shape of x."""
-    cdef cnp.ndarray b = checked(a, name, intent)
-    same_dtype(b, name, x, "x")
-    same_shape(b, name, x, "x")
-    return b
-
-
-cdef cnp.ndarray _output(object out, cnp.ndarray x):
-    """`out`, or a new array, like x."""
-    if out is not None:
-        return _like(out, "out", x, OUT)
-    if cnp.PyArray_NBYTES(x) < ALIGNED:
-        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
-    cdef cnp.npy_intp size = cnp.PyArray_NBYTES(x) + 64
-    cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, 0)
-    return np.ndarray((<object>x).shape, x.dtype, room,
-                      (<Py_ssize_t>cnp.PyArray_DATA(x) - <Py_ssize_t>cnp.PyArray_DATA(room)) & 63)
 
 
 cdef int _all_disjoint(list written, list read) except -1:
@@ -475,7 +447,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
     cdef cnp.ndarray w = per_channel(weight, "weight", channels)
     cdef cnp.ndarray b = per_channel(bias, "bias", channels)
     cdef cnp.ndarray batches = _counter(num_batches)
-    cdef cnp.ndarray added = None if residual is None else _like(residual, "residual", a, IN)
+    cdef cnp.ndarray added = None if residual is None else like(residual, "residual", a, IN)
     cdef bint rectified = _rectified(activation)
     cdef oc_channel_fn *apply = _normalise(&job.k.norm[job.p.dtype], job.p.form, added is not None, rectified)
     cdef double n = job.p.count, new = _weight_of_new(momentum, momentum_on, batches)
@@ -494,7 +466,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         call.correct()
         call.load(job.run_mean, _required(running_mean, "running_mean", channels), 0)
         call.load(job.run_var, _required(running_var, "running_var", channels), 0)
-    cdef cnp.ndarray y = _output(out, a)
+    cdef cnp.ndarray y = output_like(out, a)
     cdef list buffers = [("running_mean", mean), ("running_var", var), ("num_batches", batches)]
     cdef list read = [("x", a), ("weight", w), ("bias", b), ("residual", added)]
     if train:
@@ -524,15 +496,15 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
 def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis, out=None, y=None, dresidual=None):
     """Return (dx, dweight, dbias). A ReLU after the forward pass is undone from y, or from `saved.bias`."""
     cdef cnp.ndarray a = _input(x, "x")
-    cdef cnp.ndarray g = _like(dy, "dy", a, IN)
+    cdef cnp.ndarray g = like(dy, "dy", a, IN)
     cdef bint self_gated = y is None and saved is not None and saved.bias is not None
     cdef Call call = _call(a, channel_axis, 1, 8 if self_gated else 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     cdef cnp.ndarray w = per_channel(weight, "weight", job.p.channels)
-    cdef cnp.ndarray gate = None if y is None else _like(y, "y", a, IN)
-    cdef cnp.ndarray kept = None if dresidual is None else _like(dresidual, "dresidual", a, OUT)
-    cdef cnp.ndarray dx = _output(out, a)
+    cdef cnp.ndarray gate = None if y is None else like(y, "y", a, IN)
+    cdef cnp.ndarray kept = None if dresidual is None else like(dresidual, "dresidual", a, OUT)
+    cdef cnp.ndarray dx = output_like(out, a)
     cdef const oc_norm_kernels *k = &job.k.norm[job.p.dtype]
     cdef int form = job.p.form
     if kept is not None and gate is None:
@@ -565,7 +537,7 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
 cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, object channel_axis):
     """What the ReLU after the forward pass let pass is positive here: y, or what went into the ReLU. None: no ReLU."""
     if y is not None:
-        return _like(y, "y", x, IN)
+        return like(y, "y", x, IN)
     if saved is None or saved.bias is None:
         return None
     cdef Call call = _call(x, channel_axis, 0, 3)
@@ -573,7 +545,7 @@ cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, obj
     call.statistics(saved, None, None, None)
     call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
     call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
-    cdef cnp.ndarray z = _output(None, x)
+    cdef cnp.ndarray z = output_like(None, x)
     job.finish = _finish_evaluation
     call.write((x,), z, job.k.norm[job.p.dtype].normalise[job.p.form])
     return z
@@ -582,16 +554,16 @@ cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, obj
 def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, channel_axis, y=None, rresidual=None):
     """Return (ry, rmean, rinv_std)."""
     cdef cnp.ndarray a = _input(x, "x")
-    cdef cnp.ndarray r = _like(rx, "rx", a, IN)
+    cdef cnp.ndarray r = like(rx, "rx", a, IN)
     cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
-    cdef cnp.ndarray added = None if rresidual is None else _like(rresidual, "rresidual", a, IN)
+    cdef cnp.ndarray added = None if rresidual is None else like(rresidual, "rresidual", a, IN)
     cdef Call call = _call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
     call.load(job.rweight, per_channel(rweight, "rweight", job.p.channels), 0)
     call.load(job.rbias, per_channel(rbias, "rbias", job.p.channels), 0)
-    cdef cnp.ndarray ry = _output(None, a)
+    cdef cnp.ndarray ry = output_like(None, a)
     job.finish = _finish_jvp if training else _finish_jvp_evaluation
     if training:
         call.measure(r, a, job.mean)
@@ -607,9 +579,9 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
                  y=None):
     """Return (rdx, rdweight, rdbias)."""
     cdef cnp.ndarray a = _input(x, "x")
-    cdef cnp.ndarray g = _like(dy, "dy", a, IN)
-    cdef cnp.ndarray rg = _like(rdy, "rdy", a, IN)
-    cdef cnp.ndarray r = _like(rx, "rx", a, IN)
+    cdef cnp.ndarray g = like(dy, "dy", a, IN)
+    cdef cnp.ndarray rg = like(rdy, "rdy", a, IN)
+    cdef cnp.ndarray r = like(rx, "rx", a, IN)
     cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
     cdef Call call = _call(a, channel_axis, 3, 10)
     cdef Job *job = &call.job
@@ -620,7 +592,7 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
     if training:
         call.load(job.rmean, per_channel(rsaved.mean, "rsaved.mean", job.p.channels), 0)
         call.load(job.rinv_std, per_channel(rsaved.inv_std, "rsaved.inv_std", job.p.channels), 0)
-    cdef cnp.ndarray rdx = _output(None, a)
+    cdef cnp.ndarray rdx = output_like(None, a)
     if gate is not None:
         g, rg = activation_backward("relu", g, gate), activation_backward("relu", rg, gate)
     call.measure(g, a, job.mean)

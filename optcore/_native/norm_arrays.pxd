@@ -1,4 +1,4 @@
-# The argument checks that the normalizations of rows and groups share, over those of arrays.pyx.
+# The argument checks that the normalizations share, over those of arrays.pyx.
 cimport numpy as cnp
 
 cdef enum:
@@ -7,6 +7,7 @@ cdef enum:
     # again, or not be found there itself. The result then goes past the caches.
     CACHES = 20 << 20
 
+cdef cnp.ndarray like(object a, str name, cnp.ndarray x, int intent)  # an array of the dtype and shape of x
 cdef cnp.ndarray input_like(object a, str name, cnp.ndarray x)     # an input of the dtype and shape of x
 cdef cnp.ndarray output_like(object out, cnp.ndarray x)            # `out`, or a new array, like x
 cdef cnp.ndarray parameter(object a, str name, tuple shape, str per)  # of either dtype; None stays None

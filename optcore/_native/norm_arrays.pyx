@@ -1,4 +1,4 @@
-"""The argument checks that the normalizations of rows and groups share, over those of arrays.pyx."""
+"""The argument checks that the normalizations share, over those of arrays.pyx."""
 cimport numpy as cnp
 from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_dtype, same_shape
 from optcore._native.c cimport OC_F32
@@ -16,7 +16,7 @@ cdef enum:
     ALIGNED = 65536
 
 
-cdef cnp.ndarray _like(object a, str name, cnp.ndarray x, int intent):
+cdef cnp.ndarray like(object a, str name, cnp.ndarray x, int intent):
     cdef cnp.ndarray b = checked(a, name, intent)
     same_dtype(b, name, x, "x")
     same_shape(b, name, x, "x")
@@ -24,12 +24,12 @@ cdef cnp.ndarray _like(object a, str name, cnp.ndarray x, int intent):
 
 
 cdef cnp.ndarray input_like(object a, str name, cnp.ndarray x):
-    return _like(a, name, x, IN)
+    return like(a, name, x, IN)
 
 
 cdef cnp.ndarray output_like(object out, cnp.ndarray x):
     if out is not None:
-        return _like(out, "out", x, OUT)
+        return like(out, "out", x, OUT)
     if cnp.PyArray_NBYTES(x) < ALIGNED:
         return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
     cdef cnp.npy_intp size = cnp.PyArray_NBYTES(x) + LINE

@@ -159,6 +159,12 @@ def test_the_smallest_numbers_stay_positive():
     assert (got > 0).all()
 
 
+def test_what_is_too_small_beside_the_largest_stays_positive():
+    x = np.full(BLOCK, 1e-42, "float32")
+    x[7] = 1e38  # the share of the others, 1e-80, is no float32
+    assert (kept(x, "unsigned") > 0).all()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", storage.CODES)
 def test_what_is_not_finite_takes_its_block_with_it_and_no_other(kind, bad):
