@@ -9,26 +9,18 @@ from collections.abc import Mapping
 cimport numpy as cnp
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
-from cython.parallel cimport prange
-from libc.math cimport INFINITY, isfinite, sqrt
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memset
 
-from optcore._native cimport arrays
 from optcore._native.c cimport (
-    OC_ADADELTA, OC_ADAGRAD, OC_ADAM, OC_ADAMAX, OC_ADEMAMIX, OC_ASGD, OC_BLOCK, OC_LION, OC_MAX_CARRIED,
-    OC_ADAFACTOR, OC_DIRECTION, OC_LAMB, OC_LARS, OC_LARS_APPLY, OC_LAYER_APPLY, OC_MUON,
-    OC_ALL_BF16, OC_AS_BF16, OC_AS_F16, OC_AS_F32, OC_AS_F64, OC_BF16_STATES, OC_F32, OC_F64, OC_MAX_STREAMS, OC_NADAM,
-    OC_N_MIXES, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE, OC_SCHEDULE_FREE_EVAL, OC_SCHEDULE_FREE_TRAIN, OC_SGD,
-    OC_SOPHIA, OC_SOPHIA_HESSIAN, OC_ROUND_NEAREST, OC_STAGE, oc_array, oc_coefficients, oc_dtype, oc_mean, oc_options,
-    oc_rule, oc_staged, oc_storage, oc_update_fn,
+    OC_ADADELTA, OC_ADAFACTOR, OC_ADAGRAD, OC_ADAM, OC_ADAMAX, OC_ADEMAMIX, OC_ASGD, OC_LAMB, OC_LARS, OC_LARS_APPLY,
+    OC_LAYER_APPLY, OC_LION, OC_MUON, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE,
+    OC_SCHEDULE_FREE_EVAL, OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, oc_options, oc_rule,
 )
-from optcore._native.core cimport kernels, prepare, tree_sum
+from optcore._native.core cimport prepare
 from optcore._native.layerwise cimport Layers
-from optcore._native.reduce cimport square_scale, squares_are_safe
-from optcore._native.storage cimport described, stored
-from optcore._native.threads cimport num_threads
+from optcore._native.tensors cimport STAGED, Book, Tensor, Tensors, nothing
 
 cnp.import_array()
 
@@ -54,76 +46,8 @@ cdef extern from * nogil:
     int oc_take(int *busy)
     void oc_give(int *busy)
 
-cdef enum:
-    # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
-    UNIT = 256
-    LINE = 64  # bytes
-    WORTH_ALIGNING = 512
-    NATIVE = -1  # ways to keep arrays: in the arithmetic dtype; from 0 on an oc_mix; staged by Stepper.stages
-    STAGED = OC_N_MIXES
-
-ctypedef struct Tensor:     # what a step walks over
-    void *x[OC_MAX_STREAMS] # the streams of the rule; x[1], the gradient, is bound by each step, NULL skips
-    Py_ssize_t n
-    Py_ssize_t place        # of its first element, all tensors laid end to end
-    Py_ssize_t itemsize     # of the arithmetic dtype
-    Py_ssize_t use          # index of its coefficients in this step
-    oc_dtype dtype          # of the arithmetic
-    int way                 # how its arrays are kept: in the arithmetic dtype, a mix that has kernels, or anything else
-    unsigned char size[OC_MAX_STREAMS]  # of an element of each stream
-
-ctypedef struct Book:       # what a step looks up once
-    void *parameter
-    void *checked_gradient  # the address that the overlap check has passed
-    void *average           # what follows theta, NULL for none
-    void *copy
-    Py_ssize_t group
-    int64_t step            # steps taken
-    double carried[OC_MAX_CARRIED]  # what the rule carries from step to step beside its arrays
-    int typenum             # of the parameter
-    int way                 # what Tensor.way can be: parameter and states tell, then the gradient
-
-ctypedef struct Piece:
-    Py_ssize_t tensor       # where a block starts: tensor and element
-    Py_ssize_t begin
-
-
-cdef inline void run_piece(const Tensor *t, const oc_coefficients *c, oc_update_fn *kernel, Py_ssize_t begin,
-                           Py_ssize_t n) noexcept nogil:
-    cdef void *x[OC_MAX_STREAMS]
-    cdef int k
-    for k in range(OC_MAX_STREAMS):
-        x[k] = <char *>t.x[k] + begin * t.size[k] if t.x[k] != NULL else NULL
-    kernel(n, x, c)
-
-
-cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *kernel, Py_ssize_t begin,
-                     Py_ssize_t n) noexcept nogil:
-    # Full-width stores that cross cache lines cost a third of the speed: a long range starts with the few elements up
-    # to the next line. The state arrays lie to the lines as their parameter does.
-    cdef Py_ssize_t head = 0
-    if n >= WORTH_ALIGNING:
-        head = (-<size_t>(<char *>t.x[0] + begin * t.size[0]) & (LINE - 1)) // t.size[0]
-        if head:
-            run_piece(t, c, kernel, begin, head)
-    run_piece(t, c, kernel, begin + head, n - head)
-
-
-cdef inline oc_storage own(oc_dtype dtype) noexcept nogil:
-    """How the arithmetic dtype itself is stored."""
-    return OC_AS_F32 if dtype == OC_F32 else OC_AS_F64
-
-
-cdef inline unsigned char size_of(oc_storage storage) noexcept nogil:
-    if storage == OC_AS_F64:
-        return 8
-    return 4 if storage == OC_AS_F32 else 2 if storage == OC_AS_BF16 or storage == OC_AS_F16 else 1
-
-
 cdef oc_options zero
 memset(&zero, 0, sizeof(oc_options))
-cdef oc_array nothing
-memset(&nothing, 0, sizeof(oc_array))
 cdef dict ALL_ZERO = zero  # name -> 0 of every option that C has
 
 
@@ -149,7 +73,7 @@ cdef class Group:
         self.options = {**ALL_ZERO, **fields}  # Cython turns a dict with every field into the struct
 
 
-cdef class Stepper:
+cdef class Stepper(Tensors):
     """Parameters bound to the kernel of their rule; the base class of every optimizer.
 
     A subclass fills ``param_groups`` (a list of dicts), calls ``_bind`` for each parameter, ``_bind_state`` for
@@ -163,38 +87,15 @@ cdef class Stepper:
     cdef str _nonfinite
     cdef oc_rule rule
     cdef tuple keys
-    cdef list params, names, labels, groups
     cdef public bint _single
     cdef int busy
-    cdef Tensor *tensors
-    cdef Book *books
-    cdef oc_staged *stages
-    cdef Py_ssize_t n_tensors, capacity
-    cdef oc_coefficients *coefficients
-    cdef Py_ssize_t elements, length  # of all tensors; of the layout that threads part
-    cdef bint followed                # something follows some theta
-    cdef str uint16_as
     cdef public uint64_t _seed
-    cdef Piece *blocks
-    cdef double *partial
-    cdef Py_ssize_t n_blocks
-    cdef Layers layers  # None for an element-wise rule
-    cdef list spans  # sorted (begin, end, name) of all memory that a step writes
 
     def __cinit__(self):
-        self.params, self.names, self.labels, self.groups, self.spans = [], [], [], [], []
         self.param_groups = []
         self._nonfinite = "propagate"
 
-    def __dealloc__(self):
-        free(self.tensors)
-        free(self.books)
-        free(self.stages)
-        free(self.coefficients)
-        free(self.blocks)
-        free(self.partial)
-
-    # ------------------------------------------------------------------------------------------------ binding
+    # ----------------------------------------------------------------------------------------------- options
 
     def _setup(self, str kernel, tuple keys):
         """Choose the kernel and the option keys that a step reads from each group."""
@@ -204,214 +105,9 @@ cdef class Stepper:
             self.layers = Layers()
             self.layers.rule, self.layers.last_stage = self.rule, LAST_STAGES[kernel]
 
-    cdef int _grow(self) except -1:
-        cdef Py_ssize_t room = 2 * self.capacity + 8
-        cdef void *grown = realloc(self.tensors, room * sizeof(Tensor))
-        if grown == NULL:
-            raise MemoryError
-        self.tensors = <Tensor *>grown
-        grown = realloc(self.books, room * sizeof(Book))
-        if grown == NULL:
-            raise MemoryError
-        self.books = <Book *>grown
-        grown = realloc(self.stages, room * sizeof(oc_staged))
-        if grown == NULL:
-            raise MemoryError
-        self.stages = <oc_staged *>grown
-        self.capacity = room
-        return 0
-
-    def _bind(self, object array, str name, object label, str arithmetic, str uint16_as=None,
-              cnp.ndarray like=None):
-        """Add a parameter to the last group; ``label`` is its key in a mapping of gradients. Return its index.
-
-        ``arithmetic`` is the dtype that its steps are computed in, ``uint16_as`` what uint16 arrays hold, ``like`` an
-        array of the arithmetic dtype that a layerwise rule will move in its place.
-        """
-        if self.n_tensors == self.capacity:
-            self._grow()
-        cdef Py_ssize_t i = self.n_tensors
-        cdef Tensor *t = &self.tensors[i]
-        memset(t, 0, sizeof(Tensor))
-        memset(&self.books[i], 0, sizeof(Book))
-        memset(&self.stages[i], 0, sizeof(oc_staged))
-        cdef cnp.ndarray a = stored(array, name, arrays.OUT, uint16_as, &self.stages[i].x[0])
-        t.n = cnp.PyArray_SIZE(a)
-        t.dtype = OC_F32 if arithmetic == "float32" else OC_F64
-        t.itemsize = 4 if t.dtype == OC_F32 else 8
-        self.uint16_as = uint16_as
-        self.books[i].parameter = cnp.PyArray_DATA(a)
-        self.books[i].typenum = cnp.PyArray_TYPE(a)
-        self.books[i].group = len(self.groups) - 1
-        if self.layers is not None:
-            self.stages[i].x[OC_DIRECTION].data = self.layers.add(a if like is None else like)
-            self.stages[i].x[OC_DIRECTION].storage = own(t.dtype)
-        self.params.append(a)
-        self.names.append(name)
-        self.labels.append(label)
-        self.n_tensors += 1
-        return i
-
-    def _bind_state(self, Py_ssize_t index, int stream, cnp.ndarray array not None, str kind, cnp.ndarray extra=None):
-        """Bind a state array of parameter ``index`` to a stream of the kernel; ``kind`` says how it is kept."""
-        self.stages[index].x[stream] = described(array, kind, extra, "nearest")
-
-    def _bind_rounding(self, Py_ssize_t index, str kind, str rounding, cnp.ndarray extra=None):
-        """Have parameter ``index`` rounded at random, or as the high part of a pair whose low part is ``extra``."""
-        self.stages[index].x[0] = described(self.params[index], kind, extra, rounding)
-
-    def _bind_master(self, Py_ssize_t index, cnp.ndarray master not None):
-        """Have the rule move ``master``, an array of the arithmetic dtype, and the parameter follow it."""
-        self.stages[index].copy = self.stages[index].x[0]
-        self.books[index].copy = self.books[index].parameter
-        self.stages[index].x[0] = described(master, master.dtype.name, None, "nearest")
-
-    def _bind_average(self, Py_ssize_t index, cnp.ndarray average not None, double keep):
-        """Have ``average`` follow parameter ``index``: average <- keep*average + (1 - keep)*theta."""
-        self.stages[index].average = described(average, average.dtype.name, None, "nearest")
-        self.books[index].average = cnp.PyArray_DATA(average)
-        cdef double held = <double><float>keep if self.tensors[index].dtype == OC_F32 else keep
-        self.stages[index].mean = oc_mean(held, keep - held, 1 - keep)
-
-    def _bind_copy(self, Py_ssize_t index, object array, str name):
-        """Have each step write the new values of parameter ``index`` to ``array`` too; None ends it."""
-        cdef oc_array copy
-        memset(&copy, 0, sizeof(copy))
-        if array is not None:
-            arrays.same_shape(stored(array, name, arrays.OUT, self.uint16_as, &copy), name, self.params[index],
-                              self.names[index])
-        self.stages[index].copy = copy
-        self.books[index].copy = copy.data
-
-    def _bind_factor(self, Py_ssize_t index, int which, object array):
-        """Bind the row (0) or column (1) factor of the second moment of parameter ``index``."""
-        cdef cnp.ndarray a = arrays.checked(array, self.names[index], arrays.OUT)
-        self.layers.layers[index].factor[which] = cnp.PyArray_BYTES(a)
-
-    def _bound(self, list state):
-        """Plan a step; ``state`` holds every state array bound. ValueError on overlap."""
-        self._plan_spans(state)
-        self._plan_streams()
-        self._plan_layout()
-        self._plan_blocks()
-        if self.layers is not None:
-            self.layers.plan()
-        free(self.coefficients)
-        self.coefficients = <oc_coefficients *>calloc(max(1, self.n_tensors), sizeof(oc_coefficients))
-        if self.coefficients == NULL:
-            raise MemoryError
-
-    def _plan_spans(self, list state):
-        spans = sorted((<size_t>cnp.PyArray_DATA(a), <size_t>cnp.PyArray_DATA(a) + <size_t>cnp.PyArray_NBYTES(a), name)
-                       for a, name in [*zip(self.params, self.names), *((a, "the state") for a in state)] if a.size)
-        for before, after in zip(spans, spans[1:]):
-            if after[0] < before[1]:
-                raise ValueError(f"params: expected arrays of their own memory, but {after[2]} overlaps {before[2]}")
-        self.spans = spans
-        for i in range(self.n_tensors):
-            self.books[i].checked_gradient = NULL
-
-    def _plan_streams(self):
-        """Find how the arrays of each tensor are kept: most kernels take them as they are."""
-        cdef Py_ssize_t i
-        cdef int k
-        cdef oc_staged *s
-        cdef Tensor *t
-        self.followed = False
-        for i in range(self.n_tensors):
-            s, t = &self.stages[i], &self.tensors[i]
-            for k in range(OC_MAX_STREAMS):
-                if k != 1:
-                    t.x[k] = s.x[k].data
-                    t.size[k] = size_of(s.x[k].storage)
-            self.books[i].way = self._way(i)
-            self.followed = self.followed or self.books[i].average != NULL or self.books[i].copy != NULL
-            if self.layers is not None:
-                self.layers.layers[i].theta = <char *>t.x[0]
-        self._follow(False, False)
-
-    cdef int _way(self, Py_ssize_t i) noexcept:
-        """How the parameter and the states of a tensor are kept."""
-        cdef const oc_staged *s = &self.stages[i]
-        cdef oc_storage arithmetic = own(self.tensors[i].dtype)
-        cdef int k
-        cdef bint native = s.x[0].storage == arithmetic, halves = True, states = False
-        if self.books[i].average != NULL or self.books[i].copy != NULL or s.x[0].rounding != OC_ROUND_NEAREST:
-            return STAGED
-        for k in range(2, OC_MAX_STREAMS):
-            if s.x[k].data != NULL:
-                states = True
-                native = native and s.x[k].storage == arithmetic
-                halves = halves and s.x[k].storage == OC_AS_BF16
-        if native:
-            return NATIVE
-        if not halves or arithmetic != OC_AS_F32 or self.layers is not None:
-            return STAGED
-        if s.x[0].storage == OC_AS_F32 and states:
-            return OC_BF16_STATES
-        return OC_ALL_BF16 if s.x[0].storage == OC_AS_BF16 else STAGED
-
-    cdef void _follow(self, bint average, bint copy) noexcept:
-        """Which of what follows theta does so in the passes to come."""
-        cdef Py_ssize_t i
-        if self.followed:
-            for i in range(self.n_tensors):
-                self.stages[i].average.data = self.books[i].average if average else NULL
-                self.stages[i].copy.data = self.books[i].copy if copy else NULL
-
-    def _plan_layout(self):
-        """Lay the tensors end to end, each from a multiple of UNIT on; one that starts inside a cache line as far into
-        it, so that the multiples of UNIT lie on lines of all."""
-        cdef Py_ssize_t i, at = 0, lead
-        cdef Tensor *t
-        self.elements = 0
-        for i in range(self.n_tensors):
-            t = &self.tensors[i]
-            lead = (<size_t>t.x[0] & (LINE - 1)) // t.size[0] if self.books[i].way != STAGED else 0
-            t.place = at + lead
-            at = (t.place + t.n + UNIT - 1) // UNIT * UNIT
-            self.elements += t.n
-        self.length = at
-
-    def _plan_blocks(self):
-        cdef Py_ssize_t i, begin, count = 0
-        for i in range(self.n_tensors):
-            count += (self.tensors[i].n + OC_BLOCK - 1) // OC_BLOCK
-        self.n_blocks = count
-        free(self.blocks)
-        free(self.partial)
-        self.blocks = <Piece *>calloc(max(1, count), sizeof(Piece))
-        self.partial = <double *>calloc(max(1, count), sizeof(double))
-        if self.blocks == NULL or self.partial == NULL:
-            raise MemoryError
-        count = 0
-        for i in range(self.n_tensors):
-            for begin in range(0, self.tensors[i].n, OC_BLOCK):
-                self.blocks[count] = Piece(i, begin)
-                count += 1
-
     def _open_group(self):
         """Begin a group: the next parameters belong to it."""
         self.groups.append(Group())
-
-    def _truncate(self, Py_ssize_t count, Py_ssize_t groups):
-        """Forget the parameters and groups from these indices on: the way back from a failed binding."""
-        self.n_tensors = count
-        if self.layers is not None:
-            self.layers.truncate(count)
-        del self.params[count:], self.names[count:], self.labels[count:], self.groups[groups:]
-
-    def _get_step(self, Py_ssize_t index):
-        return self.books[index].step
-
-    def _set_step(self, Py_ssize_t index, int64_t step):
-        self.books[index].step = step
-
-    def _get_carried(self, Py_ssize_t index, int which):
-        return self.books[index].carried[which]
-
-    def _set_carried(self, Py_ssize_t index, int which, double value):
-        self.books[index].carried[which] = value
 
     @property
     def nonfinite(self):
@@ -513,57 +209,6 @@ cdef class Stepper:
         if len(grads) != self.n_tensors or any([label not in grads for label in self.labels]):
             raise ValueError(f"{argument}: expected the names {self.labels}, got {list(grads)}")
         return tuple([grads[label] for label in self.labels])
-
-    cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept:
-        cdef Tensor *t = &self.tensors[i]
-        if t.x[1] != gradient.data:
-            t.x[1] = gradient.data
-        cdef oc_storage expected = OC_AS_BF16 if self.books[i].way == OC_ALL_BF16 else own(t.dtype)
-        t.way = self.books[i].way if gradient.storage == expected else STAGED
-        t.size[1] = size_of(gradient.storage)
-        if t.way != NATIVE:
-            self.stages[i].x[1] = gradient
-
-    cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1:
-        cdef Book *book = &self.books[i]
-        cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
-        cdef oc_array a = nothing
-        if g is None:
-            self._set_gradient(i, a)
-            return 0
-        self._check_parameter(i)
-        if (cnp.PyArray_Check(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.NPY_FLOAT32
-                and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and cnp.PyArray_SAMESHAPE(<cnp.ndarray>g, p)):
-            a.data, a.storage = cnp.PyArray_DATA(<cnp.ndarray>g), OC_AS_F32
-        else:
-            name = f"{what} of {self.names[i]}"
-            arrays.same_shape(stored(g, name, arrays.IN, self.uint16_as, &a), name, p, "the parameter")
-        if a.data != book.checked_gradient:
-            self._check_overlap(i, what, <size_t>a.data, <size_t>a.data + <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>g))
-            book.checked_gradient = a.data
-        self._set_gradient(i, a)
-        return 0
-
-    cdef int _check_parameter(self, Py_ssize_t i) except -1:
-        cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
-        if (cnp.PyArray_DATA(p) != self.books[i].parameter or not cnp.PyArray_ISWRITEABLE(p)
-                or cnp.PyArray_SIZE(p) != self.tensors[i].n or cnp.PyArray_TYPE(p) != self.books[i].typenum):
-            raise ValueError(f"{self.names[i]}: expected the writable array given at construction, but its memory, "
-                             f"size or dtype has changed or it has become read-only")
-        return 0
-
-    cdef int _check_overlap(self, Py_ssize_t i, str what, size_t begin, size_t end) except -1:
-        cdef Py_ssize_t low = 0, high = len(self.spans), middle
-        while low < high:  # the first span that ends after `begin`
-            middle = (low + high) // 2
-            if <size_t>self.spans[middle][1] <= begin:
-                low = middle + 1
-            else:
-                high = middle
-        if begin < end and low < len(self.spans) and <size_t>self.spans[low][0] < end:
-            raise ValueError(f"{what} of {self.names[i]}: expected memory of its own, got an array that overlaps "
-                             f"{self.spans[low][2]}")
-        return 0
 
     cdef int _step(self) except -1:
         cdef Py_ssize_t i
@@ -693,120 +338,3 @@ cdef class Stepper:
             self.layers.transform()
         self._follow(True, True)
         self._run(self.layers.last_stage)
-
-    cdef void _run(self, oc_rule rule):
-        cdef int t, threads = num_threads(self.elements)
-        with nogil:
-            if threads == 1:
-                self._run_range(rule, 0, self.length)
-            else:
-                for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-                    self._run_range(rule, self._cut(t, threads), self._cut(t + 1, threads))
-
-    cdef Py_ssize_t _cut(self, Py_ssize_t t, Py_ssize_t threads) noexcept nogil:
-        """Where the part of thread t begins: parts differ by a UNIT at most."""
-        cdef Py_ssize_t units = self.length // UNIT
-        return (units // threads * t + units % threads * t // threads) * UNIT
-
-    cdef void _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        """The part of the layout from `begin` to `end`."""
-        cdef Py_ssize_t i = self._first_after(begin), first, n
-        cdef const Tensor *t
-        while i < self.n_tensors and self.tensors[i].place < end:
-            t = &self.tensors[i]
-            first = max(begin - t.place, 0)
-            n = min(t.n, end - t.place) - first
-            if t.x[1] == NULL or n <= 0:
-                pass
-            elif t.way == STAGED:
-                kernels().staged[<int>t.dtype](rule, first, n, &self.stages[i], &self.coefficients[t.use])
-            elif t.way == NATIVE:
-                run(t, &self.coefficients[t.use], kernels().update[<int>rule][<int>t.dtype], first, n)
-            else:
-                run(t, &self.coefficients[t.use], kernels().mixed[t.way][<int>rule], first, n)
-            i += 1
-
-    cdef Py_ssize_t _first_after(self, Py_ssize_t begin) noexcept nogil:
-        """The first tensor that reaches beyond this place."""
-        cdef Py_ssize_t low = 0, high = self.n_tensors, middle
-        while low < high:
-            middle = (low + high) // 2
-            if self.tensors[middle].place + self.tensors[middle].n <= begin:
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-    # -------------------------------------------------------------------------------------------- gradient norm
-
-    cdef double _norm(self):
-        """Global 2-norm of the bound gradients; NaN or infinity where one of them is not finite."""
-        cdef double squares = self._sum_squares(1.0), largest
-        if squares_are_safe(squares):
-            return sqrt(squares)
-        with nogil:
-            largest = self._abs_max()
-        if not 0 < largest < INFINITY:
-            return largest
-        cdef double scale = square_scale(largest)
-        return sqrt(self._sum_squares(scale)) / scale
-
-    cdef double _sum_squares(self, double scale) noexcept:
-        cdef Py_ssize_t b
-        cdef int threads = num_threads(self.elements)
-        with nogil:
-            if threads == 1:
-                for b in range(self.n_blocks):
-                    self._square_block(b, scale)
-            else:
-                for b in prange(self.n_blocks, schedule="static", num_threads=threads):
-                    self._square_block(b, scale)
-            return tree_sum(self.n_blocks, self.partial)
-
-    cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil:
-        """The gradient of tensor i from `begin` on, in the arithmetic dtype: in place, or in `room`."""
-        cdef const Tensor *t = &self.tensors[i]
-        cdef const oc_array *g = &self.stages[i].x[1]
-        cdef Py_ssize_t at = 0, step = OC_STAGE // t.itemsize
-        if t.way == NATIVE or g.storage == own(t.dtype):
-            return <char *>t.x[1] + begin * t.itemsize
-        while at < n:
-            kernels().load[<int>t.dtype](begin + at, min(step, n - at), g, room + at * t.itemsize)
-            at += step
-        return room
-
-    cdef void _square_block(self, Py_ssize_t b, double scale) noexcept nogil:
-        cdef const Tensor *t = &self.tensors[self.blocks[b].tensor]
-        cdef Py_ssize_t begin = self.blocks[b].begin, n = min(<Py_ssize_t>OC_BLOCK, t.n - begin)
-        cdef double room[OC_BLOCK]
-        self.partial[b] = 0
-        if t.x[1] != NULL:
-            self.partial[b] = kernels().reduce[<int>t.dtype].sum_squares(
-                n, self._block(self.blocks[b].tensor, begin, n, <char *>room), scale)
-
-    cdef double _abs_max(self) noexcept nogil:
-        cdef double largest = 0, here
-        cdef double room[OC_BLOCK]
-        cdef Py_ssize_t b, i, n
-        for b in range(self.n_blocks):
-            i = self.blocks[b].tensor
-            n = min(<Py_ssize_t>OC_BLOCK, self.tensors[i].n - self.blocks[b].begin)
-            if self.tensors[i].x[1] != NULL:
-                here = kernels().reduce[<int>self.tensors[i].dtype].abs_max(
-                    n, self._block(i, self.blocks[b].begin, n, <char *>room))
-                if not here <= largest:  # NaN stays
-                    largest = here
-                if largest != largest:
-                    break
-        return largest
-
-    cdef str _first_nonfinite(self):
-        cdef double room[OC_BLOCK]
-        cdef Py_ssize_t b, i, n
-        for b in range(self.n_blocks):
-            i = self.blocks[b].tensor
-            n = min(<Py_ssize_t>OC_BLOCK, self.tensors[i].n - self.blocks[b].begin)
-            if self.tensors[i].x[1] != NULL and kernels().reduce[<int>self.tensors[i].dtype].count_nonfinite(
-                    n, self._block(i, self.blocks[b].begin, n, <char *>room)):
-                return self.names[i]
-        return None

@@ -1,0 +1,71 @@
+# The arrays of an optimizer, bound: what a step walks over, how threads part it, the norm of the gradients.
+from libc.stdint cimport int64_t
+from optcore._native.c cimport (
+    OC_MAX_CARRIED, OC_MAX_STREAMS, OC_N_MIXES, oc_array, oc_coefficients, oc_dtype, oc_rule, oc_staged,
+)
+from optcore._native.layerwise cimport Layers
+
+cdef enum:
+    NATIVE = -1  # ways to keep arrays: in the arithmetic dtype; from 0 on an oc_mix; staged by Stepper.stages
+    STAGED = OC_N_MIXES
+
+ctypedef struct Tensor:     # what a step walks over
+    void *x[OC_MAX_STREAMS] # the streams of the rule; x[1], the gradient, is bound by each step, NULL skips
+    Py_ssize_t n
+    Py_ssize_t place        # of its first element, all tensors laid end to end
+    Py_ssize_t itemsize     # of the arithmetic dtype
+    Py_ssize_t use          # index of its coefficients in this step
+    oc_dtype dtype          # of the arithmetic
+    int way                 # how its arrays are kept: in the arithmetic dtype, a mix that has kernels, or anything else
+    unsigned char size[OC_MAX_STREAMS]  # of an element of each stream
+
+ctypedef struct Book:       # what a step looks up once
+    void *parameter
+    void *checked_gradient  # the address that the overlap check has passed
+    void *average           # what follows theta, NULL for none
+    void *copy
+    Py_ssize_t group
+    int64_t step            # steps taken
+    double carried[OC_MAX_CARRIED]  # what the rule carries from step to step beside its arrays
+    int typenum             # of the parameter
+    int way                 # what Tensor.way can be: parameter and states tell, then the gradient
+
+ctypedef struct Piece:
+    Py_ssize_t tensor       # where a block starts: tensor and element
+    Py_ssize_t begin
+
+cdef oc_array nothing
+
+cdef class Tensors:
+    cdef list params, names, labels, groups
+    cdef list spans                   # sorted (begin, end, name) of all memory that a step writes
+    cdef Tensor *tensors
+    cdef Book *books
+    cdef oc_staged *stages
+    cdef Py_ssize_t n_tensors, capacity
+    cdef oc_coefficients *coefficients
+    cdef Py_ssize_t elements, length  # of all tensors; of the layout that threads part
+    cdef bint followed                # something follows some theta
+    cdef str uint16_as
+    cdef Piece *blocks
+    cdef double *partial
+    cdef Py_ssize_t n_blocks
+    cdef Layers layers                # None for an element-wise rule
+
+    cdef int _grow(self) except -1
+    cdef int _way(self, Py_ssize_t i) noexcept
+    cdef void _follow(self, bint average, bint copy) noexcept
+    cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept
+    cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1
+    cdef int _check_parameter(self, Py_ssize_t i) except -1
+    cdef int _check_overlap(self, Py_ssize_t i, str what, size_t begin, size_t end) except -1
+    cdef void _run(self, oc_rule rule)
+    cdef Py_ssize_t _cut(self, Py_ssize_t t, Py_ssize_t threads) noexcept nogil
+    cdef void _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
+    cdef Py_ssize_t _first_after(self, Py_ssize_t begin) noexcept nogil
+    cdef double _norm(self)
+    cdef double _sum_squares(self, double scale) noexcept
+    cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil
+    cdef void _square_block(self, Py_ssize_t b, double scale) noexcept nogil
+    cdef double _abs_max(self) noexcept nogil
+    cdef str _first_nonfinite(self)
