@@ -33,7 +33,7 @@ NATIVE = sorted(p.stem for p in (ROOT / "optcore" / "_native").glob("*.pyx"))
 # -fno-math-errno, -fno-trapping-math: without them neither square roots nor comparisons vectorise.
 C_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-wrapv",
            "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
-EXTENSION_FLAGS = ["-O2", "-ffp-contract=off", "-Wno-unused-function"]
+EXTENSION_FLAGS = ["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wno-unused-function"]
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS |= {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}

@@ -30,11 +30,13 @@ cdef struct Job:
     const oc_kernels *k
     int threads, n_measures, n_in
     Measure measures[MEASURES]
-    void (*finish)(Job *, Py_ssize_t) noexcept nogil   # the constants of one channel
+    void (*finish)(Job *, Py_ssize_t) noexcept nogil   # the constants of one channel; NULL: none
     oc_channel_fn *apply                               # NULL: measure only
     const char *ins[4]
     char *out
-    char *coef          # [rows of constants][ld]
+    int rows            # of constants
+    double *constants   # [rows][channels], which finish writes
+    char *coef          # [rows][ld], which the element-wise kernels read
     Py_ssize_t ld       # at least width, in whole cache lines
     bint past_caches    # the arrays together are larger than the caches
     # What finish reads and writes, [channels] each. A tangent begins with r.
@@ -42,6 +44,7 @@ cdef struct Job:
     double *mean
     double *rest
     double *inv_std
+    double *m2
     double *var
     double *weight
     double *bias
@@ -58,4 +61,5 @@ cdef struct Job:
     double *run_var
 
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil
+cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil
 cdef void run(Job *job) noexcept nogil

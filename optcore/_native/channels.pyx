@@ -1,5 +1,6 @@
 """The OpenMP drivers of normalization: measure every channel, turn the measures into constants, write with them."""
 from cython.parallel cimport prange
+from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 from optcore._native.c cimport OC_F32, OC_ROWS, OC_SEGMENTS, oc_norm_kernels
 from optcore._native.threads cimport num_threads
@@ -127,22 +128,36 @@ cdef void _measure_chunk(const Job *job, const Measure *m, Py_ssize_t panel, Py_
                   _values_before(p, b + 1) - _values_before(p, b), scratch, columns)
 
 
-cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel) noexcept nogil:
+cdef inline Py_ssize_t _first_task(const Plan *p, Py_ssize_t parts, Py_ssize_t t) noexcept nogil:
+    """The tasks, chunk by chunk with every panel, are cut into so many parts; this is where part t begins."""
+    return p.chunks * p.panels * t // parts
+
+
+cdef inline Py_ssize_t _part_of(const Plan *p, Py_ssize_t parts, Py_ssize_t task) noexcept nogil:
+    return ((task + 1) * parts - 1) // (p.chunks * p.panels)
+
+
+cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ssize_t parts, Py_ssize_t t) noexcept nogil:
+    """Join the chunks by one tree, whatever the parts: the nodes within part t, or with t < 0 those within none."""
     cdef const Plan *p = &job.p
-    cdef Py_ssize_t i, step = 1
+    cdef Py_ssize_t i, end, part, step = 1
     cdef Py_ssize_t columns = _columns(p, panel)
-    cdef double begin, middle, end
+    cdef double begin, middle
     while step < p.chunks:
         i = 0
         while i + step < p.chunks:
-            begin = _values_before(p, i * p.per_chunk)
-            middle = _values_before(p, (i + step) * p.per_chunk)
-            end = _values_before(p, min((i + 2 * step) * p.per_chunk, p.blocks))
-            _join(job, m, columns, middle - begin, _partial(p, m, panel, i), columns,
-                  end - middle, _partial(p, m, panel, i + step), columns)
+            end = min(i + 2 * step, p.chunks)
+            part = _part_of(p, parts, i * p.panels + panel)
+            if part != _part_of(p, parts, (end - 1) * p.panels + panel):
+                part = -1
+            if part == t:
+                begin = _values_before(p, i * p.per_chunk)
+                middle = _values_before(p, (i + step) * p.per_chunk)
+                _join(job, m, columns, middle - begin, _partial(p, m, panel, i), columns,
+                      _values_before(p, min(end * p.per_chunk, p.blocks)) - middle,
+                      _partial(p, m, panel, i + step), columns)
             i += 2 * step
         step *= 2
-    _join_fold(job, m, panel)
 
 
 cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcept nogil:
@@ -171,10 +186,47 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
             memcpy(m.result + s * p.channels + panel * p.panel, a + s * columns, channels * sizeof(double))
 
 
+cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """Write the constants of these channels as the element-wise kernels read them: in the dtype, for each fold."""
+    cdef Py_ssize_t row, fold, i, at
+    cdef const double *values
+    for row in range(job.rows):
+        values = job.constants + row * job.p.channels + first
+        for fold in range(job.p.fold):
+            at = row * job.ld + fold * job.p.channels + first
+            for i in range(count):
+                if job.p.dtype == OC_F32:
+                    (<float *>job.coef)[at + i] = <float>values[i]
+                else:
+                    (<double *>job.coef)[at + i] = values[i]
+
+
+cdef void _standardise(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    """Mean and deviation of channels whose moments are measured."""
+    cdef const double *moments = job.measures[0].result
+    cdef double *m2 = job.m2
+    cdef double *var = job.var
+    cdef double *inv_std = job.inv_std
+    cdef double count = job.p.count, eps = job.eps
+    cdef Py_ssize_t c, n = job.p.channels
+    for c in range(first, end):
+        job.mean[c] = moments[c] + moments[n + c]
+        job.rest[c] = moments[n + c] - (job.mean[c] - moments[c])
+        m2[c] = 0 if moments[2 * n + c] < 0 else moments[2 * n + c]  # below 0 by rounding alone
+    for c in range(first, end):  # few enough arrays for the compiler to vectorise
+        var[c] = m2[c] / count
+        inv_std[c] = 1 / sqrt(var[c] + eps)
+
+
 cdef void _finish_panel(Job *job, Py_ssize_t panel) noexcept nogil:
-    cdef Py_ssize_t c, first = panel * job.p.panel
-    for c in range(first, first + _columns(&job.p, panel) // job.p.fold):
+    cdef Py_ssize_t c, first = panel * job.p.panel, count = _columns(&job.p, panel) // job.p.fold
+    if job.n_measures and job.measures[0].u == NULL:
+        _standardise(job, first, first + count)
+    if job.finish == NULL:
+        return
+    for c in range(first, first + count):
         job.finish(job, c)
+    publish(job, first, count)
 
 
 cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk) noexcept nogil:
@@ -211,7 +263,8 @@ cdef void _run_panels(Job *job) noexcept nogil:
         for m in range(job.n_measures):
             for chunk in range(job.p.chunks):
                 _measure_chunk(job, &job.measures[m], panel, chunk)
-            _join_chunks(job, &job.measures[m], panel)
+            _join_chunks(job, &job.measures[m], panel, 1, 0)
+            _join_fold(job, &job.measures[m], panel)
         _finish_panel(job, panel)
         for chunk in range(job.p.chunks):
             _apply_chunk(job, panel, job.p.chunks - 1 - chunk)
@@ -219,19 +272,22 @@ cdef void _run_panels(Job *job) noexcept nogil:
 
 cdef void _run_chunks(Job *job) noexcept nogil:
     """All threads measure, then all write; each walks its part of the memory back in the second pass."""
-    cdef Py_ssize_t tasks = job.p.chunks * job.p.panels
     cdef Py_ssize_t t, task, panel
     cdef int m
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
-        for task in range(tasks * t // job.threads, tasks * (t + 1) // job.threads):
+        for task in range(_first_task(&job.p, job.threads, t), _first_task(&job.p, job.threads, t + 1)):
             for m in range(job.n_measures):
                 _measure_chunk(job, &job.measures[m], task % job.p.panels, task // job.p.panels)
+        for m in range(job.n_measures):
+            for panel in range(job.p.panels):
+                _join_chunks(job, &job.measures[m], panel, job.threads, t)
     for panel in range(job.p.panels):
         for m in range(job.n_measures):
-            _join_chunks(job, &job.measures[m], panel)
+            _join_chunks(job, &job.measures[m], panel, job.threads, -1)
+            _join_fold(job, &job.measures[m], panel)
         _finish_panel(job, panel)
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
-        for task in range(tasks * (t + 1) // job.threads - 1, tasks * t // job.threads - 1, -1):
+        for task in range(_first_task(&job.p, job.threads, t + 1) - 1, _first_task(&job.p, job.threads, t) - 1, -1):
             _apply_chunk(job, task % job.p.panels, task // job.p.panels)
 
 

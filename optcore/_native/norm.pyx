@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 from optcore._native.arrays cimport IN, OUT, checked, checked_index, disjoint, dtype_of, has_size
 from optcore._native.c cimport OC_F32, oc_channel_fn, oc_norm_kernels
-from optcore._native.channels cimport SLOTS, Job, Measure, Plan, plan, run
+from optcore._native.channels cimport SLOTS, Job, Measure, Plan, plan, publish, run
 from optcore._native.core cimport kernels
 from optcore._native.norm_arrays cimport CACHES, LINE, like, output_like
 
@@ -28,13 +28,7 @@ cnp.import_array()
 # In double; n is the number of the channel's values, s its inv_std, x_hat = (x - mean)*s. src_c/optcore.h lists the rows of
 # constants that the element-wise kernels take.
 cdef void put(Job *job, Py_ssize_t row, Py_ssize_t c, double value) noexcept nogil:
-    cdef Py_ssize_t i, fold
-    for fold in range(job.p.fold):
-        i = row * job.ld + fold * job.p.channels + c
-        if job.p.dtype == OC_F32:
-            (<float *>job.coef)[i] = <float>value
-        else:
-            (<double *>job.coef)[i] = value
+    job.constants[row * job.p.channels + c] = value
 
 
 cdef inline double _rounding(Job *job, double value) noexcept nogil:
@@ -57,30 +51,9 @@ cdef inline double _product(Job *job, int m, Py_ssize_t c) noexcept nogil:
     return (r[job.p.channels + c] - (job.rest[c] * r[c] if m < 2 else 0)) * job.inv_std[c]
 
 
-cdef void _finish_moments(Job *job, Py_ssize_t c) noexcept nogil:
-    """Mean, rest, and in the place of the variance the sum of the squared deviations."""
-    cdef double *moments = job.measures[0].result
-    cdef double rest = moments[job.p.channels + c], m2 = moments[2 * job.p.channels + c]
-    job.mean[c] = moments[c] + rest
-    job.rest[c] = rest - (job.mean[c] - moments[c])
-    job.var[c] = 0 if m2 < 0 else m2  # below 0 by rounding alone
-
-
-cdef inline void _standardise(Job *job, Py_ssize_t c) noexcept nogil:
-    _finish_moments(job, c)
-    job.var[c] /= job.p.count
-    job.inv_std[c] = 1 / sqrt(job.var[c] + job.eps)
-
-
-cdef void _finish_forward(Job *job, Py_ssize_t c) noexcept nogil:
-    _standardise(job, c)
-    _finish_evaluation(job, c)
-
-
 cdef void _finish_renorm(Job *job, Py_ssize_t c) noexcept nogil:
     """y = w*(x_hat*r + d) + b, with r and d the ratio of the deviations and the distance of the means, clipped."""
     cdef double run_std = sqrt(job.run_var[c] + job.eps)
-    _standardise(job, c)
     job.r[c] = fmax(1 / job.r_max, fmin(job.r_max, sqrt(job.var[c] + job.eps) / run_std))
     job.d[c] = fmax(-job.d_max, fmin(job.d_max, (job.mean[c] - job.run_mean[c]) / run_std))
     job.bias[c] += job.weight[c] * job.d[c]
@@ -232,7 +205,7 @@ cdef cnp.ndarray _counter(object a):
 
 # ---------------------------------------------------------------------------------------------------------- the calls
 cdef enum:
-    VECTORS = 12  # the per-channel arrays of a job, mean to dbias
+    VECTORS = 13  # the per-channel arrays of a job, mean to dbias
 
 
 cdef void _load(double *to, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept:
@@ -265,7 +238,10 @@ cdef void _store(cnp.ndarray a, double keep, double add, const double *values, P
 
 cdef cnp.ndarray _array(const double *values, cnp.npy_intp n, int typenum):
     cdef cnp.ndarray a = cnp.PyArray_ZEROS(1, &n, typenum, 0)
-    _store(a, 0, 1, values, n)
+    if typenum == cnp.NPY_FLOAT64:
+        memcpy(cnp.PyArray_DATA(a), values, n * sizeof(double))
+    else:
+        _store(a, 0, 1, values, n)
     return a
 
 
@@ -281,15 +257,18 @@ cdef class Call:
         self.x = x
         cdef Py_ssize_t lines = p.width * p.item // LINE + 2
         job.ld = (lines | 1) * LINE // p.item  # odd: rows a power of two apart would share few sets of the cache
-        cdef cnp.npy_intp room = ((VECTORS + measures * SLOTS) * channels + measures * (p.chunks * SLOTS + 1) * p.width
+        cdef cnp.npy_intp room = ((VECTORS + measures * SLOTS + rows) * channels + measures * (p.chunks * SLOTS + 1) * p.width
                                   + rows * job.ld * p.item // 8 + LINE // 4)
-        self.arena = cnp.PyArray_ZEROS(1, &room, cnp.NPY_FLOAT64, 0)
+        self.arena = cnp.PyArray_EMPTY(1, &room, cnp.NPY_FLOAT64, 0)
         self.free = <double *>cnp.PyArray_DATA(self.arena)
+        memset(self.free, 0, VECTORS * channels * sizeof(double))  # the rest is written before it is read
         job.mean, job.rest, job.inv_std = self.take(channels), self.take(channels), self.take(channels)
-        job.var, job.weight, job.bias = self.take(channels), self.take(channels), self.take(channels)
+        job.m2, job.var = self.take(channels), self.take(channels)
+        job.weight, job.bias = self.take(channels), self.take(channels)
         job.rmean, job.rinv_std = self.take(channels), self.take(channels)
         job.rweight, job.rbias = self.take(channels), self.take(channels)
         job.dweight, job.dbias = self.take(channels), self.take(channels)
+        job.rows, job.constants = rows, self.take(rows * channels)
         # They lie to the cache lines as x does.
         cdef size_t skew = (<size_t>cnp.PyArray_DATA(x) - <size_t>self.free) % LINE
         job.coef = <char *>self.take((rows * job.ld * p.item + LINE) // 8) + skew
@@ -317,6 +296,7 @@ cdef class Call:
         m.v = <const char *>cnp.PyArray_DATA(v)
         m.partial = self.take(p.chunks * p.width * SLOTS)
         m.result = self.take(SLOTS * p.channels)
+        memset(m.result, 0, SLOTS * p.channels * sizeof(double))  # of no values
         job.n_measures += 1
         if u is None:
             return
@@ -335,10 +315,14 @@ cdef class Call:
         m.gated = True
         m.gate = NULL if y is None else <char *>cnp.PyArray_DATA(y)
         m.kept = NULL if kept is None else <char *>cnp.PyArray_DATA(kept)
-        for c in range(0 if m.gate != NULL else job.p.channels):
+        if m.gate != NULL:
+            return
+        memset(job.constants, 0, job.rows * job.p.channels * sizeof(double))
+        for c in range(job.p.channels):
             put(job, 0, c, job.mean[c])
             put(job, 6, c, _scale(job, c))
             put(job, 7, c, _shift(job, c))
+        publish(job, 0, job.p.channels)
 
     cdef int measure_only(self) except -1:
         """Run the job, which writes nothing."""
@@ -475,7 +459,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         _all_disjoint([("out", y)], buffers + read)
     call.load(job.weight, w, 1)
     call.load(job.bias, b, 0)
-    job.finish = _finish_renorm if renorm else _finish_forward if train else _finish_evaluation
+    job.finish = _finish_renorm if renorm else _finish_evaluation
     if train:
         call.measure(None, a, NULL)
     call.write((a,) if added is None else (a, added), y, apply)
@@ -617,10 +601,9 @@ def moments(x, channel_axis):
     cdef cnp.ndarray a = _input(x, "x")
     cdef Call call = _call(a, channel_axis, 1, 0)
     cdef Job *job = &call.job
-    job.finish = _finish_moments
     call.measure(None, a, NULL)
     call.measure_only()
-    return job.p.count, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.var)
+    return job.p.count, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.m2)
 
 
 def merge(double count, mean, mean_rest, m2, double other_count, other_mean, other_mean_rest, other_m2):
