@@ -40,8 +40,6 @@
  * addition at every level. */
 #define OC_LANES 16
 
-/* Bytes of a cache line, and of the widest vector. */
-#define OC_LINE 64
 #if defined(__GNUC__) || defined(__clang__)
 #define OC_ON_LINE __attribute__((aligned(OC_LINE)))
 #else

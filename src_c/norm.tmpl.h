@@ -293,44 +293,58 @@ OC_SUMS_KERNELS(segments)
 
 /* --------------------------------------------------------------------------------------------------- element-wise
  * `high` is the mean as T holds it: x - high is exact where x is near the mean, so nothing of a small deviation is lost
- * beside a large mean. What rounding the mean lost is in the constant term. Four runs share one load of the constants. */
+ * beside a large mean. What rounding the mean lost is in the constant term. One run after the other: four at once share
+ * the loads of the constants, but rows a power of two apart read and write the same sets of the cache, which costs more. */
 #define OC_EACH_ELEMENT(constants, ...)                                                                               \
     do {                                                                                                              \
-        const ptrdiff_t head = FN(head)(stride, y), rows = outer, columns = inner;                                    \
-        if (past_caches && columns >= OC_SHORT && stride % FN(line) == 0)                                             \
-            OC_STREAM(constants, __VA_ARGS__);                                                                        \
-        else                                                                                                          \
-            OC_OVER_ROWS(4, constants; for (int k = 0; k < K; k++) {                                                  \
-                const ptrdiff_t e = (r + k) * stride + i;                                                             \
-                y[e] = __VA_ARGS__;                                                                                   \
-            });                                                                                                       \
-    } while (0)
-
-/* The same, written past the caches a line at a time; what is no whole line as usual, and nothing of a line that goes past
- * them: a line written both ways costs twice what it saves. */
-#define OC_STREAM(constants, ...)                                                                                     \
-    do {                                                                                                              \
-        for (ptrdiff_t r = 0; r < rows; r++)                                                                          \
-            for (ptrdiff_t at = 0; at < columns; at = at ? at + FN(line) : head ? head : FN(line)) {                  \
-                const ptrdiff_t first = at + FN(line) <= columns ? at : columns - FN(line);                           \
-                T line[FN(line)] OC_ON_LINE;                                                                          \
-                OC_IN_PLACE OC_ROLLED                                                                                 \
-                for (int l = 0; l < FN(line); l++) {                                                                  \
-                    const ptrdiff_t i = first + l, e = r * stride + i;                                                \
-                    constants;                                                                                        \
-                    line[l] = __VA_ARGS__;                                                                            \
-                }                                                                                                     \
-                if ((uintptr_t)(y + r * stride + first) % OC_LINE == 0)                                               \
-                    OC_STREAM_LINE(y + r * stride + first, line);                                                     \
-                else                                                                                                  \
-                    memcpy(y + r * stride + at, line + (at - first),                                                  \
-                           (size_t)(at ? columns - at : head) * sizeof(T));                                           \
+        const ptrdiff_t head = FN(head)(stride, y), columns = inner;                                                  \
+        const int whole_lines = how && columns >= OC_SHORT && stride % FN(line) == 0;                                 \
+        for (ptrdiff_t r = 0; r < outer; r++) {                                                                       \
+            if (!whole_lines) {                                                                                       \
+                OC_OVER_COLUMNS(columns, head, OC_PUT_ELEMENT(constants, __VA_ARGS__));                               \
+                continue;                                                                                             \
             }                                                                                                         \
-        OC_STREAM_END();                                                                                              \
+            const ptrdiff_t first = how & OC_WRAPPED && r > 0 ? head : 0;                                             \
+            const ptrdiff_t end = columns + (how & OC_WRAPPED && r + 1 < outer ? head : 0);                           \
+            const ptrdiff_t last = head + (end - head) / FN(line) * FN(line);                                         \
+            for (ptrdiff_t i = first; i < head; i++)                                                                  \
+                OC_PUT_ELEMENT(constants, __VA_ARGS__);                                                               \
+            if (how & OC_PAST_CACHES) {                                                                               \
+                OC_STREAM(constants, __VA_ARGS__);                                                                    \
+            } else {                                                                                                  \
+                OC_IN_PLACE                                                                                           \
+                for (ptrdiff_t i = head; i < last; i++)                                                               \
+                    OC_PUT_ELEMENT(constants, __VA_ARGS__);                                                           \
+            }                                                                                                         \
+            for (ptrdiff_t i = last; i < end; i++)                                                                    \
+                OC_PUT_ELEMENT(constants, __VA_ARGS__);                                                               \
+        }                                                                                                             \
+        if (how & OC_PAST_CACHES)                                                                                     \
+            OC_STREAM_END();                                                                                          \
     } while (0)
+#define OC_PUT_ELEMENT(constants, ...)                                                                                \
+    {                                                                                                                 \
+        const ptrdiff_t e = r * stride + i;                                                                           \
+        constants;                                                                                                    \
+        y[e] = __VA_ARGS__;                                                                                           \
+    }
+
+/* The whole lines of a row, written past the caches; nothing of them may be written otherwise too, which would cost twice
+ * what it saves. */
+#define OC_STREAM(constants, ...)                                                                                     \
+    for (ptrdiff_t at = head; at < last; at += FN(line)) {                                                            \
+        T line[FN(line)] OC_ON_LINE;                                                                                  \
+        OC_IN_PLACE OC_ROLLED                                                                                         \
+        for (int l = 0; l < FN(line); l++) {                                                                          \
+            const ptrdiff_t i = at + l, e = r * stride + i;                                                           \
+            constants;                                                                                                \
+            line[l] = __VA_ARGS__;                                                                                    \
+        }                                                                                                             \
+        OC_STREAM_LINE(y + r * stride + at, line);                                                                    \
+    }
 #define OC_BODY(name)                                                                                                 \
     OC_INLINE void FN(name##_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,         \
-                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int past_caches,              \
+                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int how,                      \
                                    int fused, int per_column)
 
 OC_INLINE T FN(finished)(int fused, T value, T other) {
@@ -372,13 +386,14 @@ OC_BODY(combine3) {
 #undef COEF
 #undef OC_EACH_ELEMENT
 #undef OC_STREAM
+#undef OC_PUT_ELEMENT
 #undef OC_OVER_ROWS
 #undef OC_OVER_COLUMNS
 
 #define OC_KERNEL(name, body, fused, form, per_column)                                                                \
     static void FN(name##_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,          \
-                                  const void *coef, ptrdiff_t ld, void *y, int past_caches) {                         \
-        FN(body##_body)(outer, inner, stride, in, coef, ld, y, past_caches, fused, per_column);                       \
+                                  const void *coef, ptrdiff_t ld, void *y, int how) {                                 \
+        FN(body##_body)(outer, inner, stride, in, coef, ld, y, how, fused, per_column);                               \
     }
 #define OC_BOTH_FORMS(name, body, fused)                                                                              \
     OC_KERNEL(name, body, fused, segments, 0) OC_KERNEL(name, body, fused, rows, 1)

@@ -232,6 +232,9 @@ typedef void oc_store_fn(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t 
 
 #define OC_BLOCK 8192
 
+/* Bytes of a cache line, and of the widest vector. */
+#define OC_LINE 64
+
 typedef struct {
     double (*sum_squares)(ptrdiff_t n, const void *x, double scale); /* of scale*x */
     double (*dot)(ptrdiff_t n, const void *x, const void *y);
@@ -283,10 +286,14 @@ typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
  *     combine_gated     in[1] passes only where ReLU, whose output is in[2], lets it
  *     combine_self_gated   or whose output is max((x - high)*scale6 + bias7, 0)        coef: ..., scale6, bias7
  *     combine3    the same + a2*(in[2] - m2) + a3*((in[3] - m3)*scale)           coef: ..., a2, m2, a3, m3
- * past_caches: y is too large to be found in cache by who reads it next. The bits are the same. Rows of constants are
- * read fastest where they lie to the cache lines as y does. */
+ * `how` is 0 or the sum of
+ *     OC_PAST_CACHES   y is too large to be found in cache by who reads it next
+ *     OC_WRAPPED       inner == stride, and each row of constants goes on with its first OC_LINE bytes; so a run of
+ *                      OC_ROWS and the next one are one run of cache lines
+ * and changes no bit. Rows of constants are read fastest where they lie to the cache lines as y does. */
+enum { OC_PAST_CACHES = 1, OC_WRAPPED = 2 };
 typedef void oc_channel_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
-                           const void *coef, ptrdiff_t ld, void *y, int past_caches);
+                           const void *coef, ptrdiff_t ld, void *y, int how);
 
 typedef struct {
     oc_moments_fn *moments[OC_N_FORMS];

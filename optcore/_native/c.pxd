@@ -134,8 +134,10 @@ cdef extern from "optcore.h" nogil:
     ctypedef void oc_merge_fn(Py_ssize_t channels, double na, double *a, Py_ssize_t lda, double nb, const double *b,
                               Py_ssize_t ldb) noexcept
     ctypedef void oc_add_fn(Py_ssize_t n, double *a, const double *b) noexcept
+    enum:
+        OC_PAST_CACHES, OC_WRAPPED
     ctypedef void oc_channel_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void **ins,
-                                const void *coef, Py_ssize_t ld, void *y, bint past_caches) noexcept
+                                const void *coef, Py_ssize_t ld, void *y, int how) noexcept
 
     ctypedef struct oc_norm_kernels:
         oc_moments_fn *moments[2]

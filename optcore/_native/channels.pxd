@@ -38,7 +38,7 @@ cdef struct Job:
     double *constants   # [rows][channels], which finish writes
     char *coef          # [rows][ld], which the element-wise kernels read
     Py_ssize_t ld       # at least width, in whole cache lines
-    bint past_caches    # the arrays together are larger than the caches
+    int how             # they write: OC_PAST_CACHES where the arrays together are larger than the caches
     # What finish reads and writes, [channels] each. A tangent begins with r.
     double eps
     double *mean

@@ -2,7 +2,7 @@
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
-from optcore._native.c cimport OC_F32, OC_ROWS, OC_SEGMENTS, oc_norm_kernels
+from optcore._native.c cimport OC_F32, OC_ROWS, OC_SEGMENTS, OC_WRAPPED, oc_norm_kernels
 from optcore._native.threads cimport num_threads
 
 cdef enum:
@@ -187,7 +187,8 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
 
 
 cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-    """Write the constants of these channels as the element-wise kernels read them: in the dtype, for each fold."""
+    """Write the constants of these channels as the element-wise kernels read them: in the dtype, for each fold, and the
+    first of a row once more behind its last, for OC_WRAPPED."""
     cdef Py_ssize_t row, fold, i, at
     cdef const double *values
     for row in range(job.rows):
@@ -199,6 +200,9 @@ cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept n
                     (<float *>job.coef)[at + i] = <float>values[i]
                 else:
                     (<double *>job.coef)[at + i] = values[i]
+        if first == 0:
+            at = row * job.ld * job.p.item
+            memcpy(job.coef + at + job.p.width * job.p.item, job.coef + at, min(<Py_ssize_t>LINE, job.p.width * job.p.item))
 
 
 cdef void _standardise(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
@@ -229,29 +233,33 @@ cdef void _finish_panel(Job *job, Py_ssize_t panel) noexcept nogil:
     publish(job, first, count)
 
 
+cdef void _apply(const Job *job, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, Py_ssize_t offset, Py_ssize_t column,
+                 int how) noexcept nogil:
+    cdef const void *ins[4]
+    cdef Py_ssize_t i
+    for i in range(job.n_in):
+        ins[i] = job.ins[i] + offset * job.p.item
+    job.apply(outer, inner, stride, ins, job.coef + column * job.p.item, job.ld, job.out + offset * job.p.item, how)
+
+
 cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk) noexcept nogil:
     """Write the blocks of a chunk, the last one first: it is the likeliest to be in cache."""
     cdef const Plan *p = &job.p
-    cdef const void *ins[4]
-    cdef Py_ssize_t i, b, first = chunk * p.per_chunk
+    cdef Py_ssize_t b, first = chunk * p.per_chunk
     cdef Block k
-    b = min(first + p.per_chunk, p.blocks) if job.apply != NULL else first
-    while b > first:
-        b -= 1
+    for b in range(min(first + p.per_chunk, p.blocks) - 1, first - 1, -1):
         k = _block(p, panel, b)
-        for i in range(job.n_in):
-            ins[i] = job.ins[i] + k.offset * p.item
-        job.apply(k.outer, k.inner, p.stride, ins, job.coef + panel * p.panel * p.item, job.ld,
-                  job.out + k.offset * p.item, job.past_caches)
+        _apply(job, k.outer, k.inner, p.stride, k.offset, panel * p.panel, job.how)
 
 
-cdef void _apply_tail(const Job *job) noexcept nogil:
+cdef void _apply_rows(const Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    """The same for whole rows."""
     cdef const Plan *p = &job.p
-    cdef const void *ins[4]
-    cdef Py_ssize_t i, offset = p.outer * p.stride * p.item
-    for i in range(job.n_in):
-        ins[i] = job.ins[i] + offset
-    job.apply(p.tail, p.channels, p.channels, ins, job.coef, job.ld, job.out + offset, False)
+    cdef Py_ssize_t begin
+    while end > first:
+        begin = max(first, end - p.run)
+        _apply(job, end - begin, p.width, p.stride, begin * p.stride, 0, job.how | OC_WRAPPED)
+        end = begin
 
 
 # ------------------------------------------------------------------------------------------------------- the schedule
@@ -266,7 +274,7 @@ cdef void _run_panels(Job *job) noexcept nogil:
             _join_chunks(job, &job.measures[m], panel, 1, 0)
             _join_fold(job, &job.measures[m], panel)
         _finish_panel(job, panel)
-        for chunk in range(job.p.chunks):
+        for chunk in range(job.p.chunks if job.apply != NULL else 0):
             _apply_chunk(job, panel, job.p.chunks - 1 - chunk)
 
 
@@ -286,9 +294,14 @@ cdef void _run_chunks(Job *job) noexcept nogil:
             _join_chunks(job, &job.measures[m], panel, job.threads, -1)
             _join_fold(job, &job.measures[m], panel)
         _finish_panel(job, panel)
+    if job.apply == NULL:
+        return
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
-        for task in range(_first_task(&job.p, job.threads, t + 1) - 1, _first_task(&job.p, job.threads, t) - 1, -1):
-            _apply_chunk(job, task % job.p.panels, task // job.p.panels)
+        if job.p.form == OC_ROWS:
+            _apply_rows(job, job.p.outer * t // job.threads, job.p.outer * (t + 1) // job.threads)
+        else:
+            for task in range(_first_task(&job.p, job.threads, t + 1) - 1, _first_task(&job.p, job.threads, t) - 1, -1):
+                _apply_chunk(job, task % job.p.panels, task // job.p.panels)
 
 
 cdef void run(Job *job) noexcept nogil:
@@ -299,4 +312,4 @@ cdef void run(Job *job) noexcept nogil:
     else:
         _run_chunks(job)
     if job.p.tail and job.apply != NULL:
-        _apply_tail(job)
+        _apply(job, job.p.tail, job.p.channels, job.p.channels, job.p.outer * job.p.stride, 0, 0)

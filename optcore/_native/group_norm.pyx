@@ -10,7 +10,7 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 from optcore._native.arrays cimport IN, checked, dtype_of
 from optcore._native.c cimport (
-    OC_F32, OC_F64, OC_ROWS, OC_SEGMENTS, oc_channel_fn, oc_kernels,
+    OC_F32, OC_F64, OC_PAST_CACHES, OC_ROWS, OC_SEGMENTS, oc_channel_fn, oc_kernels,
 )
 from optcore._native.core cimport kernels
 from optcore._native.norm_arrays cimport (
@@ -38,7 +38,8 @@ cdef struct Job:
     void (*finish)(const Job *, Py_ssize_t, Py_ssize_t) noexcept nogil       # (example, group)
     void (*constants)(const Job *, Py_ssize_t, Py_ssize_t, double *) noexcept nogil  # of (example, channel)
     oc_channel_fn *apply
-    bint moments, past_caches
+    bint moments
+    int how                 # as in channels.pxd
     int n_sums
     const char *u[SUMS]     # the sums of u and of u*(v - centre) for each pair
     const char *v[SUMS]
@@ -298,9 +299,9 @@ cdef void _apply(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_
     for i in range(job.n_in):
         ins[i] = job.ins[i] + offset
     if job.form == OC_ROWS:
-        job.apply(job.positions, channels, job.channels, ins, table, TILE, out, job.past_caches)
+        job.apply(job.positions, channels, job.channels, ins, table, TILE, out, job.how)
     else:
-        job.apply(1, job.positions, job.positions, ins, table, TILE, out, job.past_caches)
+        job.apply(1, job.positions, job.positions, ins, table, TILE, out, job.how)
 
 
 cdef void _task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -410,7 +411,7 @@ cdef class _Call:
             self.job.ins[i] = <const char *>cnp.PyArray_DATA(<cnp.ndarray>ins[i])
         self.job.n_in = len(ins)
         self.job.out = <char *>cnp.PyArray_DATA(out)
-        self.job.past_caches = (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES
+        self.job.how = OC_PAST_CACHES if (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES else 0
         self.job.apply = apply[self.job.form]
         if cnp.PyArray_SIZE(out):
             with nogil:

@@ -9,7 +9,7 @@ from libc.math cimport fmax, fmin, sqrt
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 from optcore._native.arrays cimport IN, OUT, checked, checked_index, disjoint, dtype_of, has_size
-from optcore._native.c cimport OC_F32, oc_channel_fn, oc_norm_kernels
+from optcore._native.c cimport OC_F32, OC_PAST_CACHES, oc_channel_fn, oc_norm_kernels
 from optcore._native.channels cimport SLOTS, Job, Measure, Plan, plan, publish, run
 from optcore._native.core cimport kernels
 from optcore._native.norm_arrays cimport CACHES, LINE, like, output_like
@@ -337,7 +337,7 @@ cdef class Call:
             self.job.ins[i] = <const char *>cnp.PyArray_DATA(<cnp.ndarray>ins[i])
         self.job.n_in = len(ins)
         self.job.out = <char *>cnp.PyArray_DATA(out)
-        self.job.past_caches = (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES
+        self.job.how = OC_PAST_CACHES if (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES else 0
         self.job.apply = apply
         with nogil:
             run(&self.job)

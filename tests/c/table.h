@@ -287,7 +287,7 @@ static void call_merge(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t
     k->merge_moments(n, 3, a[1], n, 5, a[0], n);
 }
 
-/* `which` is the form, or the form + OC_N_FORMS: past the caches. */
+/* `which` is the form, or the form + OC_N_FORMS: past the caches. Rows without gaps are called below. */
 static void call_channels(oc_channel_fn *const *f, const test *t, ptrdiff_t n, ptrdiff_t width, int n_in, void **a) {
     const int form = t->which % OC_N_FORMS;
     const void *const in[] = {a[0], a[1], a[2], a[3]};
@@ -332,6 +332,20 @@ static void call_combine(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff
 
 static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     call_channels(k->norm[d].combine3, t, n, width, 4, a);
+}
+
+/* Rows without gaps, whose six constants go on with a line of their first: the last bytes of an array of eight rows. `which`
+ * is added to OC_WRAPPED. */
+static void call_wrapped(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const size_t item = d == OC_F32 ? sizeof(float) : sizeof(double);
+    const ptrdiff_t line = OC_LINE / (ptrdiff_t)item, ld = width + line;
+    if (2 * width < 6 * line)
+        return;
+    char *coef = (char *)a[2] + (size_t)(8 * width - 6 * ld) * item;
+    for (int row = 0; row < 6; row++)
+        memcpy(coef + (size_t)(row * ld + width) * item, coef + (size_t)(row * ld) * item, OC_LINE);
+    const void *const in[] = {a[0], a[1]};
+    k->norm[d].combine[OC_ROWS](n, width, width, in, coef, ld, a[3], OC_WRAPPED + t->which);
 }
 
 /* Rows: x, dy, rx, rdy, then the four parameters, five statistics for each row, the result, the sums. `which` is 1 for
@@ -554,6 +568,9 @@ static const test table[] = {
     CHANNELS("rows", OC_ROWS, OC_ROWS),
     CHANNELS("segments past caches", OC_SEGMENTS, OC_SEGMENTS + OC_N_FORMS),
     CHANNELS("rows past caches", OC_ROWS, OC_ROWS + OC_N_FORMS),
+    {"combine wrapped", call_wrapped, RUNS, 0, 0, NULL, {{IN, EACH, 1}, {IN, EACH, 1}, {INOUT, WIDTH, 8}, {OUT, EACH, 1}}},
+    {"combine wrapped past caches", call_wrapped, RUNS, 0, OC_PAST_CACHES, NULL,
+     {{IN, EACH, 1}, {IN, EACH, 1}, {INOUT, WIDTH, 8}, {OUT, EACH, 1}}},
     {"run moments", call_run_moments, ELEMENTS, 0, 0, NULL, {X, {DOUBLE_OUT, ONE, 3}}},
     {"run sums", call_run_sums, ELEMENTS, 0, 0, NULL, {X, X, {DOUBLE_OUT, ONE, 2}}},
     ROW_NORM("rms", 0),

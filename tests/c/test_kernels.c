@@ -211,7 +211,7 @@ static void check(const test *t, oc_dtype d, ptrdiff_t n, ptrdiff_t width, int a
 static void check_shapes(const test *t, oc_dtype d) {
     static const ptrdiff_t units[] = {1, 2, 3, 4, 5, 15, 16, 17, 33, 0};
     /* Runs of 13, 61 and 253 begin GAP further on: on a cache line each. */
-    static const ptrdiff_t widths[] = {1, 2, 3, 10, 13, 15, 16, 17, 33, 40, 41, 61, 63, 64, 65, 100, 253, 257, 300};
+    static const ptrdiff_t widths[] = {1, 2, 3, 10, 13, 15, 16, 17, 33, 40, 41, 61, 63, 64, 65, 100, 253, 256, 257, 300};
     /* Statistics of no run at all are not asked for: runs start at 1, rows go down to 0. */
     const int n_units = (int)(sizeof units / sizeof *units) - (t->shapes == RUNS);
     const int n_shapes = t->shapes == ELEMENTS ? 301 : n_units * (int)(sizeof widths / sizeof *widths);

@@ -321,3 +321,27 @@ def test_backward_and_r_operator_name_a_bad_argument():
         norm.batch_norm_backward_jvp(x, x, None, saved, x, x, None, None)
     with pytest.raises(TypeError, match="rsaved: expected a Saved"):
         norm.batch_norm_backward_jvp(x, x, None, saved, x, x, None, 3)
+
+
+def _at(offset, a):
+    """A copy that begins `offset` bytes into a cache line."""
+    room = np.empty(a.nbytes + 128, np.uint8)
+    first = (offset - room.ctypes.data) % 64
+    copy = room[first:first + a.nbytes].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    return copy
+
+
+@pytest.mark.parametrize("shape", [(300, 528), (1000, 64), (33, 1024), (2700, 1056)])  # the last one past the caches
+def test_the_bits_do_not_depend_on_where_an_array_lies(shape):
+    rng = np.random.default_rng(4)
+    x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
+    w, b = rng.standard_normal((2, shape[1]), dtype=np.float32)
+
+    def results(offset):
+        at, dy_at = _at(offset, x), _at(offset, dy)
+        y, saved = norm.batch_norm(at, w, b, training=True, out=_at(offset, np.zeros_like(x)))
+        dx, dweight, dbias = norm.batch_norm_backward(dy_at, at, w, saved, out=_at(offset, np.zeros_like(x)))
+        return [a.tobytes() for a in (y, saved.mean, saved.inv_std, dx, dweight, dbias)]
+
+    assert all(results(offset) == results(0) for offset in (4, 16, 60))
