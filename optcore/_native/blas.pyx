@@ -8,7 +8,7 @@ cimport numpy as cnp
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.limits cimport INT_MAX
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_dtype
@@ -48,6 +48,13 @@ cdef void _cut(product *p) noexcept nogil:
             p.cols = _halved(p.cols)
 
 
+cdef void _begin_with_bias(const product *p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
+                           Py_ssize_t cols) noexcept nogil:
+    cdef Py_ssize_t item = 4 if p.dtype == OC_F32 else 8, i
+    for i in range(row, row + rows):
+        memcpy(p.out + (i * p.n + col) * item, p.bias + col * item, cols * item)
+
+
 cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
     # BLAS is column-major: it sees each operand transposed, so out^T = op(b)^T op(a)^T.
     cdef int m = <int>min(p.rows, p.m - row), n = <int>min(p.cols, p.n - col), k = <int>p.k
@@ -60,6 +67,8 @@ cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogi
     cdef Py_ssize_t c = row * p.n + col
     cdef double alpha = p.alpha, beta = p.beta
     cdef float alpha_f = <float>alpha, beta_f = <float>beta
+    if p.bias != NULL:
+        _begin_with_bias(p, row, m, col, n)
     if p.dtype == OC_F32:
         sgemm(&tb, &ta, &n, &m, &k, &alpha_f, <float *>p.b + b, &ldb, <float *>p.a + a, &lda, &beta_f,
               <float *>p.out + c, &ldc)
@@ -92,6 +101,8 @@ cdef void _mirror(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nog
 
 
 cdef void multiply(product *p) noexcept nogil:
+    if p.m == 0 or p.n == 0:
+        return
     _cut(p)
     cdef Py_ssize_t across = (p.n + p.cols - 1) // p.cols
     cdef Py_ssize_t panels = (p.m + p.rows - 1) // p.rows * across, i
@@ -148,6 +159,7 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
     same_dtype(z, "out", x, "a")
     p.dtype = dtype_of(x)
     p.transpose_a, p.transpose_b, p.symmetric, p.alpha, p.beta = transpose_a, transpose_b, False, 1, accumulate
+    p.bias = NULL
     p.m, p.k = cnp.PyArray_DIM(x, transpose_a), cnp.PyArray_DIM(x, 1 - transpose_a)
     p.n = cnp.PyArray_DIM(y, 1 - transpose_b)
     if cnp.PyArray_DIM(y, transpose_b) != p.k:
