@@ -82,6 +82,8 @@ class Sequential:
         The network as data.
     layers : tuple of Layer
     dtype : numpy.dtype
+    compiled : optcore.nn.compiled.Compiled
+        The network bound to memory, for whoever runs many steps.
 
     Examples
     --------
@@ -106,7 +108,7 @@ class Sequential:
             p.view(self._theta)[...] = draw(p.init, rng, p.shape, p.fan_in, p.fan_out)
         self._buffers = {b.name: np.full(b.shape, b.fill, b.dtype or self.dtype)
                          for b in self.program.buffers()}
-        self._compiled = Compiled(self.program, self._theta, self._buffers)
+        self.compiled = Compiled(self.program, self._theta, self._buffers)
 
     @property
     def theta(self):
@@ -224,12 +226,12 @@ class Sequential:
     @contextlib.contextmanager
     def _network(self, rows, training):
         """Lend the compiled network for so many examples; None where there is none."""
-        network = self._compiled.take(rows, training)
+        network = self.compiled.take(rows, training)
         try:
             yield network
         finally:
             if network is not None:
-                self._compiled.give(network, training)
+                self.compiled.give(network, training)
 
     def loss_and_grad(self, x, target, loss="cross_entropy", grad=None):
         """One training evaluation: forward, loss, backward; moves the running statistics of batch norm.
