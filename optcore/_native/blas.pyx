@@ -25,11 +25,14 @@ cdef enum:
     TILE = 8
     # One core multiplies and adds this many pairs while an update rule moves one element.
     PAIRS_PER_ELEMENT = 32
-# Multiplications of a panel. Every panel packs its own operands: four panels cost 5 to 10 % of the speed of
-# one, sixteen 20 %. So a product is cut in about four, but never below SMALL (some 30 microseconds of one
-# core, against 5 to wake a thread), and in more only where each is still LARGE.
-cdef double SMALL = 5e6
-cdef double LARGE = 7e7
+    # Elements of an operand that is transposed first where that pays.
+    TRANSPOSED = 4096
+# Multiplications. Every panel packs its own operands: four panels cost 5 to 15 % of the speed of one, two half of that.
+# So a product is cut in two, but never below SMALL (some 10 microseconds of one core, against 1 for a thread that waits
+# for work), in four from MIDDLE on, and in more only where each is still LARGE.
+cdef double SMALL = 2.2e6
+cdef double MIDDLE = 5e7
+cdef double LARGE = 1.4e8
 
 
 cdef Py_ssize_t _halved(Py_ssize_t side) noexcept nogil:
@@ -39,7 +42,8 @@ cdef Py_ssize_t _halved(Py_ssize_t side) noexcept nogil:
 cdef void _cut(product *p) noexcept nogil:
     """Choose the panel from the shapes alone: halve the longer side while the panel is large, for nearly equal
     sides pack the least. k is never cut: partial sums would have to be combined."""
-    cdef double limit = min(max(<double>p.m * p.n * p.k / 3, SMALL), LARGE)
+    cdef double work = <double>p.m * p.n * p.k
+    cdef double limit = min(max(work / (3 if work > MIDDLE else 1.5), SMALL), LARGE)
     p.rows, p.cols = p.m, p.n
     while <double>p.rows * p.cols * p.k > limit and max(p.rows, p.cols) >= 2 * SIDE:
         if p.rows >= p.cols:
