@@ -82,6 +82,30 @@ class Logits:
         return rng.standard_normal((self.n, self.classes), dtype=np.float32), rng.integers(0, self.classes, self.n)
 
 
+@dataclass(frozen=True)
+class Training:
+    """Steps of Adam on a classifier of linear layers with ReLU between them: the same batches and start for every side."""
+
+    sizes: tuple
+    batch: int
+    batches: int
+    batch_norm: bool = False
+    lr: float = 1e-3
+
+    def data(self):
+        """Return X [batches*batch, sizes[0]] and y."""
+        rng = np.random.default_rng(0)
+        n = self.batches * self.batch
+        return rng.standard_normal((n, self.sizes[0]), dtype=np.float32), rng.integers(0, self.sizes[-1], n)
+
+    def start(self):
+        """Return (weight [out, in], bias [out]) of each layer: He et al. (2015), and zeros."""
+        rng = np.random.default_rng(1)
+        pairs = zip(self.sizes, self.sizes[1:], strict=False)
+        return [((rng.standard_normal((o, i)) * math.sqrt(2 / i)).astype(np.float32), np.zeros(o, np.float32))
+                for i, o in pairs]
+
+
 def array_at(shape, dtype, offset):
     """Zeros that begin ``offset`` bytes into a cache line."""
     room = np.zeros(math.prod(shape) * np.dtype(dtype).itemsize + LINE, np.uint8)

@@ -10,6 +10,7 @@ cdef struct product:
     char *a
     char *b
     char *out
+    const char *bias        # NULL, or what each row of out begins with; beta is 1 then
 
 # m, n, k > 0, each at most INT_MAX; out overlaps neither operand. BLAS must be held to one thread (blas.pyx says why).
 cdef void multiply(product *p) noexcept nogil

@@ -8,7 +8,7 @@ cimport numpy as cnp
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.limits cimport INT_MAX
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_dtype
@@ -25,11 +25,14 @@ cdef enum:
     TILE = 8
     # One core multiplies and adds this many pairs while an update rule moves one element.
     PAIRS_PER_ELEMENT = 32
-# Multiplications of a panel. Every panel packs its own operands: four panels cost 5 to 10 % of the speed of
-# one, sixteen 20 %. So a product is cut in about four, but never below SMALL (some 30 microseconds of one
-# core, against 5 to wake a thread), and in more only where each is still LARGE.
-cdef double SMALL = 5e6
-cdef double LARGE = 7e7
+    # Elements of an operand that is transposed first where that pays.
+    TRANSPOSED = 4096
+# Multiplications. Every panel packs its own operands: four panels cost 5 to 15 % of the speed of one, two half of that.
+# So a product is cut in two, but never below SMALL (some 10 microseconds of one core, against 1 for a thread that waits
+# for work), in four from MIDDLE on, and in more only where each is still LARGE.
+cdef double SMALL = 2.2e6
+cdef double MIDDLE = 5e7
+cdef double LARGE = 1.4e8
 
 
 cdef Py_ssize_t _halved(Py_ssize_t side) noexcept nogil:
@@ -39,13 +42,21 @@ cdef Py_ssize_t _halved(Py_ssize_t side) noexcept nogil:
 cdef void _cut(product *p) noexcept nogil:
     """Choose the panel from the shapes alone: halve the longer side while the panel is large, for nearly equal
     sides pack the least. k is never cut: partial sums would have to be combined."""
-    cdef double limit = min(max(<double>p.m * p.n * p.k / 3, SMALL), LARGE)
+    cdef double work = <double>p.m * p.n * p.k
+    cdef double limit = min(max(work / (3 if work > MIDDLE else 1.5), SMALL), LARGE)
     p.rows, p.cols = p.m, p.n
     while <double>p.rows * p.cols * p.k > limit and max(p.rows, p.cols) >= 2 * SIDE:
         if p.rows >= p.cols:
             p.rows = _halved(p.rows)
         else:
             p.cols = _halved(p.cols)
+
+
+cdef void _begin_with_bias(const product *p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
+                           Py_ssize_t cols) noexcept nogil:
+    cdef Py_ssize_t item = 4 if p.dtype == OC_F32 else 8, i
+    for i in range(row, row + rows):
+        memcpy(p.out + (i * p.n + col) * item, p.bias + col * item, cols * item)
 
 
 cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
@@ -60,6 +71,8 @@ cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogi
     cdef Py_ssize_t c = row * p.n + col
     cdef double alpha = p.alpha, beta = p.beta
     cdef float alpha_f = <float>alpha, beta_f = <float>beta
+    if p.bias != NULL:
+        _begin_with_bias(p, row, m, col, n)
     if p.dtype == OC_F32:
         sgemm(&tb, &ta, &n, &m, &k, &alpha_f, <float *>p.b + b, &ldb, <float *>p.a + a, &lda, &beta_f,
               <float *>p.out + c, &ldc)
@@ -92,6 +105,8 @@ cdef void _mirror(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nog
 
 
 cdef void multiply(product *p) noexcept nogil:
+    if p.m == 0 or p.n == 0:
+        return
     _cut(p)
     cdef Py_ssize_t across = (p.n + p.cols - 1) // p.cols
     cdef Py_ssize_t panels = (p.m + p.rows - 1) // p.rows * across, i
@@ -148,6 +163,7 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
     same_dtype(z, "out", x, "a")
     p.dtype = dtype_of(x)
     p.transpose_a, p.transpose_b, p.symmetric, p.alpha, p.beta = transpose_a, transpose_b, False, 1, accumulate
+    p.bias = NULL
     p.m, p.k = cnp.PyArray_DIM(x, transpose_a), cnp.PyArray_DIM(x, 1 - transpose_a)
     p.n = cnp.PyArray_DIM(y, 1 - transpose_b)
     if cnp.PyArray_DIM(y, transpose_b) != p.k:

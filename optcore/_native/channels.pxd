@@ -3,6 +3,7 @@ from optcore._native.c cimport oc_channel_fn, oc_kernels
 
 cdef enum:
     MEASURES = 3
+    CHUNKS = 64   # at most so many tasks share a channel's blocks
     SLOTS = 3     # values of a measure: (mean, rest, m2), or two sums
 
 cdef struct Plan:
@@ -39,6 +40,7 @@ cdef struct Job:
     char *coef          # [rows][ld], which the element-wise kernels read
     Py_ssize_t ld       # at least width, in whole cache lines
     int how             # they write: OC_PAST_CACHES where the arrays together are larger than the caches
+    double *free        # what is left of its memory
     # What finish reads and writes, [channels] each. A tangent begins with r.
     double eps
     double *mean

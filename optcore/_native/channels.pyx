@@ -11,7 +11,6 @@ cdef enum:
     ROWS = 128      # rows of it, at least
     PANEL = 512     # columns of it, at most: their sums stay in the first-level cache
     LINE = 64       # bytes
-    CHUNKS = 64     # at most so many tasks share a channel's blocks
 
 
 # ------------------------------------------------------------------------------------------------------ the partition

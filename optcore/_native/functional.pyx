@@ -5,11 +5,12 @@ alone; losses come as one double a row or block and are summed as a tree. So no 
 """
 cimport numpy as cnp
 from cython.parallel cimport prange
+from libc.math cimport NAN
 from libc.stdint cimport int64_t
 
 from optcore._native.arrays cimport IN, OUT, checked, checked_index, dtype_of, same_dtype, same_shape
 from optcore._native.c cimport (
-    OC_BLOCK, OC_ELU, OC_RELU, OC_SIGMOID, OC_TANH, oc_activation_kernels, oc_kernels, oc_loss_kernels,
+    OC_BLOCK, OC_ELU, OC_F32, OC_RELU, OC_SIGMOID, OC_TANH, oc_activation_kernels, oc_kernels, oc_loss_kernels,
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
@@ -65,7 +66,7 @@ cdef cnp.ndarray _rows(object a, str name):
     return x
 
 
-cdef const oc_activation_kernels *_activation(object name, object alpha, cnp.ndarray like) except NULL:
+cdef activation_call _activation(object name, object alpha, cnp.ndarray like) except *:
     if name not in _ACTIVATIONS:
         raise ValueError(f"name: expected one of {', '.join(_ACTIVATIONS)}, got {name!r}")
     if not isinstance(alpha, numbers.Real):
@@ -73,7 +74,8 @@ cdef const oc_activation_kernels *_activation(object name, object alpha, cnp.nda
     if not (0 <= alpha < math.inf):
         raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
     cdef int which = _ACTIVATIONS[name]
-    return &kernels().activation[which][dtype_of(like)]
+    return activation_call(&kernels().activation[which][dtype_of(like)], cnp.PyArray_SIZE(like),
+                           cnp.PyArray_ITEMSIZE(like), alpha)
 
 
 cdef Py_ssize_t _blocks(Py_ssize_t n) noexcept nogil:
@@ -92,33 +94,44 @@ cdef Py_ssize_t _block_rows(Py_ssize_t classes) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------------- activations
 
+cdef void run_activation(const activation_call *c, const char *x, char *y) noexcept nogil:
+    cdef Py_ssize_t step = OC_BLOCK * c.item, b
+    cdef int threads = num_threads(c.n)
+    if threads == 1:
+        c.kernels.forward(c.n, x, c.alpha, y)
+        return
+    for b in prange(_blocks(c.n), schedule="static", num_threads=threads):
+        c.kernels.forward(_block_size(c.n, b), x + b * step, c.alpha, y + b * step)
+
+
+cdef void run_activation_backward(const activation_call *c, const char *dy, const char *y, char *dx) noexcept nogil:
+    cdef Py_ssize_t step = OC_BLOCK * c.item, b
+    cdef int threads = num_threads(c.n)
+    if threads == 1:
+        c.kernels.backward(c.n, dy, y, c.alpha, dx)
+        return
+    for b in prange(_blocks(c.n), schedule="static", num_threads=threads):
+        c.kernels.backward(_block_size(c.n, b), dy + b * step, y + b * step, c.alpha, dx + b * step)
+
+
 def activation(name, x, alpha=1.0, out=None):
     """y = f(x); ``out`` may be x."""
     cdef cnp.ndarray a = checked(x, "x", IN)
-    cdef const oc_activation_kernels *k = _activation(name, alpha, a)
+    cdef activation_call call = _activation(name, alpha, a)
     cdef cnp.ndarray y = _output(out, "out", a, "x")
-    cdef const char *px = <const char *>cnp.PyArray_DATA(a)
-    cdef char *py = <char *>cnp.PyArray_DATA(y)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(a), b
-    cdef double c = alpha
-    for b in prange(_blocks(n), nogil=True, schedule="static", num_threads=num_threads(n)):
-        k.forward(_block_size(n, b), px + b * step, c, py + b * step)
+    with nogil:
+        run_activation(&call, cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(y))
     return y
 
 
 def activation_backward(name, dy, y, alpha=1.0, out=None):
     """dx = f'(y) dy; ``out`` may be dy or y."""
     cdef cnp.ndarray v = checked(y, "y", IN), d = _like(dy, "dy", v, "y")
-    cdef const oc_activation_kernels *k = _activation(name, alpha, v)
+    cdef activation_call call = _activation(name, alpha, v)
     cdef cnp.ndarray dx = _output(out, "out", v, "y")
     _apart_or_same(dx, "out", d, "dy")
-    cdef const char *py = <const char *>cnp.PyArray_DATA(v)
-    cdef const char *pd = <const char *>cnp.PyArray_DATA(d)
-    cdef char *px = <char *>cnp.PyArray_DATA(dx)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(v), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(v), b
-    cdef double c = alpha
-    for b in prange(_blocks(n), nogil=True, schedule="static", num_threads=num_threads(n)):
-        k.backward(_block_size(n, b), pd + b * step, py + b * step, c, px + b * step)
+    with nogil:
+        run_activation_backward(&call, cnp.PyArray_BYTES(d), cnp.PyArray_BYTES(v), cnp.PyArray_BYTES(dx))
     return dx
 
 
@@ -126,7 +139,7 @@ def activation_second(name, dy, rdy, y, rx, alpha=1.0, out=None):
     """R-operator of the backward pass: rdx = f'(y) rdy + f''(y) rx dy; ``out`` may be any of the inputs."""
     cdef cnp.ndarray v = checked(y, "y", IN), d = _like(dy, "dy", v, "y")
     cdef cnp.ndarray rd = _like(rdy, "rdy", v, "y"), r = _like(rx, "rx", v, "y")
-    cdef const oc_activation_kernels *k = _activation(name, alpha, v)
+    cdef activation_call call = _activation(name, alpha, v)
     cdef cnp.ndarray rdx = _output(out, "out", v, "y")
     _apart_or_same(rdx, "out", d, "dy")
     _apart_or_same(rdx, "out", rd, "rdy")
@@ -136,11 +149,10 @@ def activation_second(name, dy, rdy, y, rx, alpha=1.0, out=None):
     cdef const char *prd = <const char *>cnp.PyArray_DATA(rd)
     cdef const char *pr = <const char *>cnp.PyArray_DATA(r)
     cdef char *px = <char *>cnp.PyArray_DATA(rdx)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(v), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(v), b, at
-    cdef double c = alpha
+    cdef Py_ssize_t n = call.n, step = OC_BLOCK * call.item, b, at
     for b in prange(_blocks(n), nogil=True, schedule="static", num_threads=num_threads(n)):
         at = b * step
-        k.backward_r(_block_size(n, b), pd + at, prd + at, py + at, pr + at, c, px + at)
+        call.kernels.backward_r(_block_size(n, b), pd + at, prd + at, py + at, pr + at, call.alpha, px + at)
     return rdx
 
 
@@ -175,19 +187,22 @@ def log_softmax(z, out=None):
     return _softmax(z, out, True)
 
 
+cdef Py_ssize_t first_bad_class(const char *target, Py_ssize_t n, Py_ssize_t classes) noexcept nogil:
+    cdef const int64_t *p = <const int64_t *>target
+    cdef Py_ssize_t i
+    for i in range(n):
+        if p[i] < 0 or p[i] >= classes:
+            return i
+    return -1
+
+
 cdef cnp.ndarray _classes(object target, Py_ssize_t n, Py_ssize_t classes):
     cdef cnp.ndarray t = checked_index(target, "target")
     if cnp.PyArray_NDIM(t) != 1 or cnp.PyArray_DIM(t, 0) != n:
         raise ValueError(f"target: expected shape ({n},), one class per row of z, got {tuple((<object>t).shape)}")
-    cdef const int64_t *p = <const int64_t *>cnp.PyArray_DATA(t)
-    cdef Py_ssize_t i, bad = -1
-    with nogil:
-        for i in range(n):
-            if p[i] < 0 or p[i] >= classes:
-                bad = i
-                break
+    cdef Py_ssize_t bad = first_bad_class(cnp.PyArray_BYTES(t), n, classes)
     if bad >= 0:
-        raise ValueError(f"target: expected classes from 0 to {classes - 1}, got {p[bad]} in row {bad}")
+        raise ValueError(f"target: expected classes from 0 to {classes - 1}, got {target[bad]} in row {bad}")
     return t
 
 
@@ -200,39 +215,56 @@ cdef cnp.ndarray _targets(object target, cnp.ndarray z):
     return _classes(target, cnp.PyArray_DIM(z, 0), cnp.PyArray_DIM(z, 1))
 
 
+cdef Py_ssize_t loss_room(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    return max(rows, _blocks(rows * columns))
+
+
+cdef inline void _cross_entropy_block(const loss_call *c, Py_ssize_t at, Py_ssize_t rows) noexcept nogil:
+    cdef const oc_loss_kernels *k = &kernels().loss[c.dtype]
+    cdef Py_ssize_t place = at * c.columns * (4 if c.dtype == OC_F32 else 8)
+    cdef char *dy = c.dy + place if c.dy != NULL else NULL
+    if c.soft:
+        k.cross_entropy_soft(rows, c.columns, c.y + place, c.target + place, 1.0 / c.rows, c.room + at, dy)
+    else:
+        k.cross_entropy(rows, c.columns, c.y + place, <const int64_t *>c.target + at, 1.0 / c.rows, c.room + at, dy)
+
+
+cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
+    cdef Py_ssize_t chunk = _block_rows(c.columns), b
+    cdef int threads = num_threads(c.rows * c.columns)
+    if threads == 1:
+        for b in range((c.rows + chunk - 1) // chunk):
+            _cross_entropy_block(c, b * chunk, min(chunk, c.rows - b * chunk))
+    else:
+        for b in prange((c.rows + chunk - 1) // chunk, schedule="static", num_threads=threads):
+            _cross_entropy_block(c, b * chunk, min(chunk, c.rows - b * chunk))
+    return tree_sum(c.rows, c.room) / c.rows if c.rows else NAN
+
+
 def cross_entropy(z, target, gradient=True, out=None):
     """Mean softmax cross-entropy and its gradient dz (None where not asked for); ``out`` takes dz and may be z."""
     cdef cnp.ndarray a = _rows(z, "z"), dz = None
-    cdef Py_ssize_t n = cnp.PyArray_DIM(a, 0), classes = cnp.PyArray_DIM(a, 1), chunk = _block_rows(classes), b, m, at
-    if classes == 0:
+    cdef loss_call c
+    c.dtype, c.rows, c.columns, c.dy = dtype_of(a), cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), NULL
+    if c.columns == 0:
         raise ValueError(f"z: expected at least one class, got shape {tuple((<object>a).shape)}")
     cdef cnp.ndarray t = _targets(target, a)
-    cdef bint soft = cnp.PyArray_NDIM(t) == 2
-    cdef char *pd = NULL
     if gradient:
         dz = _output(out, "out", a, "z")
         if np.may_share_memory(dz, t):
             raise ValueError("out: expected memory of its own, got an array that overlaps target")
-        pd = <char *>cnp.PyArray_DATA(dz)
-    cdef cnp.ndarray losses = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(a), cnp.NPY_FLOAT64, 0)
-    cdef double *pl = <double *>cnp.PyArray_DATA(losses)
-    cdef const oc_loss_kernels *k = &kernels().loss[dtype_of(a)]
-    cdef Py_ssize_t row = classes * cnp.PyArray_ITEMSIZE(a)
-    cdef const char *pz = <const char *>cnp.PyArray_DATA(a)
-    cdef const char *pt = <const char *>cnp.PyArray_DATA(t)
-    cdef double scale = 1.0 / n if n else 0.0, total
-    for b in prange((n + chunk - 1) // chunk, nogil=True, schedule="static", num_threads=num_threads(n * classes)):
-        m = min(chunk, n - b * chunk)
-        at = b * chunk
-        if soft:
-            k.cross_entropy_soft(m, classes, pz + at * row, pt + at * row, scale, pl + at,
-                                 pd + at * row if pd else NULL)
-        else:
-            k.cross_entropy(m, classes, pz + at * row, <const int64_t *>pt + at, scale, pl + at,
-                            pd + at * row if pd else NULL)
+        c.dy = cnp.PyArray_BYTES(dz)
+    c.soft, c.y, c.target = cnp.PyArray_NDIM(t) == 2, cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t)
+    return _mean_loss(&c, run_cross_entropy, c.rows), dz
+
+
+cdef _mean_loss(loss_call *c, loss_fn *run, cnp.npy_intp n):
+    cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
+    cdef double value
+    c.room = <double *>cnp.PyArray_DATA(room)
     with nogil:
-        total = tree_sum(n, pl)
-    return (total / n if n else math.nan), dz
+        value = run(c)
+    return value
 
 
 def cross_entropy_r(p, rz, out=None):
@@ -253,25 +285,32 @@ def cross_entropy_r(p, rz, out=None):
     return rdz
 
 
+cdef inline void _mse_block(const loss_call *c, Py_ssize_t n, Py_ssize_t b) noexcept nogil:
+    cdef Py_ssize_t at = b * OC_BLOCK * (4 if c.dtype == OC_F32 else 8)
+    c.room[b] = kernels().loss[c.dtype].mse(_block_size(n, b), c.y + at, c.target + at, 2.0 / n,
+                                            c.dy + at if c.dy != NULL else NULL)
+
+
+cdef double run_mse(const loss_call *c) noexcept nogil:
+    cdef Py_ssize_t n = c.rows * c.columns, b
+    cdef int threads = num_threads(n)
+    if threads == 1:
+        for b in range(_blocks(n)):
+            _mse_block(c, n, b)
+    else:
+        for b in prange(_blocks(n), schedule="static", num_threads=threads):
+            _mse_block(c, n, b)
+    return tree_sum(_blocks(n), c.room) / n if n else NAN
+
+
 def mse(y, target, gradient=True, out=None):
     """Mean of (y - target)^2 over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
     cdef cnp.ndarray a = checked(y, "y", IN), t = _like(target, "target", a, "y"), dy = None
-    cdef char *pd = NULL
+    cdef loss_call c
+    c.dtype, c.rows, c.columns, c.dy = dtype_of(a), cnp.PyArray_SIZE(a), 1, NULL  # over all elements alike
+    c.y, c.target = cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t)
     if gradient:
         dy = _output(out, "out", a, "y")
         _apart_or_same(dy, "out", t, "target")
-        pd = <char *>cnp.PyArray_DATA(dy)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(a), n_blocks = _blocks(n), b
-    cdef cnp.npy_intp shape[1]
-    shape[0] = n_blocks
-    cdef cnp.ndarray parts = cnp.PyArray_EMPTY(1, shape, cnp.NPY_FLOAT64, 0)
-    cdef double *pl = <double *>cnp.PyArray_DATA(parts)
-    cdef const oc_loss_kernels *k = &kernels().loss[dtype_of(a)]
-    cdef const char *py = <const char *>cnp.PyArray_DATA(a)
-    cdef const char *pt = <const char *>cnp.PyArray_DATA(t)
-    cdef double scale = 2.0 / n if n else 0.0, total
-    for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(n)):
-        pl[b] = k.mse(_block_size(n, b), py + b * step, pt + b * step, scale, pd + b * step if pd else NULL)
-    with nogil:
-        total = tree_sum(n_blocks, pl)
-    return (total / n if n else math.nan), dy
+        c.dy = cnp.PyArray_BYTES(dy)
+    return _mean_loss(&c, run_mse, _blocks(c.rows)), dy

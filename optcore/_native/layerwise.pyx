@@ -112,7 +112,7 @@ cdef void _multiply(const Layer *l, char *a, bint transpose_a, char *b, bint tra
     cdef product p
     p.dtype, p.m, p.n, p.k = l.dtype, m, n, k
     p.transpose_a, p.transpose_b, p.symmetric, p.alpha, p.beta = transpose_a, transpose_b, symmetric, alpha, beta
-    p.a, p.b, p.out = a, b, out
+    p.a, p.b, p.out, p.bias = a, b, out, NULL
     multiply(&p)
 
 

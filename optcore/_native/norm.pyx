@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 from optcore._native.arrays cimport IN, OUT, checked, checked_index, disjoint, dtype_of, has_size
 from optcore._native.c cimport OC_F32, OC_PAST_CACHES, oc_channel_fn, oc_norm_kernels
-from optcore._native.channels cimport SLOTS, Job, Measure, Plan, plan, publish, run
+from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, plan, publish, run
 from optcore._native.core cimport kernels
 from optcore._native.norm_arrays cimport CACHES, LINE, like, output_like
 
@@ -58,7 +58,7 @@ cdef void _finish_renorm(Job *job, Py_ssize_t c) noexcept nogil:
     job.d[c] = fmax(-job.d_max, fmin(job.d_max, (job.mean[c] - job.run_mean[c]) / run_std))
     job.bias[c] += job.weight[c] * job.d[c]
     job.weight[c] *= job.r[c]
-    _finish_evaluation(job, c)
+    finish_forward(job, c)
 
 
 cdef inline double _scale(Job *job, Py_ssize_t c) noexcept nogil:
@@ -69,7 +69,7 @@ cdef inline double _shift(Job *job, Py_ssize_t c) noexcept nogil:
     return job.bias[c] - _scale(job, c) * _low(job, c)
 
 
-cdef void _finish_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void finish_forward(Job *job, Py_ssize_t c) noexcept nogil:
     put(job, 0, c, job.mean[c])
     put(job, 1, c, _scale(job, c))
     put(job, 2, c, _shift(job, c))
@@ -85,7 +85,7 @@ cdef void combine(Job *job, Py_ssize_t c, double b, double constant, double a, d
     put(job, 5, c, m)
 
 
-cdef void _finish_backward(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void finish_backward(Job *job, Py_ssize_t c) noexcept nogil:
     """dx = w*s*(dy - mean(dy) - x_hat*mean(dy*x_hat))."""
     cdef double a = job.weight[c] * job.inv_std[c]
     job.dbias[c] = _sum(job, 0, c)
@@ -208,27 +208,38 @@ cdef enum:
     VECTORS = 13  # the per-channel arrays of a job, mean to dbias
 
 
-cdef void _load(double *to, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept:
-    """The values of a per-channel array of either dtype; `otherwise` where it is None."""
+
+cdef vector whole(cnp.ndarray a) noexcept:
+    return vector(NULL, OC_F32) if a is None else vector(cnp.PyArray_DATA(a), dtype_of(a))
+
+
+cdef void load(double *to, vector a, double otherwise, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef const float *f
-    if a is None:
+    if a.data == NULL:
         for i in range(n):
             to[i] = otherwise
-    elif dtype_of(a) == OC_F32:
-        f = <const float *>cnp.PyArray_DATA(a)
+    elif a.dtype == OC_F32:
         for i in range(n):
-            to[i] = f[i]
+            to[i] = (<const float *>a.data)[i]
     else:
-        memcpy(to, cnp.PyArray_DATA(a), n * sizeof(double))
+        memcpy(to, a.data, n * sizeof(double))
 
 
-cdef void _store(cnp.ndarray a, double keep, double add, const double *values, Py_ssize_t n) noexcept:
+cdef void store(vector a, const double *values, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if a.dtype == OC_F32:
+        for i in range(n):
+            (<float *>a.data)[i] = <float>values[i]
+    else:
+        memcpy(a.data, values, n * sizeof(double))
+
+
+cdef void _blend(vector a, double keep, double add, const double *values, Py_ssize_t n) noexcept nogil:
     """a <- keep*a + add*values, in double."""
     cdef Py_ssize_t i
-    cdef float *f = <float *>cnp.PyArray_DATA(a)
-    cdef double *d = <double *>cnp.PyArray_DATA(a)
-    if dtype_of(a) == OC_F32:
+    cdef float *f = <float *>a.data
+    cdef double *d = <double *>a.data
+    if a.dtype == OC_F32:
         for i in range(n):
             f[i] = <float>(keep * f[i] + add * values[i])
     else:
@@ -236,42 +247,109 @@ cdef void _store(cnp.ndarray a, double keep, double add, const double *values, P
             d[i] = keep * d[i] + add * values[i]
 
 
+cdef void follow(const Job *job, vector mean, vector var, double new, bint unbiased) noexcept nogil:
+    cdef double n = job.p.count
+    if mean.data != NULL:
+        _blend(mean, 1 - new, new, job.mean, job.p.channels)
+    if var.data != NULL:
+        _blend(var, 1 - new, new * (n / (n - 1)) if unbiased else new, job.var, job.p.channels)
+
+
 cdef cnp.ndarray _array(const double *values, cnp.npy_intp n, int typenum):
-    cdef cnp.ndarray a = cnp.PyArray_ZEROS(1, &n, typenum, 0)
-    if typenum == cnp.NPY_FLOAT64:
-        memcpy(cnp.PyArray_DATA(a), values, n * sizeof(double))
-    else:
-        _store(a, 0, 1, values, n)
+    cdef cnp.ndarray a = cnp.PyArray_EMPTY(1, &n, typenum, 0)
+    store(whole(a), values, n)
     return a
+
+
+# ------------------------------------------------------------------------------------------------- a job, step by step
+cdef Py_ssize_t _row_of_constants(const Plan *p) noexcept nogil:
+    """Odd in cache lines: rows a power of two apart would share few sets of the cache."""
+    return (p.width * p.item // LINE + 2 | 1) * LINE // p.item
+
+
+cdef Py_ssize_t room_of(const Plan *p, int measures, int rows) noexcept nogil:
+    return ((VECTORS + measures * SLOTS + rows) * p.channels
+            + measures * (min(p.blocks, <Py_ssize_t>CHUNKS) * SLOTS + 1) * p.width
+            + rows * _row_of_constants(p) * p.item // 8 + LINE // 4)
+
+
+cdef inline double *_take(Job *job, Py_ssize_t n) noexcept nogil:
+    job.free += n
+    return job.free - n
+
+
+cdef void begin(Job *job, Plan p, int rows, const void *x, double *room) noexcept nogil:
+    cdef Py_ssize_t channels = p.channels
+    memset(job, 0, sizeof(Job))
+    job.p, job.k, job.free, job.ld = p, kernels(), room, _row_of_constants(&p)
+    memset(room, 0, VECTORS * channels * sizeof(double))  # the rest is written before it is read
+    job.mean, job.rest, job.inv_std = _take(job, channels), _take(job, channels), _take(job, channels)
+    job.m2, job.var = _take(job, channels), _take(job, channels)
+    job.weight, job.bias = _take(job, channels), _take(job, channels)
+    job.rmean, job.rinv_std = _take(job, channels), _take(job, channels)
+    job.rweight, job.rbias = _take(job, channels), _take(job, channels)
+    job.dweight, job.dbias = _take(job, channels), _take(job, channels)
+    job.rows, job.constants = rows, _take(job, rows * channels)
+    # They lie to the cache lines as x does.
+    cdef size_t skew = (<size_t>x - <size_t>job.free) % LINE
+    job.coef = <char *>_take(job, (rows * job.ld * p.item + LINE) // 8) + skew
+
+
+cdef void measure(Job *job, const void *u, const void *v, const double *mean) noexcept nogil:
+    cdef Plan *p = &job.p
+    cdef Measure *m = &job.measures[job.n_measures]
+    cdef Py_ssize_t fold
+    m.v = <const char *>v
+    m.partial = _take(job, p.chunks * p.width * SLOTS)
+    m.result = _take(job, SLOTS * p.channels)
+    memset(m.result, 0, SLOTS * p.channels * sizeof(double))  # of no values
+    job.n_measures += 1
+    if u == NULL:
+        return
+    cdef double *centre = _take(job, p.width)
+    m.u, m.mean = <const char *>u, centre
+    for fold in range(p.fold):
+        memcpy(centre + fold * p.channels, mean, p.channels * sizeof(double))
+
+
+cdef void gate(Job *job, const void *y, void *kept) noexcept nogil:
+    cdef Measure *m = &job.measures[job.n_measures - 1]
+    cdef Py_ssize_t c
+    m.gated = True
+    m.gate, m.kept = <char *>y, <char *>kept
+    if y != NULL:
+        return
+    memset(job.constants, 0, job.rows * job.p.channels * sizeof(double))
+    for c in range(job.p.channels):
+        put(job, 0, c, job.mean[c])
+        put(job, 6, c, _scale(job, c))
+        put(job, 7, c, _shift(job, c))
+    publish(job, 0, job.p.channels)
+
+
+cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil:
+    cdef Py_ssize_t c
+    load(job.mean, mean, 0, job.p.channels)
+    load(job.var, var, 0, job.p.channels)
+    for c in range(job.p.channels):
+        job.inv_std[c] = 1 / sqrt(job.var[c] + job.eps)
+
+
+cdef void write(Job *job, int n_in, void *out, oc_channel_fn *apply) noexcept nogil:
+    job.n_in, job.out, job.apply = n_in, <char *>out, apply
+    job.how = OC_PAST_CACHES if (n_in + 1) * job.p.count * job.p.channels * job.p.item > CACHES else 0
+    run(job)
 
 
 cdef class Call:
     """A job under construction, and the memory that it points into."""
 
     def __cinit__(self, cnp.ndarray x, Py_ssize_t channels, Py_ssize_t inner, int measures, int rows):
-        cdef Job *job = &self.job
-        cdef Plan *p = &job.p
-        memset(job, 0, sizeof(Job))
-        p[0] = plan(cnp.PyArray_SIZE(x) // max(1, channels * inner), channels, inner, dtype_of(x))
-        job.k = kernels()
+        cdef Plan p = plan(cnp.PyArray_SIZE(x) // max(1, channels * inner), channels, inner, dtype_of(x))
+        cdef cnp.npy_intp room = room_of(&p, measures, rows)
         self.x = x
-        cdef Py_ssize_t lines = p.width * p.item // LINE + 2
-        job.ld = (lines | 1) * LINE // p.item  # odd: rows a power of two apart would share few sets of the cache
-        cdef cnp.npy_intp room = ((VECTORS + measures * SLOTS + rows) * channels + measures * (p.chunks * SLOTS + 1) * p.width
-                                  + rows * job.ld * p.item // 8 + LINE // 4)
         self.arena = cnp.PyArray_EMPTY(1, &room, cnp.NPY_FLOAT64, 0)
-        self.free = <double *>cnp.PyArray_DATA(self.arena)
-        memset(self.free, 0, VECTORS * channels * sizeof(double))  # the rest is written before it is read
-        job.mean, job.rest, job.inv_std = self.take(channels), self.take(channels), self.take(channels)
-        job.m2, job.var = self.take(channels), self.take(channels)
-        job.weight, job.bias = self.take(channels), self.take(channels)
-        job.rmean, job.rinv_std = self.take(channels), self.take(channels)
-        job.rweight, job.rbias = self.take(channels), self.take(channels)
-        job.dweight, job.dbias = self.take(channels), self.take(channels)
-        job.rows, job.constants = rows, self.take(rows * channels)
-        # They lie to the cache lines as x does.
-        cdef size_t skew = (<size_t>cnp.PyArray_DATA(x) - <size_t>self.free) % LINE
-        job.coef = <char *>self.take((rows * job.ld * p.item + LINE) // 8) + skew
+        begin(&self.job, p, rows, cnp.PyArray_DATA(x), <double *>cnp.PyArray_DATA(self.arena))
 
     cdef int correct(self) except -1:
         """Room for what a batch renormalization has beside."""
@@ -283,46 +361,11 @@ cdef class Call:
         job.d, job.run_mean, job.run_var = job.r + channels, job.r + 2 * channels, job.r + 3 * channels
         return 0
 
-    cdef double *take(self, Py_ssize_t n) noexcept:
-        self.free += n
-        return self.free - n
-
     cdef void measure(self, cnp.ndarray u, cnp.ndarray v, double *mean) noexcept:
-        """Add a measure: the moments of v, or with u the sums of u and u*(v - mean)."""
-        cdef Job *job = &self.job
-        cdef Plan *p = &job.p
-        cdef Measure *m = &job.measures[job.n_measures]
-        cdef Py_ssize_t c, fold
-        m.v = <const char *>cnp.PyArray_DATA(v)
-        m.partial = self.take(p.chunks * p.width * SLOTS)
-        m.result = self.take(SLOTS * p.channels)
-        memset(m.result, 0, SLOTS * p.channels * sizeof(double))  # of no values
-        job.n_measures += 1
-        if u is None:
-            return
-        cdef double *centre = self.take(p.width)
-        m.u, m.mean = <const char *>cnp.PyArray_DATA(u), centre
-        for fold in range(p.fold):
-            for c in range(p.channels):
-                centre[fold * p.channels + c] = mean[c]
+        measure(&self.job, NULL if u is None else cnp.PyArray_DATA(u), cnp.PyArray_DATA(v), mean)
 
     cdef void gate(self, cnp.ndarray y, cnp.ndarray kept) noexcept:
-        """The last measure's u passes a ReLU first: the one whose output is y, what passes being written to `kept`, if
-        that is an array; or, without y, that of a forward pass without residual, its output being made again from x."""
-        cdef Job *job = &self.job
-        cdef Measure *m = &job.measures[job.n_measures - 1]
-        cdef Py_ssize_t c
-        m.gated = True
-        m.gate = NULL if y is None else <char *>cnp.PyArray_DATA(y)
-        m.kept = NULL if kept is None else <char *>cnp.PyArray_DATA(kept)
-        if m.gate != NULL:
-            return
-        memset(job.constants, 0, job.rows * job.p.channels * sizeof(double))
-        for c in range(job.p.channels):
-            put(job, 0, c, job.mean[c])
-            put(job, 6, c, _scale(job, c))
-            put(job, 7, c, _shift(job, c))
-        publish(job, 0, job.p.channels)
+        gate(&self.job, NULL if y is None else cnp.PyArray_DATA(y), NULL if kept is None else cnp.PyArray_DATA(kept))
 
     cdef int measure_only(self) except -1:
         """Run the job, which writes nothing."""
@@ -333,14 +376,11 @@ cdef class Call:
     cdef int write(self, tuple ins, cnp.ndarray out, oc_channel_fn *apply) except -1:
         """Run the job: element-wise results from `ins` to `out`."""
         cdef Py_ssize_t i
-        for i in range(len(ins)):
+        cdef int i_in = len(ins)
+        for i in range(i_in):
             self.job.ins[i] = <const char *>cnp.PyArray_DATA(<cnp.ndarray>ins[i])
-        self.job.n_in = len(ins)
-        self.job.out = <char *>cnp.PyArray_DATA(out)
-        self.job.how = OC_PAST_CACHES if (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES else 0
-        self.job.apply = apply
         with nogil:
-            run(&self.job)
+            write(&self.job, i_in, cnp.PyArray_DATA(out), apply)
         return 0
 
     cdef cnp.ndarray vector(self, const double *values, cnp.ndarray like):
@@ -351,11 +391,11 @@ cdef class Call:
         return _array(values, self.job.p.channels, cnp.NPY_FLOAT64)
 
     cdef void load(self, double *to, cnp.ndarray a, double otherwise) noexcept:
-        _load(to, a, otherwise, self.job.p.channels)
+        load(to, whole(a), otherwise, self.job.p.channels)
 
     cdef bint statistics(self, object saved, object running_mean, object running_var, object eps) except -1:
         """Set mean and inv_std from `saved` (return True), or in evaluation from the running buffers."""
-        cdef Py_ssize_t c, channels = self.job.p.channels
+        cdef Py_ssize_t channels = self.job.p.channels
         cdef Job *job = &self.job
         if saved is not None:
             self.load(job.mean, per_channel(saved.mean, "saved.mean", channels), 0)
@@ -363,10 +403,8 @@ cdef class Call:
             self.load(job.inv_std, per_channel(saved.inv_std, "saved.inv_std", channels), 0)
             return True
         job.eps = _number(eps, "eps", 0, math.inf)
-        self.load(job.mean, _required(running_mean, "running_mean", channels), 0)
-        self.load(job.var, _required(running_var, "running_var", channels), 0)
-        for c in range(channels):
-            job.inv_std[c] = 1 / sqrt(job.var[c] + job.eps)
+        evaluate_with(job, whole(_required(running_mean, "running_mean", channels)),
+                      whole(_required(running_var, "running_var", channels)))
         return False
 
 
@@ -434,7 +472,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
     cdef cnp.ndarray added = None if residual is None else like(residual, "residual", a, IN)
     cdef bint rectified = _rectified(activation)
     cdef oc_channel_fn *apply = _normalise(&job.k.norm[job.p.dtype], job.p.form, added is not None, rectified)
-    cdef double n = job.p.count, new = _weight_of_new(momentum, momentum_on, batches)
+    cdef double new = _weight_of_new(momentum, momentum_on, batches)
     job.eps = _number(eps, "eps", 0, math.inf)
     if limits is not None:
         job.r_max, job.d_max = _number(limits[0], "r_max", 1, math.inf), _number(limits[1], "d_max", 0, math.inf)
@@ -442,7 +480,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         if momentum is None and batches is None and (mean is not None or var is not None):
             raise ValueError("num_batches: expected the number of batches that the cumulative average "
                              "(momentum=None) is over so far, got None")
-        if n < 2 and channels:
+        if job.p.count < 2 and channels:
             raise ValueError(f"x: expected at least 2 values per channel in training, got {job.p.count}")
     else:
         call.statistics(None, running_mean, running_var, eps)
@@ -459,7 +497,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         _all_disjoint([("out", y)], buffers + read)
     call.load(job.weight, w, 1)
     call.load(job.bias, b, 0)
-    job.finish = _finish_renorm if renorm else _finish_evaluation
+    job.finish = _finish_renorm if renorm else finish_forward
     if train:
         call.measure(None, a, NULL)
     call.write((a,) if added is None else (a, added), y, apply)
@@ -469,10 +507,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         (<int64_t *>cnp.PyArray_DATA(batches))[0] += 1
         if momentum is None:
             new = 1.0 / (<int64_t *>cnp.PyArray_DATA(batches))[0]
-    if mean is not None:
-        _store(mean, 1 - new, new, job.mean, channels)
-    if var is not None:
-        _store(var, 1 - new, new * (n / (n - 1)) if bessel else new, job.var, channels)
+    follow(job, whole(mean), whole(var), new, bessel)
     return (y, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.inv_std),
             call.doubles(job.r) if renorm else None, call.doubles(job.d) if renorm else None)
 
@@ -503,7 +538,7 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
         call.gate(gate, kept)
     if kept is not None:  # the ReLU has been passed when dx is computed
         g, gate = kept, None
-    job.finish = _finish_backward if training else _finish_backward_evaluation
+    job.finish = finish_backward if training else _finish_backward_evaluation
     if self_gated:
         call.write((a, g), dx, k.combine_self_gated[form])
     elif training and gate is not None:
@@ -530,7 +565,7 @@ cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, obj
     call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
     call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
     cdef cnp.ndarray z = output_like(None, x)
-    job.finish = _finish_evaluation
+    job.finish = finish_forward
     call.write((x,), z, job.k.norm[job.p.dtype].normalise[job.p.form])
     return z
 
@@ -591,7 +626,7 @@ def doubles(a, name, channels, otherwise):
     """A per-channel array in double; `otherwise` everywhere where it is None."""
     cdef cnp.npy_intp n = channels
     cdef cnp.ndarray v = per_channel(a, name, n), result = cnp.PyArray_ZEROS(1, &n, cnp.NPY_FLOAT64, 0)
-    _load(<double *>cnp.PyArray_DATA(result), v, otherwise, n)
+    load(<double *>cnp.PyArray_DATA(result), whole(v), otherwise, n)
     return result
 
 
@@ -613,7 +648,7 @@ def merge(double count, mean, mean_rest, m2, double other_count, other_mean, oth
     cdef double *part = <double *>cnp.PyArray_DATA(room)
     cdef Py_ssize_t i
     for i, values in enumerate((mean, mean_rest, m2, other_mean, other_mean_rest, other_m2)):
-        _load(part + i * n, per_channel(values, "Moments", n), 0, n)
+        load(part + i * n, whole(per_channel(values, "Moments", n)), 0, n)
     kernels().merge_moments(n, count, part, n, other_count, part + 3 * n, n)
     return (_array(part, n, cnp.NPY_FLOAT64), _array(part + n, n, cnp.NPY_FLOAT64),
             _array(part + 2 * n, n, cnp.NPY_FLOAT64))

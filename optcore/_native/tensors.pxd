@@ -54,18 +54,18 @@ cdef class Tensors:
 
     cdef int _grow(self) except -1
     cdef int _way(self, Py_ssize_t i) noexcept
-    cdef void _follow(self, bint average, bint copy) noexcept
+    cdef void _follow(self, bint average, bint copy) noexcept nogil
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept
     cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1
     cdef int _check_parameter(self, Py_ssize_t i) except -1
     cdef int _check_overlap(self, Py_ssize_t i, str what, size_t begin, size_t end) except -1
-    cdef void _run(self, oc_rule rule)
+    cdef void _run(self, oc_rule rule) noexcept nogil
     cdef Py_ssize_t _cut(self, Py_ssize_t t, Py_ssize_t threads) noexcept nogil
     cdef void _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
     cdef Py_ssize_t _first_after(self, Py_ssize_t begin) noexcept nogil
-    cdef double _norm(self)
-    cdef double _sum_squares(self, double scale) noexcept
+    cdef double _norm(self) noexcept nogil
+    cdef double _sum_squares(self, double scale) noexcept nogil
     cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil
     cdef void _square_block(self, Py_ssize_t b, double scale) noexcept nogil
     cdef double _abs_max(self) noexcept nogil
-    cdef str _first_nonfinite(self)
+    cdef Py_ssize_t _first_nonfinite(self) noexcept nogil

@@ -224,7 +224,7 @@ cdef class Tensors:
             return OC_BF16_STATES
         return OC_ALL_BF16 if s.x[0].storage == OC_AS_BF16 else STAGED
 
-    cdef void _follow(self, bint average, bint copy) noexcept:
+    cdef void _follow(self, bint average, bint copy) noexcept nogil:
         """Which of what follows theta does so in the passes to come."""
         cdef Py_ssize_t i
         if self.followed:
@@ -335,14 +335,13 @@ cdef class Tensors:
 
     # ------------------------------------------------------------------------------------------------- passes
 
-    cdef void _run(self, oc_rule rule):
+    cdef void _run(self, oc_rule rule) noexcept nogil:
         cdef int t, threads = num_threads(self.elements)
-        with nogil:
-            if threads == 1:
-                self._run_range(rule, 0, self.length)
-            else:
-                for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-                    self._run_range(rule, self._cut(t, threads), self._cut(t + 1, threads))
+        if threads == 1:
+            self._run_range(rule, 0, self.length)
+        else:
+            for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+                self._run_range(rule, self._cut(t, threads), self._cut(t + 1, threads))
 
     cdef Py_ssize_t _cut(self, Py_ssize_t t, Py_ssize_t threads) noexcept nogil:
         """Where the part of thread t begins: parts differ by a UNIT at most."""
@@ -380,29 +379,27 @@ cdef class Tensors:
 
     # -------------------------------------------------------------------------------------------- gradient norm
 
-    cdef double _norm(self):
+    cdef double _norm(self) noexcept nogil:
         """Global 2-norm of the bound gradients; NaN or infinity where one of them is not finite."""
         cdef double squares = self._sum_squares(1.0), largest
         if squares_are_safe(squares):
             return sqrt(squares)
-        with nogil:
-            largest = self._abs_max()
+        largest = self._abs_max()
         if not 0 < largest < INFINITY:
             return largest
         cdef double scale = square_scale(largest)
         return sqrt(self._sum_squares(scale)) / scale
 
-    cdef double _sum_squares(self, double scale) noexcept:
+    cdef double _sum_squares(self, double scale) noexcept nogil:
         cdef Py_ssize_t b
         cdef int threads = num_threads(self.elements)
-        with nogil:
-            if threads == 1:
-                for b in range(self.n_blocks):
-                    self._square_block(b, scale)
-            else:
-                for b in prange(self.n_blocks, schedule="static", num_threads=threads):
-                    self._square_block(b, scale)
-            return tree_sum(self.n_blocks, self.partial)
+        if threads == 1:
+            for b in range(self.n_blocks):
+                self._square_block(b, scale)
+        else:
+            for b in prange(self.n_blocks, schedule="static", num_threads=threads):
+                self._square_block(b, scale)
+        return tree_sum(self.n_blocks, self.partial)
 
     cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil:
         """The gradient of tensor i from `begin` on, in the arithmetic dtype: in place, or in `room`."""
@@ -441,7 +438,8 @@ cdef class Tensors:
                     break
         return largest
 
-    cdef str _first_nonfinite(self):
+    cdef Py_ssize_t _first_nonfinite(self) noexcept nogil:
+        """The first tensor whose gradient is not finite, or -1."""
         cdef double room[OC_BLOCK]
         cdef Py_ssize_t b, i, n
         for b in range(self.n_blocks):
@@ -449,5 +447,5 @@ cdef class Tensors:
             n = min(<Py_ssize_t>OC_BLOCK, self.tensors[i].n - self.blocks[b].begin)
             if self.tensors[i].x[1] != NULL and kernels().reduce[<int>self.tensors[i].dtype].count_nonfinite(
                     n, self._block(i, self.blocks[b].begin, n, <char *>room)):
-                return self.names[i]
-        return None
+                return i
+        return -1

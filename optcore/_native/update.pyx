@@ -2,7 +2,8 @@
 
 A step has four stages, and only the last one writes: the gradients are bound to their parameters and checked; the
 options are read from the parameter groups; if asked for, one pass takes the norm of all gradients; one fused pass
-updates parameters and state. That pass is two for a layerwise rule, with its look at whole tensors between them.
+updates parameters and state. That pass is two for a layerwise rule, with its look at whole tensors between them. What
+lies between reading the options and saying how it went (`_open`, `_advance`, `_close`) needs no Python.
 """
 from collections.abc import Mapping
 
@@ -11,6 +12,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset
 
 from optcore._native.c cimport (
@@ -79,21 +81,12 @@ cdef class Stepper(Tensors):
     A subclass fills ``param_groups`` (a list of dicts), calls ``_bind`` for each parameter, ``_bind_state`` for
     each state array and ``_bound`` when done, and provides ``_read_options(index) -> dict`` of C option values.
     """
-    cdef public list param_groups
-    cdef public object clip_norm, clip_value
-    cdef public object last_grad_norm
-    cdef public int64_t skipped_steps
-    cdef public int64_t _steps
-    cdef str _nonfinite
-    cdef oc_rule rule
-    cdef tuple keys
-    cdef public bint _single
-    cdef int busy
-    cdef public uint64_t _seed
-
     def __cinit__(self):
         self.param_groups = []
         self._nonfinite = "propagate"
+
+    def __dealloc__(self):
+        free(self.options)
 
     # ----------------------------------------------------------------------------------------------- options
 
@@ -107,7 +100,13 @@ cdef class Stepper(Tensors):
 
     def _open_group(self):
         """Begin a group: the next parameters belong to it."""
-        self.groups.append(Group())
+        cdef Group group = Group()
+        cdef void *grown = realloc(self.options, (len(self.groups) + 1) * sizeof(oc_options *))
+        if grown == NULL:
+            raise MemoryError
+        self.options = <const oc_options **>grown
+        self.options[len(self.groups)] = &group.options
+        self.groups.append(group)
 
     @property
     def nonfinite(self):
@@ -142,49 +141,62 @@ cdef class Stepper(Tensors):
         self._enter()
         try:
             held = self._bind_gradients(grads, "grads", "gradient")
-            self._step()
+            self._open()
+            with nogil:
+                self._advance()
+            self._close()
         finally:
-            oc_give(&self.busy)
+            self._leave()
 
     def _feed(self, str name, given, str argument, str what):
         """Run the pass ``name`` over arrays given like gradients; errors name the ``argument`` and ``what`` one is."""
+        cdef oc_rule rule = PASSES[name]
         self._enter()
         try:
             held = self._bind_gradients(given, argument, what)
             self._refresh(0)
-            if self._nonfinite == "propagate" or self._all_finite(self._norm(), what):
-                self._prepare(PASSES[name], 1)
-                self._run(PASSES[name])
+            self.strict = self._nonfinite != "propagate"
+            with nogil:
+                if not self.strict or self._is_finite():
+                    self._prepare(rule, 1)
+                    self._run(rule)
+            if self.strict and self.bad >= 0:
+                self._refuse(what)
         finally:
-            oc_give(&self.busy)
+            self._leave()
 
     def _move(self, str name, int stream):
         """Run the pass ``name`` with a state array in the gradients' place, over what has taken a step."""
         cdef Py_ssize_t i
+        cdef oc_rule rule = PASSES[name]
         self._enter()
         try:
             self._refresh(0)
             for i in range(self.n_tensors):
                 self._check_parameter(i)
                 self._set_gradient(i, self.stages[i].x[stream] if self.books[i].step else nothing)
-            self._prepare(PASSES[name], 1)
-            self._follow(False, True)
-            self._run(PASSES[name])
-            self._follow(False, False)
+            with nogil:
+                self._prepare(rule, 1)
+                self._follow(False, True)
+                self._run(rule)
+                self._follow(False, False)
         finally:
-            oc_give(&self.busy)
+            self._leave()
 
     cdef int _enter(self) except -1:
         if not oc_take(&self.busy):
             raise RuntimeError("this optimizer is at work in another thread: one step or change at a time")
         return 0
 
+    cdef void _leave(self) noexcept:
+        oc_give(&self.busy)
+
     def _exclusive(self):
         """Take the optimizer for a change of its parameters or state; ``_release`` gives it back."""
         self._enter()
 
     def _release(self):
-        oc_give(&self.busy)
+        self._leave()
 
     cdef object _bind_gradients(self, grads, str argument, str what):
         """Bind every gradient; return an object that keeps them alive."""
@@ -210,21 +222,23 @@ cdef class Stepper(Tensors):
             raise ValueError(f"{argument}: expected the names {self.labels}, got {list(grads)}")
         return tuple([grads[label] for label in self.labels])
 
-    cdef int _step(self) except -1:
-        cdef Py_ssize_t i
-        cdef double norm = 1, scale = 1
+    cdef int _open(self) except -1:
+        """Read what a step is to do. Nothing has changed yet."""
         cdef double clip_value = self._positive("clip_value", self.clip_value)
-        cdef double clip_norm = self._positive("clip_norm", self.clip_norm)
-        cdef bint strict = self._nonfinite != "propagate"
+        self.limit = self._positive("clip_norm", self.clip_norm)
+        self.strict = self._nonfinite != "propagate"
         self._refresh(clip_value)
-        grad_norm = None
-        if strict or self.clip_norm is not None:
-            grad_norm = norm = self._norm()
-            if strict and not self._all_finite(norm, "gradient"):
-                self.last_grad_norm = norm
-                return 0
-            if self.clip_norm is not None and not clip_norm / (norm + 1e-6) >= 1:
-                scale = clip_norm / (norm + 1e-6)  # as torch.nn.utils.clip_grad_norm_
+        return 0
+
+    cdef bint _advance(self) noexcept nogil:
+        """Take the step, unless `strict` and a gradient is not finite: then `bad` says which, and nothing changes."""
+        cdef Py_ssize_t i
+        cdef double scale = 1
+        if self.limit > 0 or self.strict:
+            if not self._is_finite() and self.strict:
+                return False
+            if self.limit > 0 and not self.limit / (self.norm + 1e-6) >= 1:
+                scale = self.limit / (self.norm + 1e-6)  # as torch.nn.utils.clip_grad_norm_
         self._prepare(self.rule, scale)
         if self.layers is None:
             self._follow(True, True)
@@ -237,26 +251,35 @@ cdef class Stepper(Tensors):
                 self.books[i].step += 1
                 self.books[i].carried = self.coefficients[self.tensors[i].use].carried
         self._steps += 1
-        self.last_grad_norm = grad_norm
+        return True
+
+    cdef int _close(self) except -1:
+        """Say how `_advance` went: FloatingPointError, one more skipped, or nothing."""
+        cdef bint measured = self.limit > 0 or self.strict
+        if self.strict and self.bad >= 0:
+            self._refuse("gradient")
+        self.last_grad_norm = self.norm if measured else None
+        return 0
+
+    cdef bint _is_finite(self) noexcept nogil:
+        """Take the norm of the bound gradients; set `bad` to the first that is not finite, else to -1."""
+        self.bad = -1
+        self.norm = self._norm()
+        if not isfinite(self.norm):
+            self.bad = self._first_nonfinite()  # -1: the norm alone is beyond double
+        return self.bad < 0
+
+    cdef int _refuse(self, str what) except -1:
+        if self._nonfinite == "raise":
+            raise FloatingPointError(f"{what} of {self.names[self.bad]}: expected finite values, got {self.norm}; "
+                                     f"nothing was changed")
+        self.skipped_steps += 1
         return 0
 
     def _check_clipping(self):
         """Raise unless ``clip_norm`` and ``clip_value`` are positive numbers or None."""
         self._positive("clip_norm", self.clip_norm)
         self._positive("clip_value", self.clip_value)
-
-    cdef bint _all_finite(self, double norm, str what) except -1:
-        """Whether the bound gradients are finite, from their norm; if not, FloatingPointError or one more skipped."""
-        if isfinite(norm):
-            return True
-        first = self._first_nonfinite()
-        if first is None:  # the norm alone is beyond double
-            return True
-        if self._nonfinite == "raise":
-            raise FloatingPointError(f"{what} of {first}: expected finite values, got {norm}; "
-                                     f"nothing was changed")
-        self.skipped_steps += 1
-        return False
 
     cdef double _positive(self, str name, object value) except? -1:
         if value is None:
@@ -291,7 +314,7 @@ cdef class Stepper(Tensors):
         group.seen = [values[key] for key in self.keys]
         group.fixed = all([type(v) in (float, int, bool, tuple, type(None)) for v in group.seen])
 
-    cdef int _prepare(self, oc_rule rule, double scale) except -1:
+    cdef void _prepare(self, oc_rule rule, double scale) noexcept nogil:
         """The coefficients of every parameter; shared by neighbours of one group, dtype and history.
 
         A layerwise rule has them apart: the layer's factor goes into eta.
@@ -319,22 +342,20 @@ cdef class Stepper(Tensors):
                     last = i
                     continue
             self.coefficients[used].carried = book.carried
-            prepare(rule, self.tensors[i].dtype, &(<Group>self.groups[book.group]).options, book.step + 1, scale,
+            prepare(rule, self.tensors[i].dtype, self.options[book.group], book.step + 1, scale,
                     &self.coefficients[used])
             self.tensors[i].use = used
             used += 1
             last = i
-        return 0
 
-    cdef void _run_layers(self):
+    cdef void _run_layers(self) noexcept nogil:
         cdef Py_ssize_t i
         cdef Tensor *t
         self._run(self.rule)
         for i in range(self.n_tensors):
             t = &self.tensors[i]
-            self.layers.layers[i].options = &(<Group>self.groups[self.books[i].group]).options
+            self.layers.layers[i].options = self.options[self.books[i].group]
             self.layers.layers[i].c = &self.coefficients[t.use] if t.x[1] != NULL else NULL
-        with nogil:
-            self.layers.transform()
+        self.layers.transform()
         self._follow(True, True)
         self._run(self.layers.last_stage)

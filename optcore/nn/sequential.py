@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from optcore.nn import arguments, losses, passes
+from optcore.nn.compiled import LOSSES, Compiled
 from optcore.nn.init import draw
 from optcore.nn.layers import Flatten, Layer
 from optcore.nn.program import Program
@@ -81,6 +82,8 @@ class Sequential:
         The network as data.
     layers : tuple of Layer
     dtype : numpy.dtype
+    compiled : optcore.nn.compiled.Compiled
+        The network bound to memory, for whoever runs many steps.
 
     Examples
     --------
@@ -105,6 +108,7 @@ class Sequential:
             p.view(self._theta)[...] = draw(p.init, rng, p.shape, p.fan_in, p.fan_out)
         self._buffers = {b.name: np.full(b.shape, b.fill, b.dtype or self.dtype)
                          for b in self.program.buffers()}
+        self.compiled = Compiled(self.program, self._theta, self._buffers)
 
     @property
     def theta(self):
@@ -166,9 +170,13 @@ class Sequential:
         """
         passes.check_input(self.program, x, self.dtype)
         training = arguments.flag(training, "training")
-        with one_pool:
-            if not training:
-                return passes.output(self.program, self._theta, self._buffers, x)
+        if not training:
+            return self._outputs(x)
+        with one_pool, self._network(len(x), True) as network:
+            if network:
+                out = np.empty((len(x), *self.program.out_shape), self.dtype)
+                network.output(x, out)
+                return out
             with self._restored_on_error():
                 return passes.forward(self.program, self._theta, self._buffers, x, training=True,
                                       update_running=True)[-1].y
@@ -203,11 +211,27 @@ class Sequential:
         (10000, 2)
         """
         passes.check_input(self.program, x, self.dtype)
+        return self._outputs(x)
+
+    def _outputs(self, x):
         out = np.empty((len(x), *self.program.out_shape), self.dtype)
-        with one_pool:
+        with one_pool, self._network(min(len(x), _CHUNK), False) as network:
             for i in range(0, len(x), _CHUNK):
-                out[i:i + _CHUNK] = passes.output(self.program, self._theta, self._buffers, x[i:i + _CHUNK])
+                if network:
+                    network.output(x[i:i + _CHUNK], out[i:i + _CHUNK])
+                else:
+                    out[i:i + _CHUNK] = passes.output(self.program, self._theta, self._buffers, x[i:i + _CHUNK])
         return out
+
+    @contextlib.contextmanager
+    def _network(self, rows, training):
+        """Lend the compiled network for so many examples; None where there is none."""
+        network = self.compiled.take(rows, training)
+        try:
+            yield network
+        finally:
+            if network is not None:
+                self.compiled.give(network, training)
 
     def loss_and_grad(self, x, target, loss="cross_entropy", grad=None):
         """One training evaluation: forward, loss, backward; moves the running statistics of batch norm.
@@ -247,7 +271,14 @@ class Sequential:
         passes.check_input(self.program, x, self.dtype)
         losses.check(row, target, len(x), self.program.out_shape, self.dtype)
         _check_grad(grad, self._theta, x, target)
-        with one_pool, self._restored_on_error():
+        with one_pool, self._network(len(x) if loss in LOSSES else 0, True) as network:
+            if network:
+                return network.loss_and_grad(x, target, loss, grad)
+            return self._loss_and_grad(x, target, row, grad)
+
+    def _loss_and_grad(self, x, target, row, grad):
+        """The Python passes: for what has no compiled form, and the reference of what has."""
+        with self._restored_on_error():
             records = passes.forward(self.program, self._theta, self._buffers, x, training=True,
                                      update_running=True)
             value, dy = row.value(records[-1].y, target)

@@ -8,6 +8,7 @@ import numpy as np
 
 from optcore import data, optim
 from optcore.history import History
+from optcore.nn.compiled import LOSSES
 from optcore.train.arguments import positive
 from optcore.train.evaluation import evaluate, has_classes
 from optcore.train.rule import chosen, evaluating, gradient_views, memories, options, parts
@@ -62,6 +63,7 @@ class Run:
         self.grads = gradient_views(self.optimizer, net.theta, self.grad)
         self.rule = options(self.optimizer, self.grads, self.grad)      # as it is now: a callback may change it
         self.takes_function = any(isinstance(part, optim.SAM) for part in parts(self.optimizer))
+        self.joins = loss in LOSSES and type(self.optimizer).step is optim.Optimizer.step
         self.memories = memories(self.optimizer, callbacks)
         self.rng_before = self.rng.bit_generator.state          # before the order of this epoch was drawn
         self.epoch = self.batch = self.step = 0
@@ -96,30 +98,46 @@ class Run:
 
     def one_step(self, index):
         """One batch: gradient, update, a row of the history. All or nothing."""
-        x, target = self.X, self.y
-        if len(index) < len(self.X):
-            # mode="clip" writes into `out` directly; the default goes through a buffer
-            x = np.take(self.X, index, axis=0, out=self._x[:len(index)], mode="clip")
-            target = np.take(self.y, index, axis=0, out=self._y[:len(index)], mode="clip")
-        buffers = self.buffers()
         lr = self.optimizer.param_groups[0]["lr"]
         lr = float(lr(self.optimizer.steps) if callable(lr) else lr)
-        skipped = self.optimizer.skipped_steps
+        network = self.net.compiled.take(len(index), True) if self.joins else None
         try:
-            value = self.update(x, target)
+            value = self.in_parts(index) if network is None else self.at_once(network, index)
         except FloatingPointError as error:
-            self.put_back(buffers)
             raised = FloatingPointError(f"step {self.step} (epoch {self.epoch + 1}, lr {lr:g}): {error}. "
                                         f"A smaller lr, a warm-up or clip_norm may help")
             raised.history = self.history
             raise raised from error
-        if self.optimizer.skipped_steps > skipped:
-            self.put_back(buffers)
         self.step += 1
         self.batch += 1
         norm = self.optimizer.last_grad_norm
         norm = math.nan if norm is None else float(norm)        # SAM has none where it left the step out
         self.history.add_step(loss=float(value), lr=lr, grad_norm=norm, examples=len(index))
+
+    def at_once(self, network, index):
+        """Gather, gradient and update in one call; return the loss before the step."""
+        rows = index if len(index) < len(self.X) else None
+        try:
+            return network.step(self.X, self.y, rows, self.loss, self.grad, self.grads, self.optimizer)
+        finally:
+            self.net.compiled.give(network, True)
+
+    def in_parts(self, index):
+        """The same, with Python in between: for wrappers, rules with a step of their own, what has no compiled form."""
+        x, target = self.X, self.y
+        if len(index) < len(self.X):
+            # mode="clip" writes into `out` directly; the default goes through a buffer
+            x = np.take(self.X, index, axis=0, out=self._x[:len(index)], mode="clip")
+            target = np.take(self.y, index, axis=0, out=self._y[:len(index)], mode="clip")
+        buffers, skipped = self.buffers(), self.optimizer.skipped_steps
+        try:
+            value = self.update(x, target)
+        except FloatingPointError:
+            self.put_back(buffers)
+            raise
+        if self.optimizer.skipped_steps > skipped:
+            self.put_back(buffers)
+        return value
 
     def update(self, x, target):
         """Step the optimizer on one batch; return the loss before the step."""

@@ -1,0 +1,57 @@
+"""optcore's training step: what ``oc.train.fit`` takes for one, or a loop of a user's own ("own loop")."""
+
+import numpy as np
+
+import optcore as oc
+
+VERSION = oc.__version__
+
+
+def network(work):
+    layers = []
+    for i, (a, b) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
+        layers += [oc.nn.Linear(a, b)]
+        if i + 2 < len(work.sizes):
+            layers += [oc.nn.BatchNorm(b), oc.nn.ReLU()] if work.batch_norm else [oc.nn.ReLU()]
+    net = oc.nn.Sequential(*layers)
+    linear = [p for name, p in net.parameters.items() if name.endswith("weight") and p.ndim == 2]
+    for here, (weight, _) in zip(linear, work.start(), strict=True):
+        here[...] = weight
+    for name, p in net.parameters.items():
+        if name.endswith("bias"):
+            p[...] = 0
+    return net
+
+
+def prepare(work, variant):
+    net = network(work)
+    opt = oc.optim.Adam(net.theta, lr=work.lr)
+    X, y = work.data()
+    run = own_loop(net, opt, work, X, y) if variant == "own loop" else fit(net, opt, work, X, y)
+    return run, lambda: list(net.parameters.values())
+
+
+def fit(net, opt, work, X, y):
+    def run(count):
+        while count:
+            epochs = max(1, count // work.batches)
+            steps = min(count, work.batches)
+            n = steps * work.batch
+            oc.train.fit(net, X[:n], y[:n], optimizer=opt, epochs=epochs, batch_size=work.batch, shuffle=False,
+                         progress=False)
+            count -= epochs * steps
+
+    return run
+
+
+def own_loop(net, opt, work, X, y):
+    batches = list(zip(np.split(X, work.batches), np.split(y, work.batches), strict=True))
+    grad = np.empty_like(net.theta)
+
+    def run(count):
+        for i in range(count):
+            x, target = batches[i % len(batches)]
+            net.loss_and_grad(x, target, grad=grad)
+            opt.step(grad)
+
+    return run

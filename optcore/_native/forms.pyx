@@ -1,0 +1,189 @@
+"""The compiled forms of a network's operations.
+
+A form is a row of `bind`: two functions over an `Op` that call the same drivers as the Python passes of nn/ops.py, in
+the same order and on the same values, so that both give the same bits. nn/ops.py says what is computed.
+"""
+cimport numpy as cnp
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.string cimport memcpy
+
+from optcore._native.arrays cimport dtype_of
+from optcore._native.blas cimport multiply, product
+from optcore._native.c cimport OC_ELU, OC_F32, OC_RELU, OC_SIGMOID, OC_TANH, oc_activation
+from optcore._native.channels cimport Job, Plan, plan
+from optcore._native.core cimport kernels
+from optcore._native.dense cimport sum_columns, sum_columns_room
+from optcore._native.functional cimport activation_call, run_activation, run_activation_backward
+from optcore._native.norm cimport (
+    begin, evaluate_with, finish_backward, finish_forward, follow, load, measure, room_of, store,
+    vector, write,
+)
+
+import math
+
+cnp.import_array()
+
+
+# --------------------------------------------------------------------------------------------------------- linear
+
+cdef product _product(const Op *o, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const char *a, const char *b,
+                      char *out) noexcept nogil:
+    cdef product p
+    p.dtype, p.m, p.n, p.k = o.dtype, m, n, k
+    p.transpose_a = p.transpose_b = p.symmetric = False
+    p.alpha, p.beta, p.a, p.b, p.out, p.bias = 1, 0, <char *>a, <char *>b, out, NULL
+    return p
+
+
+cdef void _linear(Op *o, const Pass *s) noexcept nogil:
+    cdef product p = _product(o, s.rows, o.out_size, o.in_size, o.x, s.theta + o.weight, o.y)
+    p.transpose_b = True
+    if o.bias >= 0:
+        p.bias, p.beta = s.theta + o.bias, 1
+    multiply(&p)
+
+
+cdef void _linear_backward(Op *o, const Pass *s) noexcept nogil:
+    cdef product p = _product(o, o.out_size, o.in_size, s.rows, o.dy, o.x, s.grad + o.weight)
+    p.transpose_a = True
+    multiply(&p)
+    if o.bias >= 0:
+        sum_columns(o.dtype, s.rows, o.out_size, o.dy, s.grad + o.bias, o.work)
+    if o.need_dx:
+        p = _product(o, s.rows, o.in_size, o.out_size, o.dy, s.theta + o.weight, o.dx)
+        multiply(&p)
+
+
+cdef Py_ssize_t _linear_room(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return sum_columns_room(rows, o.out_size)
+
+
+# ----------------------------------------------------------------------------------------------------- activations
+
+cdef activation_call _activation_call(const Op *o, const Pass *s) noexcept nogil:
+    return activation_call(o.activation, s.rows * o.in_size, o.item, o.alpha)
+
+
+cdef void _activation(Op *o, const Pass *s) noexcept nogil:
+    cdef activation_call c = _activation_call(o, s)
+    run_activation(&c, o.x, o.y)
+
+
+cdef void _activation_backward(Op *o, const Pass *s) noexcept nogil:
+    cdef activation_call c = _activation_call(o, s)
+    run_activation_backward(&c, o.dy, o.y, o.dx)
+
+
+cdef int _bind_activation(Op *o, oc_activation which, object options) except -1:
+    o.forward, o.backward, o.elementwise, o.reads_y = _activation, _activation_backward, True, True
+    o.activation = &kernels().activation[<int>which][o.dtype]
+    o.alpha = options.get("alpha", 1.0)
+    return True
+
+
+# ---------------------------------------------------------------------------------------------- batch normalization
+
+cdef Plan _plan(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return plan(rows, o.channels, o.inner, o.dtype)
+
+
+cdef vector _parameter(const Op *o, const char *flat, Py_ssize_t at) noexcept nogil:
+    return vector(<char *>flat + at, o.dtype)
+
+
+cdef void _batch_norm(Op *o, const Pass *s) noexcept nogil:
+    cdef Job job
+    begin(&job, _plan(o, s.rows), 3, o.x, o.work)
+    job.eps = o.eps
+    load(job.weight, _parameter(o, s.theta, o.weight), 1, o.channels)
+    load(job.bias, _parameter(o, s.theta, o.bias), 0, o.channels)
+    job.finish = finish_forward
+    if s.training:
+        measure(&job, NULL, o.x, NULL)
+    else:
+        evaluate_with(&job, o.running_mean, o.running_var)
+    job.ins[0] = o.x
+    write(&job, 1, o.y, job.k.norm[o.dtype].normalise[job.p.form])
+    if s.training:
+        _keep_statistics(o, &job)
+
+
+cdef void _keep_statistics(Op *o, const Job *job) noexcept nogil:
+    cdef Py_ssize_t bytes = o.channels * sizeof(double)
+    memcpy(o.saved, job.mean, bytes)
+    memcpy(o.saved + o.channels, job.rest, bytes)
+    memcpy(o.saved + 2 * o.channels, job.inv_std, bytes)
+    o.num_batches[0] += 1
+    follow(job, o.running_mean, o.running_var, o.momentum if o.momentum >= 0 else 1.0 / o.num_batches[0], True)
+
+
+cdef void _batch_norm_backward(Op *o, const Pass *s) noexcept nogil:
+    cdef Job job
+    cdef Py_ssize_t bytes = o.channels * sizeof(double)
+    begin(&job, _plan(o, s.rows), 6, o.x, o.work)
+    memcpy(job.mean, o.saved, bytes)
+    memcpy(job.rest, o.saved + o.channels, bytes)
+    memcpy(job.inv_std, o.saved + 2 * o.channels, bytes)
+    load(job.weight, _parameter(o, s.theta, o.weight), 1, o.channels)
+    measure(&job, o.dy, o.x, job.mean)
+    job.finish = finish_backward
+    job.ins[0], job.ins[1] = o.x, o.dy
+    write(&job, 2, o.dx, job.k.norm[o.dtype].combine[job.p.form] if o.need_dx else NULL)
+    store(_parameter(o, s.grad, o.weight), job.dweight, o.channels)
+    store(_parameter(o, s.grad, o.bias), job.dbias, o.channels)
+
+
+cdef Py_ssize_t _batch_norm_room(const Op *o, Py_ssize_t rows) noexcept nogil:
+    cdef Plan p = _plan(o, rows)
+    return room_of(&p, 1, 6)
+
+
+cdef Py_ssize_t _batch_norm_kept(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return 3 * o.channels
+
+
+cdef vector _buffer(cnp.ndarray a) noexcept:
+    return vector(cnp.PyArray_DATA(a), dtype_of(a))
+
+
+cdef int _bind_batch_norm(Op *o, object op, object buffers) except -1:
+    o.forward, o.backward, o.reads_x = _batch_norm, _batch_norm_backward, True
+    o.room, o.kept = _batch_norm_room, _batch_norm_kept
+    momentum = op.options["momentum"]
+    o.eps, o.momentum = op.options["eps"], -1 if momentum is None else momentum
+    o.running_mean = _buffer(buffers[op.buffers["running_mean"].name])
+    o.running_var = _buffer(buffers[op.buffers["running_var"].name])
+    o.num_batches = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>buffers[op.buffers["num_batches"].name])
+    return True
+
+
+cdef bint fits(const Op *o, Py_ssize_t rows) noexcept nogil:
+    if o.num_batches == NULL:
+        return True
+    return rows * o.inner >= 2 and 0 <= o.num_batches[0] < INT64_MAX
+
+
+# ----------------------------------------------------------------------------------------------------- the forms
+
+cdef bint bind(Op *o, object op, object buffers, int dtype) except -1:
+    cdef Py_ssize_t item = 4 if dtype == OC_F32 else 8
+    o.dtype, o.item = dtype, item
+    o.in_size, o.out_size = math.prod(op.in_shape), math.prod(op.out_shape)
+    o.channels = op.in_shape[0] if op.in_shape else 1
+    o.inner = o.in_size // max(1, o.channels)
+    o.weight = item * op.params["weight"].start if "weight" in op.params else -1
+    o.bias = item * op.params["bias"].start if "bias" in op.params else -1
+    if op.name == "linear":
+        o.forward, o.backward, o.room, o.reads_x = _linear, _linear_backward, _linear_room, True
+        return True
+    if op.name == "batch_norm":
+        return _bind_batch_norm(o, op, buffers)
+    if op.name == "relu":
+        return _bind_activation(o, OC_RELU, op.options)
+    if op.name == "elu":
+        return _bind_activation(o, OC_ELU, op.options)
+    if op.name == "sigmoid":
+        return _bind_activation(o, OC_SIGMOID, op.options)
+    if op.name == "tanh":
+        return _bind_activation(o, OC_TANH, op.options)
+    return op.name == "flatten"  # no forward: the same values in the same order

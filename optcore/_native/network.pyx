@@ -1,0 +1,282 @@
+"""A network compiled: its operations bound to memory once, then run without Python and without the GIL between them.
+
+The memory is one arena, planned for a largest batch; a smaller one leaves room. In training every output that a
+backward pass reads has a place of its own, the adjoints take turns in two; in evaluation the outputs do.
+"""
+cimport numpy as cnp
+from libc.limits cimport INT_MAX
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from optcore._native.arrays cimport dtype_of
+from optcore._native.forms cimport Op, Pass, bind, fits
+from optcore._native.functional cimport loss_call, loss_fn, loss_room, run_cross_entropy, run_mse
+from optcore._native.update cimport Stepper
+
+cnp.import_array()
+
+LOSSES = frozenset({"cross_entropy", "mse"})
+
+cdef enum:
+    LINE = 64  # bytes; every array of the arena begins a cache line
+
+
+cdef struct Undo:
+    char *buffer
+    char *copy
+    Py_ssize_t bytes
+
+
+cdef class Network:
+    """A program over theta and buffers, for batches of up to ``rows`` examples.
+
+    One call at a time. Arguments are trusted: `optcore.nn.Sequential` has checked them. Where the program has an
+    operation without a compiled form, ``compiled`` is False and nothing else may be called.
+    """
+    cdef Op *ops
+    cdef Undo *undo
+    cdef Py_ssize_t n_ops, n_buffers, first
+    cdef readonly Py_ssize_t rows
+    cdef readonly bint compiled
+    cdef bint training
+    cdef loss_call loss
+    cdef char *x            # a gathered batch and its targets
+    cdef char *target
+    cdef cnp.ndarray theta
+    cdef cnp.ndarray arena
+    cdef list buffers       # held: the operations point into them
+
+    def __cinit__(self, program, cnp.ndarray theta, dict buffers, Py_ssize_t rows, bint training):
+        cdef cnp.npy_intp end
+        self.theta, self.buffers, self.rows, self.training = theta, list(buffers.values()), rows, training
+        self.ops = <Op *>calloc(len(program.ops), sizeof(Op))
+        self.undo = <Undo *>calloc(len(buffers) + 1, sizeof(Undo))
+        if self.ops == NULL or self.undo == NULL:
+            raise MemoryError
+        self.compiled = rows <= INT_MAX and self._bind(program, buffers)
+        if not self.compiled:
+            return
+        end = self._lay_out(NULL) + LINE
+        self.arena = cnp.PyArray_EMPTY(1, &end, cnp.NPY_UINT8, 0)
+        self._lay_out(<char *>((<size_t>cnp.PyArray_DATA(self.arena) + LINE - 1) // LINE * LINE))
+
+    def __dealloc__(self):
+        free(self.ops)
+        free(self.undo)
+
+    cdef bint _bind(self, program, dict buffers) except -1:
+        """Fill the operations and where the buffers are; False where one has no compiled form."""
+        cdef Py_ssize_t i
+        cdef cnp.ndarray b
+        self.first = -1
+        self.loss.dtype = dtype_of(self.theta)
+        for op in program.ops:
+            if not bind(&self.ops[self.n_ops], op, buffers, self.loss.dtype):
+                return False
+            if self.ops[self.n_ops].forward != NULL:
+                if self.first < 0 and op.params:
+                    self.first = self.n_ops
+                self.ops[self.n_ops].need_dx = self.first >= 0 and self.n_ops > self.first
+                self.n_ops += 1
+        if self.first < 0:
+            self.first = self.n_ops
+        for i, b in enumerate(buffers.values()):
+            self.undo[i] = Undo(cnp.PyArray_BYTES(b), NULL, cnp.PyArray_NBYTES(b))
+        self.n_buffers = len(buffers)
+        return self.n_ops > 0
+
+    # ------------------------------------------------------------------------------------------------- the arena
+
+    cdef Py_ssize_t _lay_out(self, char *base) noexcept:
+        """Give every array its place from `base` on; return the bytes that all take."""
+        cdef char *free = base
+        cdef Py_ssize_t i, bytes_of_target
+        self._lay_out_values(&free)
+        self._lay_out_work(&free)
+        if self.training:
+            self._lay_out_adjoints(&free)
+            self.x = _take(&free, self.rows * self.ops[0].in_size * self.ops[0].item)
+            bytes_of_target = max(<Py_ssize_t>sizeof(int64_t), self._last().out_size * self._last().item)
+            self.target = _take(&free, self.rows * bytes_of_target)
+            for i in range(self.n_buffers):
+                self.undo[i].copy = _take(&free, self.undo[i].bytes)
+        return free - base
+
+    cdef Op *_last(self) noexcept nogil:
+        return &self.ops[self.n_ops - 1]
+
+    cdef Py_ssize_t _widest(self) noexcept:
+        """Bytes of the largest output, or adjoint of an input, of a batch."""
+        cdef Py_ssize_t i, widest = 0
+        for i in range(self.n_ops):
+            widest = max(widest, max(self.ops[i].out_size, self.ops[i].in_size if i > 0 else 0))
+        return self.rows * widest * self.ops[0].item
+
+    cdef void _lay_out_values(self, char **free) noexcept:
+        """An element-wise operation works in place where no backward pass wants to know what was there."""
+        cdef Py_ssize_t i
+        cdef Op *o
+        cdef char *turn[2]
+        cdef bint wanted = True  # the batch itself is not ours
+        if not self.training:
+            turn[0], turn[1] = _take(free, self._widest()), _take(free, self._widest())
+        for i in range(self.n_ops):
+            o = &self.ops[i]
+            o.x = self.ops[i - 1].y if i > 0 else NULL
+            if o.elementwise and not wanted and not (self.training and o.reads_x):
+                o.y = <char *>o.x
+            elif self.training:
+                o.y = _take(free, self.rows * o.out_size * o.item)
+            else:
+                o.y = turn[0] if o.x != turn[0] else turn[1]
+            wanted = self.training and o.reads_y
+        self.loss.y = self._last().y
+
+    cdef void _lay_out_adjoints(self, char **free) noexcept:
+        cdef Py_ssize_t i
+        cdef Op *o
+        cdef char *turn[2]
+        turn[0], turn[1] = _take(free, self._widest()), _take(free, self._widest())
+        self.loss.dy = turn[0] if self._last().reads_y else self._last().y
+        for i in range(self.n_ops - 1, -1, -1):
+            o = &self.ops[i]
+            o.dy = self.ops[i + 1].dx if i + 1 < self.n_ops else self.loss.dy
+            o.dx = o.dy if o.elementwise else turn[0] if o.dy != turn[0] else turn[1]
+
+    cdef void _lay_out_work(self, char **free) noexcept:
+        """What an operation keeps, and one room that all of them and the loss share."""
+        cdef Py_ssize_t i, most = loss_room(self.rows, self._last().out_size)
+        cdef Op *o
+        for i in range(self.n_ops):
+            o = &self.ops[i]
+            if o.kept != NULL:
+                o.saved = <double *>_take(free, o.kept(o, self.rows) * sizeof(double))
+            if o.room != NULL:
+                most = max(most, o.room(o, self.rows))
+        self.loss.room = <double *>_take(free, most * sizeof(double))
+        for i in range(self.n_ops):
+            self.ops[i].work = self.loss.room
+
+    # --------------------------------------------------------------------------------------------------- a pass
+
+    cdef void _forward(self, const Pass *s, const char *x, char *y) noexcept nogil:
+        cdef Py_ssize_t i
+        self.ops[0].x = x
+        self._last().y = y
+        for i in range(self.n_ops):
+            self.ops[i].forward(&self.ops[i], s)
+
+    cdef double _gradient(self, const Pass *s, const char *x, const char *target, loss_fn *loss) noexcept nogil:
+        cdef Py_ssize_t i
+        cdef double value
+        self._forward(s, x, <char *>self.loss.y)
+        self.loss.rows, self.loss.columns, self.loss.target = s.rows, self._last().out_size, target
+        value = loss(&self.loss)
+        for i in range(self.n_ops - 1, self.first - 1, -1):
+            self.ops[i].backward(&self.ops[i], s)
+        return value
+
+    cdef void _keep_buffers(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.n_buffers):
+            memcpy(self.undo[i].copy, self.undo[i].buffer, self.undo[i].bytes)
+
+    cdef void _put_back_buffers(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.n_buffers):
+            memcpy(self.undo[i].buffer, self.undo[i].copy, self.undo[i].bytes)
+
+    cdef Pass _pass(self, Py_ssize_t rows, cnp.ndarray grad) noexcept:
+        cdef Pass s
+        s.theta, s.grad, s.rows, s.training = cnp.PyArray_BYTES(self.theta), NULL, rows, self.training
+        if grad is not None:
+            s.grad = cnp.PyArray_BYTES(grad)
+        return s
+
+    def fits(self, Py_ssize_t rows):
+        """Whether a pass can run on so many examples; if not, the Python passes do it or say why not."""
+        cdef Py_ssize_t i
+        if not self.compiled or rows > self.rows or rows < 1:
+            return False
+        for i in range(self.n_ops if self.training else 0):
+            if not fits(&self.ops[i], rows):
+                return False
+        return True
+
+    def output(self, cnp.ndarray x, cnp.ndarray out):
+        """Write the outputs for the batch x; in training this moves the running statistics."""
+        cdef Pass s = self._pass(cnp.PyArray_DIM(x, 0), None)
+        with nogil:
+            self._forward(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(out))
+
+    def loss_and_grad(self, cnp.ndarray x, cnp.ndarray target, str loss, cnp.ndarray grad):
+        """Return the loss of a batch after writing its gradient."""
+        cdef Pass s = self._pass(cnp.PyArray_DIM(x, 0), grad)
+        cdef loss_fn *run = self._loss(loss, target)
+        cdef double value
+        with nogil:
+            value = self._gradient(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(target), run)
+        return value
+
+    def step(self, cnp.ndarray X, cnp.ndarray y, cnp.ndarray index, str loss, cnp.ndarray grad, grads,
+             Stepper optimizer not None):
+        """Take a step of the optimizer on the rows ``index`` of X and y (None: all of them); return their loss.
+
+        ``grads`` are the parts of ``grad`` that the optimizer is to be given. All or nothing: where the optimizer
+        skips the step, or raises, the buffers are as before.
+
+        Raises
+        ------
+        FloatingPointError
+            As the optimizer; for a loss that is not finite too.
+        """
+        cdef Pass s = self._pass(cnp.PyArray_DIM(X, 0) if index is None else cnp.PyArray_DIM(index, 0), grad)
+        cdef loss_fn *run = self._loss(loss, y)
+        cdef const char *x = cnp.PyArray_BYTES(X)
+        cdef const char *target = cnp.PyArray_BYTES(y)
+        cdef const int64_t *rows = NULL if index is None else <const int64_t *>cnp.PyArray_DATA(index)
+        cdef Py_ssize_t x_bytes = _row_bytes(X), y_bytes = _row_bytes(y)
+        cdef bint strict, moved
+        cdef double value
+        optimizer._enter()
+        try:
+            held = optimizer._bind_gradients(grads, "grads", "gradient")
+            optimizer._open()
+            strict = optimizer._nonfinite == "raise"
+            with nogil:
+                if rows != NULL:
+                    _gather(self.x, x, rows, s.rows, x_bytes)
+                    _gather(self.target, target, rows, s.rows, y_bytes)
+                    x, target = self.x, self.target
+                self._keep_buffers()
+                value = self._gradient(&s, x, target, run)
+                moved = (isfinite(value) or not strict) and optimizer._advance()
+                if not moved:
+                    self._put_back_buffers()
+            if strict and not isfinite(value):
+                raise FloatingPointError(f"loss: expected a finite value, got {value}; nothing was changed")
+            optimizer._close()
+        finally:
+            optimizer._leave()
+        return value
+
+    cdef loss_fn *_loss(self, str name, cnp.ndarray target) noexcept:
+        self.loss.soft = cnp.PyArray_NDIM(target) == 2
+        return run_cross_entropy if name == "cross_entropy" else run_mse
+
+
+cdef char *_take(char **free, Py_ssize_t bytes) noexcept:
+    free[0] += (bytes + LINE - 1) // LINE * LINE
+    return free[0] - (bytes + LINE - 1) // LINE * LINE
+
+
+cdef Py_ssize_t _row_bytes(cnp.ndarray a) noexcept:
+    return cnp.PyArray_NBYTES(a) // max(<Py_ssize_t>1, cnp.PyArray_DIM(a, 0))
+
+
+cdef void _gather(char *to, const char *rows, const int64_t *index, Py_ssize_t n, Py_ssize_t bytes) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        memcpy(to + i * bytes, rows + index[i] * bytes, bytes)
