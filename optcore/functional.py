@@ -14,8 +14,10 @@ been changed then.
 
 from optcore._native import functional as _native
 
-__all__ = ["cross_entropy", "elu", "elu_backward", "log_softmax", "mse", "relu", "relu_backward", "sigmoid",
-           "sigmoid_backward", "softmax", "tanh", "tanh_backward"]
+__all__ = ["cross_entropy", "elu", "elu_backward", "gelu", "gelu_backward", "log_softmax", "mse", "relu",
+           "relu_backward", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax", "tanh", "tanh_backward"]
+
+_GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 
 
 def relu(x, out=None):
@@ -262,6 +264,147 @@ def tanh_backward(dy, y, out=None):
     array([3.])
     """
     return _native.activation_backward("tanh", dy, y, out=out)
+
+
+def _gelu(approximate):
+    if approximate not in _GELU:
+        raise ValueError(f'approximate: expected "none" or "tanh", got {approximate!r}')
+    return _GELU[approximate]
+
+
+def gelu(x, approximate="none", out=None):
+    """Gaussian error linear unit: y = x*Phi(x), Phi the standard normal distribution function.
+
+    Hendrycks and Gimpel (2016). Computed as max(x, 0) - a*Phi(-a) with a = abs(x), so that the values far below 0 are
+    right to the last subnormal number, where x*(1 + erf(x/sqrt(2)))/2 cancels to 0; gelu(-inf) is 0 (PyTorch: NaN).
+
+    Parameters
+    ----------
+    x : ndarray, any shape
+        float32 or float64. NaN gives NaN.
+    approximate : {"none", "tanh"}
+        As in PyTorch: "tanh" is the other function 0.5*x*(1 + tanh(sqrt(2/pi)*(x + 0.044715*x^3))).
+    out : ndarray, optional
+        Takes the result; may be `x`.
+
+    Returns
+    -------
+    ndarray
+        y, of the shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the module's page says, and for another `approximate`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.functional.gelu(np.array([-20.0, 0.0, 40.0]))
+    array([-5.50724824e-88,  0.00000000e+00,  4.00000000e+01])
+    >>> oc.functional.gelu(np.array([1.0])).round(6), oc.functional.gelu(np.array([1.0]), "tanh").round(6)
+    (array([0.841345]), array([0.841192]))
+    """
+    return _native.activation(_gelu(approximate), x, out=out)
+
+
+def gelu_backward(dy, x, approximate="none", out=None):
+    """Gradient of `gelu` from its input: dx = dy*(Phi(x) + x*phi(x)), phi the standard normal density.
+
+    From the input, because a value of y below 0 comes from two x.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the loss with respect to y.
+    x : ndarray
+        Input of `gelu`, of the shape and dtype of `dy`.
+    approximate : {"none", "tanh"}
+        As given to `gelu`.
+    out : ndarray, optional
+        Takes the result; may be `dy` or `x`.
+
+    Returns
+    -------
+    ndarray
+        dx.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the module's page says, and for another `approximate`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.functional.gelu_backward(np.array([4.0, 4.0]), np.array([0.0, 100.0]))
+    array([2., 4.])
+    """
+    return _native.activation_backward(_gelu(approximate), dy, x, out=out)
+
+
+def silu(x, out=None):
+    """Sigmoid linear unit (swish): y = x/(1 + exp(-x)).
+
+    Elfwing, Uchibe and Doya (2018). silu(-inf) is 0 (PyTorch: NaN).
+
+    Parameters
+    ----------
+    x : ndarray, any shape
+        float32 or float64. NaN gives NaN.
+    out : ndarray, optional
+        Takes the result; may be `x`.
+
+    Returns
+    -------
+    ndarray
+        y, of the shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the module's page says.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.functional.silu(np.array([-2.0, 0.0, 2.0])).round(6)
+    array([-0.238406,  0.      ,  1.761594])
+    """
+    return _native.activation("silu", x, out=out)
+
+
+def silu_backward(dy, x, out=None):
+    """Gradient of `silu` from its input: dx = dy*s*(1 + x*(1 - s)), s = sigmoid(x).
+
+    From the input, because a value of y below 0 comes from two x.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the loss with respect to y.
+    x : ndarray
+        Input of `silu`, of the shape and dtype of `dy`.
+    out : ndarray, optional
+        Takes the result; may be `dy` or `x`.
+
+    Returns
+    -------
+    ndarray
+        dx.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the module's page says.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.functional.silu_backward(np.array([4.0, 4.0]), np.array([0.0, 1000.0]))
+    array([2., 4.])
+    """
+    return _native.activation_backward("silu", dy, x, out=out)
 
 
 def softmax(z, out=None):

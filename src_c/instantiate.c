@@ -150,6 +150,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .merge_moments = KERNEL(merge, moments),
     .add_sums = KERNEL(add, sums),
     .activation = {[OC_RELU] = ACTIVATION(relu), [OC_ELU] = ACTIVATION(elu), [OC_SIGMOID] = ACTIVATION(sigmoid),
-                   [OC_TANH] = ACTIVATION(tanh)},
+                   [OC_TANH] = ACTIVATION(tanh), [OC_GELU] = ACTIVATION(gelu), [OC_GELU_TANH] = ACTIVATION(gelu_tanh),
+                   [OC_SILU] = ACTIVATION(silu)},
     .loss = {LOSS(f32), LOSS(f64)},
 };

@@ -1,11 +1,13 @@
 import numpy as np
 
+DERIVATIVE_OF: dict[str, str]
+
 def activation(name: str, x: np.ndarray, alpha: float = 1.0, out: np.ndarray | None = None) -> np.ndarray: ...
 def activation_backward(
-    name: str, dy: np.ndarray, y: np.ndarray, alpha: float = 1.0, out: np.ndarray | None = None,
+    name: str, dy: np.ndarray, of: np.ndarray, alpha: float = 1.0, out: np.ndarray | None = None,
 ) -> np.ndarray: ...
 def activation_second(
-    name: str, dy: np.ndarray, rdy: np.ndarray, y: np.ndarray, rx: np.ndarray, alpha: float = 1.0,
+    name: str, dy: np.ndarray, rdy: np.ndarray, of: np.ndarray, rx: np.ndarray, alpha: float = 1.0,
     out: np.ndarray | None = None,
 ) -> np.ndarray: ...
 def softmax(z: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...

@@ -9,7 +9,8 @@ from libc.stdint cimport int64_t
 
 from optcore._native.arrays cimport IN, OUT, checked, checked_index, dtype_of, same_dtype, same_shape
 from optcore._native.c cimport (
-    OC_BLOCK, OC_ELU, OC_RELU, OC_SIGMOID, OC_TANH, oc_activation_kernels, oc_kernels, oc_loss_kernels,
+    OC_BLOCK, OC_ELU, OC_GELU, OC_GELU_TANH, OC_RELU, OC_SIGMOID, OC_SILU, OC_TANH, oc_activation_kernels, oc_kernels,
+    oc_loss_kernels,
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
@@ -21,7 +22,10 @@ import numpy as np
 
 cnp.import_array()
 
-_ACTIVATIONS = {"relu": OC_RELU, "elu": OC_ELU, "sigmoid": OC_SIGMOID, "tanh": OC_TANH}
+_ACTIVATIONS = {"relu": OC_RELU, "elu": OC_ELU, "sigmoid": OC_SIGMOID, "tanh": OC_TANH, "gelu": OC_GELU,
+                "gelu_tanh": OC_GELU_TANH, "silu": OC_SILU}
+# What the derivatives are taken from, the `of` of the functions below: the output, or the input.
+DERIVATIVE_OF = {name: "x" if name in ("gelu", "gelu_tanh", "silu") else "y" for name in _ACTIVATIONS}
 
 
 # ------------------------------------------------------------------------------------------------------ arguments
@@ -106,32 +110,34 @@ def activation(name, x, alpha=1.0, out=None):
     return y
 
 
-def activation_backward(name, dy, y, alpha=1.0, out=None):
-    """dx = f'(y) dy; ``out`` may be dy or y."""
-    cdef cnp.ndarray v = checked(y, "y", IN), d = _like(dy, "dy", v, "y")
+def activation_backward(name, dy, of, alpha=1.0, out=None):
+    """dx = f' dy, with f' from ``of``: y or x, as DERIVATIVE_OF says; ``out`` may be dy or ``of``."""
+    cdef str source = DERIVATIVE_OF.get(name, "y")
+    cdef cnp.ndarray v = checked(of, source, IN), d = _like(dy, "dy", v, source)
     cdef const oc_activation_kernels *k = _activation(name, alpha, v)
-    cdef cnp.ndarray dx = _output(out, "out", v, "y")
+    cdef cnp.ndarray dx = _output(out, "out", v, source)
     _apart_or_same(dx, "out", d, "dy")
-    cdef const char *py = <const char *>cnp.PyArray_DATA(v)
+    cdef const char *pv = <const char *>cnp.PyArray_DATA(v)
     cdef const char *pd = <const char *>cnp.PyArray_DATA(d)
     cdef char *px = <char *>cnp.PyArray_DATA(dx)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(v), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(v), b
     cdef double c = alpha
     for b in prange(_blocks(n), nogil=True, schedule="static", num_threads=num_threads(n)):
-        k.backward(_block_size(n, b), pd + b * step, py + b * step, c, px + b * step)
+        k.backward(_block_size(n, b), pd + b * step, pv + b * step, c, px + b * step)
     return dx
 
 
-def activation_second(name, dy, rdy, y, rx, alpha=1.0, out=None):
-    """R-operator of the backward pass: rdx = f'(y) rdy + f''(y) rx dy; ``out`` may be any of the inputs."""
-    cdef cnp.ndarray v = checked(y, "y", IN), d = _like(dy, "dy", v, "y")
-    cdef cnp.ndarray rd = _like(rdy, "rdy", v, "y"), r = _like(rx, "rx", v, "y")
+def activation_second(name, dy, rdy, of, rx, alpha=1.0, out=None):
+    """R-operator of the backward pass: rdx = f' rdy + f'' rx dy, from ``of``; ``out`` may be any of the inputs."""
+    cdef str source = DERIVATIVE_OF.get(name, "y")
+    cdef cnp.ndarray v = checked(of, source, IN), d = _like(dy, "dy", v, source)
+    cdef cnp.ndarray rd = _like(rdy, "rdy", v, source), r = _like(rx, "rx", v, source)
     cdef const oc_activation_kernels *k = _activation(name, alpha, v)
-    cdef cnp.ndarray rdx = _output(out, "out", v, "y")
+    cdef cnp.ndarray rdx = _output(out, "out", v, source)
     _apart_or_same(rdx, "out", d, "dy")
     _apart_or_same(rdx, "out", rd, "rdy")
     _apart_or_same(rdx, "out", r, "rx")
-    cdef const char *py = <const char *>cnp.PyArray_DATA(v)
+    cdef const char *pv = <const char *>cnp.PyArray_DATA(v)
     cdef const char *pd = <const char *>cnp.PyArray_DATA(d)
     cdef const char *prd = <const char *>cnp.PyArray_DATA(rd)
     cdef const char *pr = <const char *>cnp.PyArray_DATA(r)
@@ -140,7 +146,7 @@ def activation_second(name, dy, rdy, y, rx, alpha=1.0, out=None):
     cdef double c = alpha
     for b in prange(_blocks(n), nogil=True, schedule="static", num_threads=num_threads(n)):
         at = b * step
-        k.backward_r(_block_size(n, b), pd + at, prd + at, py + at, pr + at, c, px + at)
+        k.backward_r(_block_size(n, b), pd + at, prd + at, pv + at, pr + at, c, px + at)
     return rdx
 
 

@@ -153,6 +153,7 @@ def test_layers_that_do_not_fit(layers, options, message):
     (lambda: nn.Sequential(nn.ReLU(), input_shape=(3.5,)), TypeError, r"input_shape\[0\]: expected an integer"),
     (lambda: nn.BatchNorm(2, eps=0), ValueError, "eps: expected a positive number"),
     (lambda: nn.BatchNorm(2, momentum=1.5), ValueError, "momentum: expected None or a number from 0 to 1"),
+    (lambda: nn.GELU("erf"), ValueError, "approximate: expected one of none, tanh, got 'erf'"),
     (lambda: nn.ELU(-1.0), ValueError, "alpha: expected a finite number"),
 ])
 def test_bad_arguments(make, error, message):
