@@ -115,7 +115,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define ACTIVATION(name) {ACTIVATION_(name, f32), ACTIVATION_(name, f64)}
 #define LOSS(type)                                                                                                    \
     {KERNEL(softmax, type), KERNEL(log_softmax, type), KERNEL(cross_entropy, type), KERNEL(cross_entropy_soft, type), \
-     KERNEL(cross_entropy_r, type), KERNEL(mse, type)}
+     KERNEL(cross_entropy_r, type), KERNEL(mse, type), KERNEL(huber, type), KERNEL(bce, type)}
 
 /* The element-wise rules and passes. */
 #define RULES(K)                                                                                                      \

@@ -366,6 +366,10 @@ typedef struct {
     void (*cross_entropy_r)(ptrdiff_t rows, ptrdiff_t classes, const void *p, const void *rz, double scale, void *rdz);
     /* Returns the sum of (y - target)^2 over one block, summed as in the reductions; dy = scale*(y - target), or NULL. */
     double (*mse)(ptrdiff_t n, const void *y, const void *target, double scale, void *dy);
+    /* The same of d^2/2 where |d| = |y - target| <= delta, else of delta (|d| - delta/2). */
+    double (*huber)(ptrdiff_t n, const void *y, const void *target, double delta, double scale, void *dy);
+    /* The same of w (-t log s(z) - (1 - t) log s(-z)), s the logistic function, t the target; weight may be NULL: ones. */
+    double (*bce)(ptrdiff_t n, const void *z, const void *target, const void *weight, double scale, void *dz);
 } oc_loss_kernels;
 
 /* ---------------------------------------------------------------------------------------------- kernel tables */

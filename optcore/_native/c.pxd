@@ -208,6 +208,10 @@ cdef extern from "optcore.h" nogil:
         void (*cross_entropy_r)(Py_ssize_t rows, Py_ssize_t classes, const void *p, const void *rz, double scale,
                                 void *rdz) noexcept nogil
         double (*mse)(Py_ssize_t n, const void *y, const void *target, double scale, void *dy) noexcept nogil
+        double (*huber)(Py_ssize_t n, const void *y, const void *target, double delta, double scale,
+                        void *dy) noexcept nogil
+        double (*bce)(Py_ssize_t n, const void *z, const void *target, const void *weight, double scale,
+                      void *dz) noexcept nogil
 
     ctypedef void oc_column_sums_fn(Py_ssize_t rows, Py_ssize_t columns, const void *x, double *sums) noexcept nogil
 

@@ -27,6 +27,11 @@ _ACTIVATIONS = {"relu": OC_RELU, "elu": OC_ELU, "sigmoid": OC_SIGMOID, "tanh": O
 # What the derivatives are taken from, the `of` of the functions below: the output, or the input.
 DERIVATIVE_OF = {name: "x" if name in ("gelu", "gelu_tanh", "silu") else "y" for name in _ACTIVATIONS}
 
+cdef enum:
+    MSE
+    HUBER
+    BCE
+
 
 # ------------------------------------------------------------------------------------------------------ arguments
 
@@ -206,8 +211,19 @@ cdef cnp.ndarray _targets(object target, cnp.ndarray z):
     return _classes(target, cnp.PyArray_DIM(z, 0), cnp.PyArray_DIM(z, 1))
 
 
-def cross_entropy(z, target, gradient=True, out=None):
-    """Mean softmax cross-entropy and its gradient dz (None where not asked for); ``out`` takes dz and may be z."""
+def targets(target, z):
+    """The checked target of a cross-entropy: int64 classes [N], or weights [N, K] of the dtype of z."""
+    return _targets(target, _rows(z, "z"))
+
+
+def pair(z, target):
+    """The checked target of a loss over elements: of the shape and dtype of z."""
+    return _like(target, "target", checked(z, "z", IN), "z")
+
+
+def cross_entropy(z, target, gradient=True, out=None, total=None):
+    """Softmax cross-entropy, its sum over the rows divided by ``total`` (N), and its gradient dz (None where not asked
+    for); ``out`` takes dz and may be z."""
     cdef cnp.ndarray a = _rows(z, "z"), dz = None
     cdef Py_ssize_t n = cnp.PyArray_DIM(a, 0), classes = cnp.PyArray_DIM(a, 1), chunk = _block_rows(classes), b, m, at
     if classes == 0:
@@ -226,7 +242,7 @@ def cross_entropy(z, target, gradient=True, out=None):
     cdef Py_ssize_t row = classes * cnp.PyArray_ITEMSIZE(a)
     cdef const char *pz = <const char *>cnp.PyArray_DATA(a)
     cdef const char *pt = <const char *>cnp.PyArray_DATA(t)
-    cdef double scale = 1.0 / n if n else 0.0, total
+    cdef double by = n if total is None else total, scale = 1 / by, loss
     for b in prange((n + chunk - 1) // chunk, nogil=True, schedule="static", num_threads=num_threads(n * classes)):
         m = min(chunk, n - b * chunk)
         at = b * chunk
@@ -237,8 +253,8 @@ def cross_entropy(z, target, gradient=True, out=None):
             k.cross_entropy(m, classes, pz + at * row, <const int64_t *>pt + at, scale, pl + at,
                             pd + at * row if pd else NULL)
     with nogil:
-        total = tree_sum(n, pl)
-    return (total / n if n else math.nan), dz
+        loss = tree_sum(n, pl) / by
+    return loss, dz
 
 
 def cross_entropy_r(p, rz, out=None):
@@ -259,25 +275,62 @@ def cross_entropy_r(p, rz, out=None):
     return rdz
 
 
-def mse(y, target, gradient=True, out=None):
-    """Mean of (y - target)^2 over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
-    cdef cnp.ndarray a = checked(y, "y", IN), t = _like(target, "target", a, "y"), dy = None
+cdef double _part(const oc_loss_kernels *k, int kind, Py_ssize_t n, const char *y, const char *target,
+                  const char *weight, double delta, double scale, char *dy) noexcept nogil:
+    if kind == MSE:
+        return k.mse(n, y, target, scale, dy)
+    if kind == HUBER:
+        return k.huber(n, y, target, delta, scale, dy)
+    return k.bce(n, y, target, weight, scale, dy)
+
+
+cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w, double delta, bint gradient, object out):
+    """A loss over elements: its mean, and its gradient or None; ``w`` may be None."""
+    cdef cnp.ndarray da = None
     cdef char *pd = NULL
     if gradient:
-        dy = _output(out, "out", a, "y")
-        _apart_or_same(dy, "out", t, "target")
-        pd = <char *>cnp.PyArray_DATA(dy)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(a), n_blocks = _blocks(n), b
+        da = _output(out, "out", a, name)
+        _apart_or_same(da, "out", t, "target")
+        if w is not None:
+            _apart_or_same(da, "out", w, "weight")
+        pd = <char *>cnp.PyArray_DATA(da)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(a), step = OC_BLOCK * cnp.PyArray_ITEMSIZE(a), n_blocks = _blocks(n), b, at
     cdef cnp.npy_intp shape[1]
     shape[0] = n_blocks
     cdef cnp.ndarray parts = cnp.PyArray_EMPTY(1, shape, cnp.NPY_FLOAT64, 0)
     cdef double *pl = <double *>cnp.PyArray_DATA(parts)
     cdef const oc_loss_kernels *k = &kernels().loss[dtype_of(a)]
-    cdef const char *py = <const char *>cnp.PyArray_DATA(a)
+    cdef const char *pa = <const char *>cnp.PyArray_DATA(a)
     cdef const char *pt = <const char *>cnp.PyArray_DATA(t)
-    cdef double scale = 2.0 / n if n else 0.0, total
+    cdef const char *pw = <const char *>cnp.PyArray_DATA(w) if w is not None else NULL
+    cdef double scale = (2.0 if kind == MSE else 1.0) / n if n else 0.0, total
     for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(n)):
-        pl[b] = k.mse(_block_size(n, b), py + b * step, pt + b * step, scale, pd + b * step if pd else NULL)
+        at = b * step
+        pl[b] = _part(k, kind, _block_size(n, b), pa + at, pt + at, pw + at if pw else NULL, delta, scale,
+                      pd + at if pd else NULL)
     with nogil:
         total = tree_sum(n_blocks, pl)
-    return (total / n if n else math.nan), dy
+    return (total / n if n else math.nan), da
+
+
+def mse(y, target, gradient=True, out=None):
+    """Mean of (y - target)^2 over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
+    cdef cnp.ndarray a = checked(y, "y", IN)
+    return _mean(MSE, a, "y", _like(target, "target", a, "y"), None, 0, gradient, out)
+
+
+def huber(y, target, delta, gradient=True, out=None):
+    """Mean of Huber's error over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
+    cdef cnp.ndarray a = checked(y, "y", IN)
+    if not isinstance(delta, numbers.Real):
+        raise TypeError(f"delta: expected a real number, got {type(delta).__name__}")
+    if not (0 < delta < math.inf):
+        raise ValueError(f"delta: expected a finite number > 0, got {delta}")
+    return _mean(HUBER, a, "y", _like(target, "target", a, "y"), None, delta, gradient, out)
+
+
+def bce_with_logits(z, target, weight=None, gradient=True, out=None):
+    """Mean of the logistic error over all elements, each times its weight, and its gradient dz; ``out`` takes dz and may
+    be z, target or weight."""
+    cdef cnp.ndarray a = checked(z, "z", IN), w = None if weight is None else _like(weight, "weight", a, "z")
+    return _mean(BCE, a, "z", _like(target, "target", a, "z"), w, 0, gradient, out)

@@ -19,8 +19,9 @@ from optcore.nn.layers import (
     SiLU,
     Tanh,
 )
+from optcore.nn.losses import BCE, MSE, CrossEntropy, Huber
 from optcore.nn.network_objective import objective
 from optcore.nn.sequential import Sequential
 
-__all__ = ["ELU", "GELU", "BatchNorm", "Flatten", "GroupNorm", "InstanceNorm", "LayerNorm", "Linear", "RMSNorm", "ReLU",
-           "Sequential", "SiLU", "Sigmoid", "Tanh", "init", "objective"]
+__all__ = ["BCE", "ELU", "GELU", "MSE", "BatchNorm", "CrossEntropy", "Flatten", "GroupNorm", "Huber", "InstanceNorm",
+           "LayerNorm", "Linear", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh", "init", "objective"]

@@ -29,8 +29,9 @@ def activations(rng, dtype):
             source = x if of == "x" else y
             yield f"{name} {dtype} {n}", [y, activation_backward(name, dy, source),
                                           activation_second(name, dy, rdy, source, rx)]
-        loss, dx = F.mse(dy, rdy)
-        yield f"mse {dtype} {n}", [np.array(loss), dx]
+        for name, (loss, dx) in {"mse": F.mse(dy, rdy), "huber": F.huber(dy, rdy, 0.7),
+                                 "bce": F.bce_with_logits(x, rdy, weight=abs(rx))}.items():
+            yield f"{name} {dtype} {n}", [np.array(loss), dx]
 
 
 def losses(rng, dtype):
