@@ -1,11 +1,13 @@
-/* elementary.tmpl.h: exponentials of x <= 0, the hyperbolic tangent and the logistic function, as plain polynomials
- * that the compiler vectorises: no libm, so the same bits at every level.
+/* elementary.tmpl.h: exponentials of x <= 0, the hyperbolic tangent, the logistic function and the normal distribution,
+ * as plain polynomials that the compiler vectorises: no libm, so the same bits at every level.
  * Parameters: T the element type, BITS its width, UINT the unsigned integer of that width, FN(name). */
 
 /* e^x = 2^k e^r, k the integer nearest to x/ln 2, |r| <= ln(2)/2 (Cody and Waite 1980). LN2_HI has so few bits that
  * k*LN2_HI is exact for every k in use; LN2_LO is the rest of ln 2. Adding OC_SHIFTER = 1.5 * 2^MANTISSA + OC_BIAS rounds
  * to an integer and leaves k + OC_BIAS in the low bits, which is the exponent field of 2^(k + 64): the 64 keep it in the
- * normal range where e^x is subnormal or 0. Below OC_EXP_LOWEST e^x rounds to 0; below OC_EXPM1_LOWEST e^x - 1 to -1. */
+ * normal range where e^x is subnormal or 0. Below OC_EXP_LOWEST e^x rounds to 0; below OC_EXPM1_LOWEST e^x - 1 to -1;
+ * beyond OC_TAIL_END a e^-a rounds to 0, beyond OC_NORMAL_END a^2 e^(-a^2/2), and
+ * beyond OC_CUBIC_END what GELU's tanh form has of it. */
 #if BITS == 32
 #define OC_LN2_HI 0x1.62e4p-1f
 #define OC_LN2_LO 0x1.7f7d1dp-20f
@@ -15,6 +17,11 @@
 #define OC_SHIFTER (0x1.8p23f + OC_BIAS)
 #define OC_EXP_LOWEST -104.0f
 #define OC_EXPM1_LOWEST -18.0f
+#define OC_TAIL_END 110.0f
+#define OC_NORMAL_END 14.8f
+#define OC_CUBIC_END 11.1f
+#define OC_MILLS_K 3.5f
+#define OC_HALF 12
 #else
 #define OC_LN2_HI 0x1.62e42fefa38p-1
 #define OC_LN2_LO 0x1.ef35793c7673p-45
@@ -24,6 +31,11 @@
 #define OC_SHIFTER (0x1.8p52 + OC_BIAS)
 #define OC_EXP_LOWEST -746.0
 #define OC_EXPM1_LOWEST -38.0
+#define OC_TAIL_END 752.0
+#define OC_NORMAL_END 38.8
+#define OC_CUBIC_END 21.59
+#define OC_MILLS_K 5.5
+#define OC_HALF 27
 #endif
 
 OC_INLINE UINT FN(bits)(T x) {
@@ -124,17 +136,72 @@ OC_INLINE T FN(tanh)(T x) {
     return FN(copysign)(y + (num_lost - y * den_lost) * ((T)1.5 - (T)0.5 * den), x);
 }
 
-/* 1/(1 + e^|x|) = 2^-k / (2^-k + e^r), or 1 less that for x >= 0: no overflow, and the subnormal tail is right. 2^-k
- * goes to that side of the denominator's sum where it is exact, or nearly. */
-OC_INLINE T FN(sigmoid)(T x) {
+/* 2^64/(1 + e^a) = 2^(64-k) / (2^-k + e^r), 0 <= a <= OC_TAIL_END: no overflow, and what is made of it may be subnormal.
+ * 2^-k goes to that side of the denominator's sum where it is exact, or nearly. */
+OC_INLINE T FN(logistic_tail)(T a) {
     UINT k;
-    T a = FN(abs)(x);
-    a = a > -OC_EXP_LOWEST ? -OC_EXP_LOWEST : a;
     const T p = FN(reduce_exp)(a, &k);
     const T t = FN(pow2_biased)(2 * OC_BIAS - k);
     const T scaled = t * (T)0x1p-64, large = scaled > (T)0x1p-12 ? scaled : 0;
-    const T y = t / ((1 + large) + ((scaled - large) + p)) * (T)0x1p-64;
+    return t / ((1 + large) + ((scaled - large) + p));
+}
+
+OC_INLINE T FN(sigmoid)(T x) {
+    T a = FN(abs)(x);
+    a = a > OC_TAIL_END ? OC_TAIL_END : a;
+    const T y = FN(logistic_tail)(a) * (T)0x1p-64;
     return x < 0 ? y : 1 - y;
+}
+
+/* 2^64 Phi(-a), a >= 0, with Phi the normal distribution function: e^(-a^2/2) R(a). R is smooth and falls like 1/a, so that
+ * R(a) = u P(t) with u = 1/(a + K), t = (a - K) u in [-1, 1) (after Shepherd and Laframboise 1981); P interpolates in
+ * Chebyshev's points up to where the result rounds to 0: its relative error is 1.7e-8 (float), 1.0e-17 (double). */
+OC_INLINE T FN(mills)(T a) {
+    const T u = 1 / (a + OC_MILLS_K), t = (a - OC_MILLS_K) * u;
+#if BITS == 32
+    const T s = t * t;
+    const T low = (0x1.7d241ap-1f - 0x1.21915p-1f * t) + s * (0x1.42feaep-2f - 0x1.db5a22p-4f * t);
+    const T high = (0x1.1d411p-6f + 0x1.a9811ep-8f * t) +
+                   s * ((-0x1.a2250ep-9f - 0x1.061984p-11f * t) + s * (0x1.cc9186p-12f + 0x1.fff70cp-14f * t));
+    return u * (low + (s * s) * high);
+#else
+    const T s = t * t;
+    T even = -0x1.e203e27de2e06p-33;
+    even = even * s - 0x1.72f119641c609p-28;
+    even = even * s + 0x1.b272b995c328fp-25;
+    even = even * s - 0x1.206dd4591fd6dp-22;
+    even = even * s + 0x1.e00e9daee151dp-22;
+    even = even * s + 0x1.11cc4a83198fcp-16;
+    even = even * s - 0x1.54495c1bcc3e2p-12;
+    even = even * s + 0x1.4034e53e60314p-9;
+    even = even * s + 0x1.71707b57878aep-5;
+    even = even * s + 0x1.be33e6ee98bc2p-3;
+    even = even * s + 0x1.1239b3f8c06e6p-1;
+    even = even * s + 0x1.8c2b8893b5c8dp-1;
+    T odd = -0x1.ae4e2b763e109p-29;
+    odd = odd * s + 0x1.a53a29151b966p-26;
+    odd = odd * s - 0x1.818b6e1962aecp-23;
+    odd = odd * s + 0x1.8eae159b8effep-20;
+    odd = odd * s - 0x1.96a96908b94cfp-17;
+    odd = odd * s + 0x1.2b8946eb9dafap-14;
+    odd = odd * s + 0x1.1ab34408ee1e9p-12;
+    odd = odd * s - 0x1.c83edf41a0b75p-7;
+    odd = odd * s - 0x1.c15806fa4c3eap-4;
+    odd = odd * s - 0x1.77dbb5cdda909p-2;
+    odd = odd * s - 0x1.5ed05c7e41a2ep-1;
+    return u * (even + t * odd);
+#endif
+}
+
+/* 2^64 e^(-a^2/2), 0 <= a <= OC_NORMAL_END. With the upper half of a's bits in h, h^2 is exact and a^2 - h^2 =
+ * (a - h)(a + h) small: a^2 itself would be off by an ulp, and e to it by a^2/2 of them. */
+OC_INLINE T FN(gaussian)(T a) {
+    const T h = FN(of_bits)(FN(bits)(a) >> OC_HALF << OC_HALF);
+    const T top = h * h * (T)-0.5, rest = (a - h) * (a + h) * (T)-0.5;
+    const T shifted = (top + rest) * OC_LOG2E + OC_SHIFTER;
+    const T kf = shifted - OC_SHIFTER;
+    const T p = FN(expm1_reduced)(((top - kf * OC_LN2_HI) + rest) - kf * OC_LN2_LO);
+    return (p + 1) * FN(pow2_biased)(FN(bits)(shifted));
 }
 
 #undef OC_LN2_HI
@@ -145,3 +212,5 @@ OC_INLINE T FN(sigmoid)(T x) {
 #undef OC_BIAS
 #undef OC_EXP_LOWEST
 #undef OC_EXPM1_LOWEST
+#undef OC_MILLS_K
+#undef OC_HALF

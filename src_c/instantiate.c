@@ -115,7 +115,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define ACTIVATION(name) {ACTIVATION_(name, f32), ACTIVATION_(name, f64)}
 #define LOSS(type)                                                                                                    \
     {KERNEL(softmax, type), KERNEL(log_softmax, type), KERNEL(cross_entropy, type), KERNEL(cross_entropy_soft, type), \
-     KERNEL(cross_entropy_r, type), KERNEL(mse, type)}
+     KERNEL(cross_entropy_r, type), KERNEL(mse, type), KERNEL(huber, type), KERNEL(bce, type)}
 
 /* The element-wise rules and passes. */
 #define RULES(K)                                                                                                      \
@@ -150,6 +150,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .merge_moments = KERNEL(merge, moments),
     .add_sums = KERNEL(add, sums),
     .activation = {[OC_RELU] = ACTIVATION(relu), [OC_ELU] = ACTIVATION(elu), [OC_SIGMOID] = ACTIVATION(sigmoid),
-                   [OC_TANH] = ACTIVATION(tanh)},
+                   [OC_TANH] = ACTIVATION(tanh), [OC_GELU] = ACTIVATION(gelu), [OC_GELU_TANH] = ACTIVATION(gelu_tanh),
+                   [OC_SILU] = ACTIVATION(silu)},
     .loss = {LOSS(f32), LOSS(f64)},
 };

@@ -1,4 +1,4 @@
-/* loss.tmpl.h: softmax, cross-entropy and squared error over rows [rows, classes].
+/* loss.tmpl.h: softmax and cross-entropy over rows [rows, classes]; squared, Huber's and logistic error over elements.
  * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level; elementary.tmpl.h before.
  *
  * The work is done on tiles of up to OC_LANES rows, one short loop over the whole tile after the other (maximum,
@@ -399,6 +399,30 @@ static double FN(mse)(ptrdiff_t n, const void *vy, const void *vtarget, double s
         OC_OVER_LANES(n, const double d = (double)y[i] - (double)target[i]; dy[i] = (T)(scale * d); lane[l] += d * d);
     else
         OC_OVER_LANES(n, const double d = (double)y[i] - (double)target[i]; lane[l] += d * d);
+    return oc_fold_lanes(lane);
+}
+
+/* With m = min(|d|, delta) the error is m (|d| - m/2). */
+static double FN(huber)(ptrdiff_t n, const void *vy, const void *vtarget, double delta, double scale, void *vdy) {
+    const T *y = vy, *target = vtarget;
+    T *dy = vdy;
+    double lane[OC_LANES] = {0};
+    OC_OVER_LANES(n, const double d = (double)y[i] - (double)target[i]; const double size = d < 0 ? -d : d;
+                  const double m = size > delta ? delta : size; lane[l] += m * (size - 0.5 * m);
+                  if (dy) dy[i] = (T)(scale * (d < -delta ? -delta : d > delta ? delta : d)));
+    return oc_fold_lanes(lane);
+}
+
+/* -t log s(z) - (1 - t) log s(-z) = q |z| + log1p(e^-|z|) with q = 1 - t for z > 0, else t; 0 * infinity counts as 0. The
+ * derivative is (1 - t) s(z) - t s(-z), each s = 1/(1 + e^-|z|) or e^-|z|/(1 + e^-|z|): none is taken from 1. */
+static double FN(bce)(ptrdiff_t n, const void *vz, const void *vtarget, const void *vweight, double scale, void *vdz) {
+    const T *z = vz, *target = vtarget, *weight = vweight;
+    T *dz = vdz;
+    double lane[OC_LANES] = {0};
+    OC_OVER_LANES(n, const T size = FN(abs)(z[i]), e = FN(exp_neg)(-size), t = target[i], w = weight ? weight[i] : 1;
+                  const T q = z[i] > 0 ? 1 - t : t; const T s = z[i] > 0 ? 1 : e, s_minus = z[i] > 0 ? e : 1;
+                  lane[l] += (double)w * ((q == 0 ? 0 : (double)q * (double)size) + oc_log1p((double)e));
+                  if (dz) dz[i] = (T)scale * w * (((1 - t) * s - t * s_minus) / (1 + e)));
     return oc_fold_lanes(lane);
 }
 

@@ -335,16 +335,21 @@ typedef struct {
 } oc_row_norm_kernels;
 
 /* ------------------------------------------------------------------------------------------------- activations
- * y = f(x) element by element; the derivatives are taken from the output y. An output may be the same array as any of
- * the inputs, but not overlap one otherwise. `alpha` is ELU's and ignored by the others. */
+ * y = f(x) element by element; the derivatives are taken from `of`: from the output y, but for GELU and SiLU, which are not
+ * monotonic, from the input x. An output may be the same array as any of the inputs, but not overlap one otherwise.
+ * `alpha` is ELU's and ignored by the others. */
 
-typedef enum { OC_RELU, OC_ELU, OC_SIGMOID, OC_TANH, OC_N_ACTIVATIONS } oc_activation;
+typedef enum {
+    OC_RELU, OC_ELU, OC_SIGMOID, OC_TANH, /* of y */
+    OC_GELU, OC_GELU_TANH, OC_SILU,       /* of x */
+    OC_N_ACTIVATIONS
+} oc_activation;
 
 typedef struct {
     void (*forward)(ptrdiff_t n, const void *x, double alpha, void *y);
-    void (*backward)(ptrdiff_t n, const void *dy, const void *y, double alpha, void *dx); /* dx = f'(y) dy */
-    /* R-operator of backward: rdx = f'(y) rdy + f''(y) rx dy */
-    void (*backward_r)(ptrdiff_t n, const void *dy, const void *rdy, const void *y, const void *rx, double alpha,
+    void (*backward)(ptrdiff_t n, const void *dy, const void *of, double alpha, void *dx); /* dx = f' dy */
+    /* R-operator of backward: rdx = f' rdy + f'' rx dy */
+    void (*backward_r)(ptrdiff_t n, const void *dy, const void *rdy, const void *of, const void *rx, double alpha,
                        void *rdx);
 } oc_activation_kernels;
 
@@ -368,6 +373,10 @@ typedef struct {
     void (*cross_entropy_r)(ptrdiff_t rows, ptrdiff_t classes, const void *p, const void *rz, double scale, void *rdz);
     /* Returns the sum of (y - target)^2 over one block, summed as in the reductions; dy = scale*(y - target), or NULL. */
     double (*mse)(ptrdiff_t n, const void *y, const void *target, double scale, void *dy);
+    /* The same of d^2/2 where |d| = |y - target| <= delta, else of delta (|d| - delta/2). */
+    double (*huber)(ptrdiff_t n, const void *y, const void *target, double delta, double scale, void *dy);
+    /* The same of w (-t log s(z) - (1 - t) log s(-z)), s the logistic function, t the target; weight may be NULL: ones. */
+    double (*bce)(ptrdiff_t n, const void *z, const void *target, const void *weight, double scale, void *dz);
 } oc_loss_kernels;
 
 /* ---------------------------------------------------------------------------------------------- kernel tables */

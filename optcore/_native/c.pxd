@@ -189,11 +189,15 @@ cdef extern from "optcore.h" nogil:
         OC_ELU
         OC_SIGMOID
         OC_TANH
+        OC_GELU
+        OC_GELU_TANH
+        OC_SILU
+        OC_N_ACTIVATIONS
 
     ctypedef struct oc_activation_kernels:
         void (*forward)(Py_ssize_t n, const void *x, double alpha, void *y) noexcept nogil
-        void (*backward)(Py_ssize_t n, const void *dy, const void *y, double alpha, void *dx) noexcept nogil
-        void (*backward_r)(Py_ssize_t n, const void *dy, const void *rdy, const void *y, const void *rx, double alpha,
+        void (*backward)(Py_ssize_t n, const void *dy, const void *of, double alpha, void *dx) noexcept nogil
+        void (*backward_r)(Py_ssize_t n, const void *dy, const void *rdy, const void *of, const void *rx, double alpha,
                            void *rdx) noexcept nogil
 
     ctypedef struct oc_loss_kernels:
@@ -206,6 +210,10 @@ cdef extern from "optcore.h" nogil:
         void (*cross_entropy_r)(Py_ssize_t rows, Py_ssize_t classes, const void *p, const void *rz, double scale,
                                 void *rdz) noexcept nogil
         double (*mse)(Py_ssize_t n, const void *y, const void *target, double scale, void *dy) noexcept nogil
+        double (*huber)(Py_ssize_t n, const void *y, const void *target, double delta, double scale,
+                        void *dy) noexcept nogil
+        double (*bce)(Py_ssize_t n, const void *z, const void *target, const void *weight, double scale,
+                      void *dz) noexcept nogil
 
     ctypedef void oc_column_sums_fn(Py_ssize_t rows, Py_ssize_t columns, const void *x, double *sums) noexcept nogil
 
@@ -223,7 +231,7 @@ cdef extern from "optcore.h" nogil:
         oc_row_norm_kernels row_norm[2]
         oc_merge_fn *merge_moments
         oc_add_fn *add_sums
-        oc_activation_kernels activation[4][2]
+        oc_activation_kernels activation[OC_N_ACTIVATIONS][2]
         oc_loss_kernels loss[2]
 
     int oc_abi_version()

@@ -10,7 +10,8 @@ from libc.stdint cimport int64_t
 
 from optcore._native.arrays cimport IN, OUT, checked, checked_index, dtype_of, same_dtype, same_shape
 from optcore._native.c cimport (
-    OC_BLOCK, OC_ELU, OC_F32, OC_RELU, OC_SIGMOID, OC_TANH, oc_activation_kernels, oc_kernels, oc_loss_kernels,
+    OC_BLOCK, OC_ELU, OC_F32, OC_GELU, OC_GELU_TANH, OC_RELU, OC_SIGMOID, OC_SILU, OC_TANH, oc_activation_kernels,
+    oc_kernels, oc_loss_kernels,
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
@@ -22,8 +23,10 @@ import numpy as np
 
 cnp.import_array()
 
-_ACTIVATIONS = {"relu": OC_RELU, "elu": OC_ELU, "sigmoid": OC_SIGMOID, "tanh": OC_TANH}
-
+_ACTIVATIONS = {"relu": OC_RELU, "elu": OC_ELU, "sigmoid": OC_SIGMOID, "tanh": OC_TANH, "gelu": OC_GELU,
+                "gelu_tanh": OC_GELU_TANH, "silu": OC_SILU}
+# What the derivatives are taken from, the `of` of the functions below: the output, or the input.
+DERIVATIVE_OF = {name: "x" if name in ("gelu", "gelu_tanh", "silu") else "y" for name in _ACTIVATIONS}
 
 # ------------------------------------------------------------------------------------------------------ arguments
 
@@ -124,27 +127,29 @@ def activation(name, x, alpha=1.0, out=None):
     return y
 
 
-def activation_backward(name, dy, y, alpha=1.0, out=None):
-    """dx = f'(y) dy; ``out`` may be dy or y."""
-    cdef cnp.ndarray v = checked(y, "y", IN), d = _like(dy, "dy", v, "y")
+def activation_backward(name, dy, of, alpha=1.0, out=None):
+    """dx = f' dy, with f' from ``of``: y or x, as DERIVATIVE_OF says; ``out`` may be dy or ``of``."""
+    cdef str source = DERIVATIVE_OF.get(name, "y")
+    cdef cnp.ndarray v = checked(of, source, IN), d = _like(dy, "dy", v, source)
     cdef activation_call call = _activation(name, alpha, v)
-    cdef cnp.ndarray dx = _output(out, "out", v, "y")
+    cdef cnp.ndarray dx = _output(out, "out", v, source)
     _apart_or_same(dx, "out", d, "dy")
     with nogil:
         run_activation_backward(&call, cnp.PyArray_BYTES(d), cnp.PyArray_BYTES(v), cnp.PyArray_BYTES(dx))
     return dx
 
 
-def activation_second(name, dy, rdy, y, rx, alpha=1.0, out=None):
-    """R-operator of the backward pass: rdx = f'(y) rdy + f''(y) rx dy; ``out`` may be any of the inputs."""
-    cdef cnp.ndarray v = checked(y, "y", IN), d = _like(dy, "dy", v, "y")
-    cdef cnp.ndarray rd = _like(rdy, "rdy", v, "y"), r = _like(rx, "rx", v, "y")
+def activation_second(name, dy, rdy, of, rx, alpha=1.0, out=None):
+    """R-operator of the backward pass: rdx = f' rdy + f'' rx dy, from ``of``; ``out`` may be any of the inputs."""
+    cdef str source = DERIVATIVE_OF.get(name, "y")
+    cdef cnp.ndarray v = checked(of, source, IN), d = _like(dy, "dy", v, source)
+    cdef cnp.ndarray rd = _like(rdy, "rdy", v, source), r = _like(rx, "rx", v, source)
     cdef activation_call call = _activation(name, alpha, v)
-    cdef cnp.ndarray rdx = _output(out, "out", v, "y")
+    cdef cnp.ndarray rdx = _output(out, "out", v, source)
     _apart_or_same(rdx, "out", d, "dy")
     _apart_or_same(rdx, "out", rd, "rdy")
     _apart_or_same(rdx, "out", r, "rx")
-    cdef const char *py = <const char *>cnp.PyArray_DATA(v)
+    cdef const char *pv = <const char *>cnp.PyArray_DATA(v)
     cdef const char *pd = <const char *>cnp.PyArray_DATA(d)
     cdef const char *prd = <const char *>cnp.PyArray_DATA(rd)
     cdef const char *pr = <const char *>cnp.PyArray_DATA(r)
@@ -152,7 +157,7 @@ def activation_second(name, dy, rdy, y, rx, alpha=1.0, out=None):
     cdef Py_ssize_t n = call.n, step = OC_BLOCK * call.item, b, at
     for b in prange(_blocks(n), nogil=True, schedule="static", num_threads=num_threads(n)):
         at = b * step
-        call.kernels.backward_r(_block_size(n, b), pd + at, prd + at, py + at, pr + at, call.alpha, px + at)
+        call.kernels.backward_r(_block_size(n, b), pd + at, prd + at, pv + at, pr + at, call.alpha, px + at)
     return rdx
 
 
@@ -215,6 +220,16 @@ cdef cnp.ndarray _targets(object target, cnp.ndarray z):
     return _classes(target, cnp.PyArray_DIM(z, 0), cnp.PyArray_DIM(z, 1))
 
 
+def targets(target, z):
+    """The checked target of a cross-entropy: int64 classes [N], or weights [N, K] of the dtype of z."""
+    return _targets(target, _rows(z, "z"))
+
+
+def pair(z, target):
+    """The checked target of a loss over elements: of the shape and dtype of z."""
+    return _like(target, "target", checked(z, "z", IN), "z")
+
+
 cdef Py_ssize_t loss_room(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     return max(rows, _blocks(rows * columns))
 
@@ -224,9 +239,9 @@ cdef inline void _cross_entropy_block(const loss_call *c, Py_ssize_t at, Py_ssiz
     cdef Py_ssize_t place = at * c.columns * (4 if c.dtype == OC_F32 else 8)
     cdef char *dy = c.dy + place if c.dy != NULL else NULL
     if c.soft:
-        k.cross_entropy_soft(rows, c.columns, c.y + place, c.target + place, 1.0 / c.rows, c.room + at, dy)
+        k.cross_entropy_soft(rows, c.columns, c.y + place, c.target + place, 1.0 / c.total, c.room + at, dy)
     else:
-        k.cross_entropy(rows, c.columns, c.y + place, <const int64_t *>c.target + at, 1.0 / c.rows, c.room + at, dy)
+        k.cross_entropy(rows, c.columns, c.y + place, <const int64_t *>c.target + at, 1.0 / c.total, c.room + at, dy)
 
 
 cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
@@ -238,11 +253,12 @@ cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
     else:
         for b in prange((c.rows + chunk - 1) // chunk, schedule="static", num_threads=threads):
             _cross_entropy_block(c, b * chunk, min(chunk, c.rows - b * chunk))
-    return tree_sum(c.rows, c.room) / c.rows if c.rows else NAN
+    return tree_sum(c.rows, c.room) / c.total if c.rows else NAN
 
 
-def cross_entropy(z, target, gradient=True, out=None):
-    """Mean softmax cross-entropy and its gradient dz (None where not asked for); ``out`` takes dz and may be z."""
+def cross_entropy(z, target, gradient=True, out=None, total=None):
+    """Softmax cross-entropy, its sum over the rows divided by ``total`` (N), and its gradient dz (None where not asked
+    for); ``out`` takes dz and may be z."""
     cdef cnp.ndarray a = _rows(z, "z"), dz = None
     cdef loss_call c
     c.dtype, c.rows, c.columns, c.dy = dtype_of(a), cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), NULL
@@ -255,6 +271,7 @@ def cross_entropy(z, target, gradient=True, out=None):
             raise ValueError("out: expected memory of its own, got an array that overlaps target")
         c.dy = cnp.PyArray_BYTES(dz)
     c.soft, c.y, c.target = cnp.PyArray_NDIM(t) == 2, cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t)
+    c.total = c.rows if total is None else total
     return _mean_loss(&c, run_cross_entropy, c.rows), dz
 
 
@@ -285,32 +302,65 @@ def cross_entropy_r(p, rz, out=None):
     return rdz
 
 
-cdef inline void _mse_block(const loss_call *c, Py_ssize_t n, Py_ssize_t b) noexcept nogil:
-    cdef Py_ssize_t at = b * OC_BLOCK * (4 if c.dtype == OC_F32 else 8)
-    c.room[b] = kernels().loss[c.dtype].mse(_block_size(n, b), c.y + at, c.target + at, 2.0 / n,
-                                            c.dy + at if c.dy != NULL else NULL)
+cdef inline void _block_of(const loss_call *c, Py_ssize_t n, Py_ssize_t b) noexcept nogil:
+    cdef const oc_loss_kernels *k = &kernels().loss[c.dtype]
+    cdef Py_ssize_t size = _block_size(n, b), at = b * OC_BLOCK * (4 if c.dtype == OC_F32 else 8)
+    cdef char *dy = c.dy + at if c.dy != NULL else NULL
+    if c.kind == MSE:
+        c.room[b] = k.mse(size, c.y + at, c.target + at, 2.0 / n, dy)
+    elif c.kind == HUBER:
+        c.room[b] = k.huber(size, c.y + at, c.target + at, c.delta, 1.0 / n, dy)
+    else:
+        c.room[b] = k.bce(size, c.y + at, c.target + at, c.weight + at if c.weight != NULL else NULL, 1.0 / n, dy)
 
 
-cdef double run_mse(const loss_call *c) noexcept nogil:
+cdef double run_over_elements(const loss_call *c) noexcept nogil:
     cdef Py_ssize_t n = c.rows * c.columns, b
     cdef int threads = num_threads(n)
     if threads == 1:
         for b in range(_blocks(n)):
-            _mse_block(c, n, b)
+            _block_of(c, n, b)
     else:
         for b in prange(_blocks(n), schedule="static", num_threads=threads):
-            _mse_block(c, n, b)
+            _block_of(c, n, b)
     return tree_sum(_blocks(n), c.room) / n if n else NAN
+
+
+cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w, double delta, bint gradient, object out):
+    """A loss over elements: its mean, and its gradient or None; ``w`` may be None."""
+    cdef cnp.ndarray da = None
+    cdef loss_call c
+    c.kind, c.dtype, c.rows, c.columns, c.delta = kind, dtype_of(a), cnp.PyArray_SIZE(a), 1, delta
+    c.y, c.target, c.weight, c.dy = cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t), NULL, NULL
+    if w is not None:
+        c.weight = cnp.PyArray_BYTES(w)
+    if gradient:
+        da = _output(out, "out", a, name)
+        _apart_or_same(da, "out", t, "target")
+        if w is not None:
+            _apart_or_same(da, "out", w, "weight")
+        c.dy = cnp.PyArray_BYTES(da)
+    return _mean_loss(&c, run_over_elements, _blocks(c.rows)), da
 
 
 def mse(y, target, gradient=True, out=None):
     """Mean of (y - target)^2 over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
-    cdef cnp.ndarray a = checked(y, "y", IN), t = _like(target, "target", a, "y"), dy = None
-    cdef loss_call c
-    c.dtype, c.rows, c.columns, c.dy = dtype_of(a), cnp.PyArray_SIZE(a), 1, NULL  # over all elements alike
-    c.y, c.target = cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t)
-    if gradient:
-        dy = _output(out, "out", a, "y")
-        _apart_or_same(dy, "out", t, "target")
-        c.dy = cnp.PyArray_BYTES(dy)
-    return _mean_loss(&c, run_mse, _blocks(c.rows)), dy
+    cdef cnp.ndarray a = checked(y, "y", IN)
+    return _mean(MSE, a, "y", _like(target, "target", a, "y"), None, 0, gradient, out)
+
+
+def huber(y, target, delta, gradient=True, out=None):
+    """Mean of Huber's error over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
+    cdef cnp.ndarray a = checked(y, "y", IN)
+    if not isinstance(delta, numbers.Real):
+        raise TypeError(f"delta: expected a real number, got {type(delta).__name__}")
+    if not (0 < delta < math.inf):
+        raise ValueError(f"delta: expected a finite number > 0, got {delta}")
+    return _mean(HUBER, a, "y", _like(target, "target", a, "y"), None, delta, gradient, out)
+
+
+def bce_with_logits(z, target, weight=None, gradient=True, out=None):
+    """Mean of the logistic error over all elements, each times its weight, and its gradient dz; ``out`` takes dz and may
+    be z, target or weight."""
+    cdef cnp.ndarray a = checked(z, "z", IN), w = None if weight is None else _like(weight, "weight", a, "z")
+    return _mean(BCE, a, "z", _like(target, "target", a, "z"), w, 0, gradient, out)

@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from optcore._native.arrays cimport dtype_of
 from optcore._native.forms cimport Op, Pass, bind, fits
-from optcore._native.functional cimport loss_call, loss_fn, loss_room, run_cross_entropy, run_mse
+from optcore._native.functional cimport MSE, loss_call, loss_fn, loss_room, run_cross_entropy, run_over_elements
 from optcore._native.update cimport Stepper
 
 cnp.import_array()
@@ -173,6 +173,7 @@ cdef class Network:
         cdef double value
         self._forward(s, x, <char *>self.loss.y)
         self.loss.rows, self.loss.columns, self.loss.target = s.rows, self._last().out_size, target
+        self.loss.kind, self.loss.total = MSE, s.rows
         value = loss(&self.loss)
         for i in range(self.n_ops - 1, self.first - 1, -1):
             self.ops[i].backward(&self.ops[i], s)
@@ -264,7 +265,7 @@ cdef class Network:
 
     cdef loss_fn *_loss(self, str name, cnp.ndarray target) noexcept:
         self.loss.soft = cnp.PyArray_NDIM(target) == 2
-        return run_cross_entropy if name == "cross_entropy" else run_mse
+        return run_cross_entropy if name == "cross_entropy" else run_over_elements
 
 
 cdef char *_take(char **free, Py_ssize_t bytes) noexcept:

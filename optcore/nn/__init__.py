@@ -6,6 +6,7 @@ A network is described as data (`program`) that the operations' table (`ops`) ex
 from optcore.nn import init
 from optcore.nn.layers import (
     ELU,
+    GELU,
     BatchNorm,
     Flatten,
     GroupNorm,
@@ -15,10 +16,12 @@ from optcore.nn.layers import (
     ReLU,
     RMSNorm,
     Sigmoid,
+    SiLU,
     Tanh,
 )
+from optcore.nn.losses import BCE, MSE, CrossEntropy, Huber
 from optcore.nn.network_objective import objective
 from optcore.nn.sequential import Sequential
 
-__all__ = ["ELU", "BatchNorm", "Flatten", "GroupNorm", "InstanceNorm", "LayerNorm", "Linear", "RMSNorm", "ReLU",
-           "Sequential", "Sigmoid", "Tanh", "init", "objective"]
+__all__ = ["BCE", "ELU", "GELU", "MSE", "BatchNorm", "CrossEntropy", "Flatten", "GroupNorm", "Huber", "InstanceNorm",
+           "LayerNorm", "Linear", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh", "init", "objective"]

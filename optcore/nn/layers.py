@@ -374,6 +374,30 @@ class Tanh(Layer):
 
 
 @dataclass(frozen=True)
+class GELU(Layer):
+    """Gaussian error linear unit, x*Phi(x); see `optcore.functional.gelu`.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+    """
+
+    approximate: str = "none"
+
+    def __post_init__(self):
+        arguments.one_of(self.approximate, "approximate", ("none", "tanh"))
+
+    def plan(self, label, shape, start):
+        """Return the operation."""
+        return Op("gelu" if self.approximate == "none" else "gelu_tanh", label, shape, shape)
+
+
+@dataclass(frozen=True)
+class SiLU(Layer):
+    """Sigmoid linear unit (swish), x/(1 + exp(-x)); see `optcore.functional.silu`."""
+
+
+@dataclass(frozen=True)
 class Flatten(Layer):
     """Each example as one row: [N, ...] to [N, values].
 

@@ -1,26 +1,110 @@
 """The losses that close a network: value, adjoint, and the adjoint's derivative."""
 
-from typing import Any, NamedTuple
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from optcore import functional
 from optcore._native.functional import cross_entropy_r
+from optcore.functional.targets import smoothing, soft_targets, weighted_binary, weights
 from optcore.nn import arguments
 
 
-class Loss(NamedTuple):
-    """The functions of one loss."""
+class Loss:
+    """A loss as data. Frozen: what it computes never changes."""
 
-    value: Any  # (y, target, gradient=True) -> (loss, dy)
-    curvature: Any  # (y, target) -> (ry -> R{dy}), which may write into ry
-    check: Any  # (target, n, shape, dtype): raises unless target goes with n outputs of this shape
+    classification = False
+    """Whether the targets may be classes, and the largest output is the predicted one."""
+
+    def value(self, y, target, gradient=True):
+        """Return (loss, dy), dy None where it is not asked for."""
+        raise NotImplementedError
+
+    def curvature(self, y, target):
+        """Return the function ry -> R{dy}, which may write into ry."""
+        raise NotImplementedError
+
+    def check(self, target, n, shape, dtype):
+        """Raise unless `target` goes with n outputs of this shape and dtype."""
+        if target.dtype != dtype:
+            raise TypeError(f"target: expected dtype {dtype}, that of the network, got {target.dtype}")
+        if target.shape != (n, *shape):
+            raise ValueError(f"target: expected shape {(n, *shape)}, that of the outputs, got {target.shape}")
 
 
-def _check_classes_or_probabilities(target, n, shape, dtype):
-    if len(shape) != 1:
-        raise ValueError(f"loss: cross_entropy takes outputs [N, K], the network gives {['N', *shape]}")
-    if target.ndim == 1:
+def _frozen_weights(loss, name):
+    """Replace weights of any form by a float, a tuple of floats or None: a loss can be compared and written down."""
+    value = getattr(loss, name)
+    if value is not None:
+        array = weights(value, name)
+        if array.ndim > 1:
+            raise ValueError(f"{name}: expected a number or one for each output, got shape {array.shape}")
+        object.__setattr__(loss, name, tuple(array.tolist()) if array.ndim else float(array))
+
+
+def _check_length(name, value, shape):
+    if isinstance(value, tuple) and (len(value),) != shape[-1:]:
+        raise ValueError(f"{name}: expected {shape[-1]} values, one for each output, got {len(value)}")
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Softmax cross-entropy, the mean over the examples; see `optcore.functional.cross_entropy`.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        Share of each target that is spread over all classes.
+    weight : sequence of float, optional
+        One for each class.
+
+    Notes
+    -----
+    Targets are int64 classes [N] or probabilities [N, K]. The mean of classes that have weights is over the weights in
+    the batch, so that an epoch of batches is not exactly the whole: as in PyTorch.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> oc.nn.CrossEntropy(label_smoothing=0.1, weight=[1, 2])
+    CrossEntropy(label_smoothing=0.1, weight=(1.0, 2.0))
+    """
+
+    label_smoothing: float = 0.0
+    weight: tuple | None = None
+
+    classification = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "label_smoothing", smoothing(self.label_smoothing))
+        _frozen_weights(self, "weight")
+        if isinstance(self.weight, float):
+            raise ValueError(f"weight: expected one number for each class, got {self.weight}")
+
+    def value(self, y, target, gradient=True):
+        """Return (loss, dy)."""
+        return functional.cross_entropy(y, target, label_smoothing=self.label_smoothing, weight=self.weight,
+                                        gradient=gradient)
+
+    def curvature(self, y, target):
+        """Return the function ry -> R{dy}."""
+        p = functional.softmax(y)
+        if target.ndim == 1 and self == CrossEntropy():
+            return lambda rz: cross_entropy_r(p, rz, rz)
+        # dz = (p*sum_j q_j - q)/total: a row of weights q that does not sum to 1 scales its row.
+        q, total = soft_targets(y, target, self.label_smoothing, self.weight)
+        scale = q.sum(axis=1, keepdims=True) * q.dtype.type(len(q) / total)
+        return lambda rz: cross_entropy_r(p, rz, rz) * scale
+
+    def check(self, target, n, shape, dtype):
+        """Raise unless `target` goes with n outputs of this shape and dtype."""
+        if len(shape) != 1:
+            raise ValueError(f"loss: cross_entropy takes outputs [N, K], the network gives {['N', *shape]}")
+        _check_length("weight", self.weight, shape)
+        if target.ndim != 1:
+            super().check(target, n, shape, dtype)
+            return
         if target.dtype != np.int64:
             raise TypeError(f"target: expected int64 class indices [N], got {target.dtype}")
         if target.shape != (n,):
@@ -28,45 +112,117 @@ def _check_classes_or_probabilities(target, n, shape, dtype):
         if n and not (target.min() >= 0 and target.max() < shape[0]):
             raise ValueError(f"target: expected class indices from 0 to {shape[0] - 1}, "
                              f"got {target.min()} to {target.max()}")
-    else:
-        _check_values(target, n, shape, dtype)
 
 
-def _check_values(target, n, shape, dtype):
-    if target.dtype != dtype:
-        raise TypeError(f"target: expected dtype {dtype}, that of the network, got {target.dtype}")
-    if target.shape != (n, *shape):
-        raise ValueError(f"target: expected shape {(n, *shape)}, that of the outputs, got {target.shape}")
+@dataclass(frozen=True)
+class MSE(Loss):
+    """Squared error, the mean over all outputs; see `optcore.functional.mse`."""
+
+    def value(self, y, target, gradient=True):
+        """Return (loss, dy)."""
+        return functional.mse(y, target, gradient=gradient)
+
+    def curvature(self, y, target):
+        """Return the function ry -> R{dy}."""
+        return lambda ry: ry * ry.dtype.type(2 / ry.size)
 
 
-def _cross_entropy_curvature(z, target):
-    p = functional.softmax(z)
-    if target.ndim == 1:
-        return lambda rz: cross_entropy_r(p, rz, rz)
-    # dz = (p*sum_j q_j - q)/N: a row of weights q that does not sum to 1 scales its row.
-    total = target.sum(axis=1, keepdims=True)
-    return lambda rz: cross_entropy_r(p, rz, rz) * total
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Huber's error, the mean over all outputs; see `optcore.functional.huber`.
+
+    Parameters
+    ----------
+    delta : float
+        Where the parabola ends and the straight line begins.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> oc.nn.Huber(delta=0.5)
+    Huber(delta=0.5)
+    """
+
+    delta: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "delta", arguments.real(self.delta, "delta"))
+        if not 0 < self.delta < math.inf:
+            raise ValueError(f"delta: expected a finite positive number, got {self.delta}")
+
+    def value(self, y, target, gradient=True):
+        """Return (loss, dy)."""
+        return functional.huber(y, target, self.delta, gradient=gradient)
+
+    def curvature(self, y, target):
+        """Return the function ry -> R{dy}."""
+        factor = (abs(y - target) < self.delta) * y.dtype.type(1 / y.size)
+        return lambda ry: ry * factor
 
 
-def _mse_curvature(y, target):
-    return lambda ry: ry * ry.dtype.type(2 / ry.size)
+@dataclass(frozen=True)
+class BCE(Loss):
+    """Binary cross-entropy of logits, the mean over all outputs; see `optcore.functional.bce_with_logits`.
+
+    Parameters
+    ----------
+    weight, pos_weight : float or sequence of float, optional
+        Of the outputs, and of their positive targets: one for all, or one for each index of the last dimension.
+
+    Notes
+    -----
+    Targets are numbers from 0 to 1, of the shape of the outputs.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> oc.nn.BCE(pos_weight=3)
+    BCE(weight=None, pos_weight=3.0)
+    """
+
+    weight: float | tuple | None = None
+    pos_weight: float | tuple | None = None
+
+    def __post_init__(self):
+        _frozen_weights(self, "weight")
+        _frozen_weights(self, "pos_weight")
+
+    def value(self, y, target, gradient=True):
+        """Return (loss, dy)."""
+        return functional.bce_with_logits(y, target, weight=self.weight, pos_weight=self.pos_weight, gradient=gradient)
+
+    def curvature(self, y, target):
+        """Return the function ry -> R{dy}."""
+        factor = functional.sigmoid(y) * functional.sigmoid(-y) / y.dtype.type(y.size)
+        if self != BCE():
+            factor *= weighted_binary(y, target, self.weight, self.pos_weight)[1]
+        return lambda ry: ry * factor
+
+    def check(self, target, n, shape, dtype):
+        """Raise unless `target` goes with n outputs of this shape and dtype."""
+        super().check(target, n, shape, dtype)
+        _check_length("weight", self.weight, shape)
+        _check_length("pos_weight", self.pos_weight, shape)
+        if n and not (target.min() >= 0 and target.max() <= 1):
+            raise ValueError(f"target: expected numbers from 0 to 1, got {target.min()} to {target.max()}")
 
 
-LOSSES = {
-    "cross_entropy": Loss(functional.cross_entropy, _cross_entropy_curvature, _check_classes_or_probabilities),
-    "mse": Loss(functional.mse, _mse_curvature, _check_values),
-}
+LOSSES = {"cross_entropy": CrossEntropy(), "mse": MSE(), "bce": BCE(), "huber": Huber()}
 
 
-def find(name):
-    """Return the row of this name.
+def find(loss):
+    """Return the loss of this name, or the loss itself.
 
     Raises
     ------
     TypeError, ValueError
-        Not a string; an unknown name.
+        Neither a loss nor a string; an unknown name.
     """
-    return LOSSES[arguments.one_of(name, "loss", LOSSES)]
+    if isinstance(loss, Loss):
+        return loss
+    if not isinstance(loss, str):
+        raise TypeError(f"loss: expected a name or a loss such as CrossEntropy(), got {type(loss).__name__}")
+    return LOSSES[arguments.one_of(loss, "loss", LOSSES)]
 
 
 def check(loss, target, n, shape, dtype):

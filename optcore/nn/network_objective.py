@@ -51,7 +51,7 @@ class NetworkObjective(Objective):
                          for key, b in net.buffers.items()}
         self._x = _converted("X", X, dtype)
         passes.check_input(self._program, self._x, dtype)
-        classes = loss == "cross_entropy" and np.asarray(y).dtype.kind in "iu"
+        classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
         losses.check(self._row, self._y, len(self._x), self._program.out_shape, dtype)
         self._point = None
@@ -122,12 +122,13 @@ def objective(net, loss, X, y, mode="train", *, dtype=None):
     Parameters
     ----------
     net : Sequential
-    loss : {"cross_entropy", "mse"}
+    loss : {"cross_entropy", "mse", "bce", "huber"} or loss
+        A name, or an object with options such as ``CrossEntropy(label_smoothing=0.1)``.
     X : array [N, ...]
         Examples. Converted to `dtype` once where they have another; else not copied, so not to be changed
         afterwards.
     y : array
-        For "cross_entropy" class indices [N] or probabilities [N, K]; for "mse" values of the shape of the
+        For "cross_entropy" class indices [N] or probabilities [N, K]; for the others values of the shape of the
         outputs.
     mode : {"train", "eval"}
         Whether batch norm takes the statistics of the given examples, which then depend on theta, or the
@@ -150,8 +151,8 @@ def objective(net, loss, X, y, mode="train", *, dtype=None):
 
     Notes
     -----
-    At a kink of ReLU or ELU the derivative from the left is taken, as PyTorch does; almost everywhere the
-    product is exact. All examples are evaluated in one pass, which holds all activations.
+    At a kink of ReLU, ELU or Huber's error the derivative from one side is taken, as PyTorch does; almost everywhere
+    the product is exact. All examples are evaluated in one pass, which holds all activations.
 
     Examples
     --------

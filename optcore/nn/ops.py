@@ -12,14 +12,15 @@ With f the operation, p its parameters, and R{.} the derivative along a directio
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from optcore import functional, norm
+from optcore import norm
 from optcore._native.blas import matmul
 from optcore._native.dense import column_sums
-from optcore._native.functional import activation_second
+from optcore._native.functional import DERIVATIVE_OF, activation, activation_backward, activation_second
 
 
 @dataclass(slots=True)
@@ -168,17 +169,17 @@ def _own_statistics(name):
     return Row(run, run_backward, run_r, run_r_backward)
 
 
-# ----------------------------------------------------------------------------- activations, from the output y
+# ------------------------------------------ activations, whose derivatives are from the output y or the input x
 
 def _activation(name):
-    f, df = getattr(functional, name), getattr(functional, f"{name}_backward")
+    of = attrgetter(DERIVATIVE_OF[name])
 
     def r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
-        return activation_second(name, r.dy, rdy, r.y, rx, **op.options, out=rdy)
+        return activation_second(name, r.dy, rdy, of(r), rx, **op.options, out=rdy)
 
-    return Row(lambda op, r, training, update: f(r.x, **op.options),
-               lambda op, r, grads, need_dx: df(r.dy, r.y, **op.options),
-               lambda op, r, rparams, rx: (df(rx, r.y, **op.options), None),
+    return Row(lambda op, r, training, update: activation(name, r.x, **op.options),
+               lambda op, r, grads, need_dx: activation_backward(name, r.dy, of(r), **op.options),
+               lambda op, r, rparams, rx: (activation_backward(name, rx, of(r), **op.options), None),
                r_backward)
 
 
@@ -197,9 +198,6 @@ OPS = {
     "rms_norm": _own_statistics("rms_norm"),
     "group_norm": _own_statistics("group_norm"),
     "instance_norm": _own_statistics("instance_norm"),
-    "relu": _activation("relu"),
-    "elu": _activation("elu"),
-    "sigmoid": _activation("sigmoid"),
-    "tanh": _activation("tanh"),
+    **{name: _activation(name) for name in DERIVATIVE_OF},
     "flatten": _FLATTEN,
 }

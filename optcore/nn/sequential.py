@@ -241,10 +241,11 @@ class Sequential:
         x : ndarray [N, ...]
             In the dtype of the network, C-contiguous, N >= 1.
         target : ndarray
-            For "cross_entropy" int64 class indices [N] or probabilities [N, K]; for "mse" values of the
+            For "cross_entropy" int64 class indices [N] or probabilities [N, K]; for the others values of the
             outputs' shape.
-        loss : {"cross_entropy", "mse"}
-            Mean over the batch; "mse" over all elements.
+        loss : {"cross_entropy", "mse", "bce", "huber"} or loss
+            A name, or an object with options such as ``CrossEntropy(label_smoothing=0.1)``. Cross-entropy is the mean
+            over the batch, the others are means over all elements.
         grad : ndarray [n]
             Written: the gradient with respect to `theta`.
 

@@ -13,7 +13,7 @@ def evaluate(net, X, y, loss="cross_entropy"):
     net : optcore.nn.Sequential
     X, y : ndarray
         As for `fit`.
-    loss : str
+    loss : str or loss
 
     Returns
     -------
@@ -31,4 +31,4 @@ def evaluate(net, X, y, loss="cross_entropy"):
 
 def has_classes(loss):
     """Whether the loss is that of a classification."""
-    return loss == "cross_entropy"
+    return losses.find(loss).classification

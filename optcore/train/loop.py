@@ -28,10 +28,10 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     X : ndarray [N, ...]
         Examples in the network's dtype, C-contiguous.
     y : ndarray
-        For "cross_entropy" int64 class indices [N] or probabilities [N, K]; for "mse" values of the outputs'
+        For "cross_entropy" int64 class indices [N] or probabilities [N, K]; for the others values of the outputs'
         shape and dtype.
-    loss : {"cross_entropy", "mse"}
-        Mean over the batch.
+    loss : {"cross_entropy", "mse", "bce", "huber"} or loss
+        A name, or an object with options such as ``oc.nn.CrossEntropy(label_smoothing=0.1)``; the mean over the batch.
     optimizer : optcore.optim.Optimizer or Wrapper, str or None
         A rule over ``net.theta`` or over views of it (``net.parameters``; what is left out stays as it is), a
         wrapper around one (`MultiSteps`, `Lookahead`, `EMA`, `SAM`, or several of them), a rule's name (over

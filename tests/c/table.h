@@ -210,6 +210,16 @@ static void call_mse(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n
     *(double *)a[2] = k->loss[d].mse(n, a[0], a[1], 0.5, a[3]);
 }
 
+static void call_huber(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)width;
+    *(double *)a[2] = k->loss[d].huber(n, a[0], a[1], 0.7, 0.5, a[3]);
+}
+
+static void call_bce(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)width;
+    *(double *)a[3] = k->loss[d].bce(n, a[0], a[1], a[2], 0.5, a[4]);
+}
+
 /* --------------------------------------------------------------------------------------------------- activations */
 
 static void call_forward(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
@@ -547,10 +557,17 @@ static const test table[] = {
     {"count_nonfinite", call_count, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"mse", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},
     {"mse loss only", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, NONE}},
+    {"huber", call_huber, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},
+    {"huber loss only", call_huber, ELEMENTS, 0, 0, NULL, {X, X, SUM, NONE}},
+    {"bce", call_bce, ELEMENTS, 0, 0, NULL, {X, X, X, SUM, Y}},
+    {"bce loss only", call_bce, ELEMENTS, 0, 0, NULL, {X, X, NONE, SUM, NONE}},
     ACTIVATION("relu", OC_RELU),
     ACTIVATION("elu", OC_ELU),
     ACTIVATION("sigmoid", OC_SIGMOID),
     ACTIVATION("tanh", OC_TANH),
+    ACTIVATION("gelu", OC_GELU),
+    ACTIVATION("gelu tanh", OC_GELU_TANH),
+    ACTIVATION("silu", OC_SILU),
     {"softmax", call_softmax, ROWS, 1, 0, NULL, {X, Y}},
     {"log_softmax", call_log_softmax, ROWS, 1, 0, NULL, {X, Y}},
     {"cross_entropy", call_entropy, ROWS, 1, 0, NULL, {X, {CLASSES, UNIT, 1}, {DOUBLE_OUT, UNIT, 1}, Y}},

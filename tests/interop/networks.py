@@ -21,6 +21,8 @@ NETS = {
                                          nn.Linear(36, 3)]),
     "instance norm": ((3, 4, 5), [nn.InstanceNorm(3, affine=True), nn.Tanh(), nn.LayerNorm((4, 5)), nn.InstanceNorm(3),
                                   nn.Flatten(), nn.Linear(60, 4)]),
+    "gelu": ((6,), [nn.Linear(6, 7), nn.GELU(), nn.Linear(7, 5), nn.GELU("tanh"), nn.Linear(5, 4)]),
+    "silu": ((6,), [nn.SiLU(), nn.Linear(6, 7), nn.BatchNorm(7), nn.SiLU(), nn.Linear(7, 4), nn.SiLU()]),
     "activation first": ((5,), [nn.Tanh(), nn.Linear(5, 3), nn.BatchNorm(3, momentum=0.3), nn.Tanh()]),
 }
 
@@ -44,6 +46,10 @@ def torch_layer(layer, ndim):
             return torch.nn.ReLU()
         case nn.ELU():
             return torch.nn.ELU(layer.alpha)
+        case nn.GELU():
+            return torch.nn.GELU(layer.approximate)
+        case nn.SiLU():
+            return torch.nn.SiLU()
         case nn.Sigmoid():
             return torch.nn.Sigmoid()
         case nn.Tanh():

@@ -153,6 +153,7 @@ def test_layers_that_do_not_fit(layers, options, message):
     (lambda: nn.Sequential(nn.ReLU(), input_shape=(3.5,)), TypeError, r"input_shape\[0\]: expected an integer"),
     (lambda: nn.BatchNorm(2, eps=0), ValueError, "eps: expected a positive number"),
     (lambda: nn.BatchNorm(2, momentum=1.5), ValueError, "momentum: expected None or a number from 0 to 1"),
+    (lambda: nn.GELU("erf"), ValueError, "approximate: expected one of none, tanh, got 'erf'"),
     (lambda: nn.ELU(-1.0), ValueError, "alpha: expected a finite number"),
 ])
 def test_bad_arguments(make, error, message):
@@ -213,8 +214,8 @@ def test_a_failed_step_changes_nothing():
         ({"target": y.tolist()}, TypeError, "target: expected a NumPy array"),
         ({"target": np.ones((6, 2), "float32")}, ValueError, r"target: expected shape \(6, 3\)"),
         ({"target": np.ones((6, 3))}, TypeError, "target: expected dtype float32"),
-        ({"loss": ["mse"]}, TypeError, "loss: expected a string, got list"),
-        ({"loss": "hinge"}, ValueError, "loss: expected one of cross_entropy, mse, got 'hinge'"),
+        ({"loss": ["mse"]}, TypeError, "loss: expected a name or a loss such as CrossEntropy\\(\\), got list"),
+        ({"loss": "hinge"}, ValueError, "loss: expected one of cross_entropy, mse, bce, huber, got 'hinge'"),
         ({"grad": None}, TypeError, "grad: expected a NumPy array"),
         ({"grad": grad.astype("float64")}, TypeError, "grad: expected dtype float32"),
         ({"grad": grad[1:]}, ValueError, "grad: expected shape"),

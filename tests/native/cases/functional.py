@@ -3,7 +3,13 @@
 import numpy as np
 
 from optcore import functional as F
-from optcore._native.functional import activation_second, cross_entropy_r
+from optcore._native.functional import (
+    DERIVATIVE_OF,
+    activation,
+    activation_backward,
+    activation_second,
+    cross_entropy_r,
+)
 
 SIZES = (0, 1, 15, 17, 255, 8191, 8193, 16385, 200_003)
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-310, -1e-310, 88.8, -88.8, -103.9, -104.1, 710.0,
@@ -18,12 +24,15 @@ def activations(rng, dtype):
         if n > len(SPECIAL):
             x[-len(SPECIAL):] = SPECIAL
         dy, rdy, rx = (rng.standard_normal(n).astype(dtype) for _ in range(3))
-        for name in ("relu", "elu", "sigmoid", "tanh"):
-            y = getattr(F, name)(x)
-            yield f"{name} {dtype} {n}", [y, getattr(F, f"{name}_backward")(dy, y),
-                                          activation_second(name, dy, rdy, y, rx)]
-        loss, dx = F.mse(dy, rdy)
-        yield f"mse {dtype} {n}", [np.array(loss), dx]
+        for name, of in DERIVATIVE_OF.items():
+            y = activation(name, x)
+            source = x if of == "x" else y
+            yield f"{name} {dtype} {n}", [y, activation_backward(name, dy, source),
+                                          activation_second(name, dy, rdy, source, rx)]
+        z = np.nan_to_num(x)  # the sign of a NaN that comes of two others is not ours to promise
+        for name, (loss, dx) in {"mse": F.mse(dy, rdy), "huber": F.huber(dy, rdy, 0.7),
+                                 "bce": F.bce_with_logits(z, rdy, weight=abs(rx))}.items():
+            yield f"{name} {dtype} {n}", [np.array(loss), dx]
 
 
 def losses(rng, dtype):

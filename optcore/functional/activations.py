@@ -1,21 +1,8 @@
-"""Activations and losses, each with its gradient.
-
-All take C-contiguous float32 or float64 arrays and return arrays of the same dtype. The exponentials are polynomials
-of the library's own: at most 2 ulp (float32) or 4 ulp (float64) from the true value over the whole range, and the same
-bits on any number of threads and at every instruction-set level.
-
-Wherever a function takes ``out``, it may be one of the inputs named there (the function then works in place), or an
-array that shares no memory with them.
-
-Common errors: ``TypeError`` for something that is not an array, or for another dtype or byte order; ``ValueError`` for
-a wrong shape, an array that is not C-contiguous, a read-only ``out``, or one that partly overlaps an input. Nothing has
-been changed then.
-"""
+"""Activations and their gradients; the package's page says what holds for all."""
 
 from optcore._native import functional as _native
 
-__all__ = ["cross_entropy", "elu", "elu_backward", "log_softmax", "mse", "relu", "relu_backward", "sigmoid",
-           "sigmoid_backward", "softmax", "tanh", "tanh_backward"]
+_GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 
 
 def relu(x, out=None):
@@ -264,134 +251,99 @@ def tanh_backward(dy, y, out=None):
     return _native.activation_backward("tanh", dy, y, out=out)
 
 
-def softmax(z, out=None):
-    """Softmax of each row: p_j = exp(z_j) / sum_k exp(z_k).
-
-    Computed as exp(z_j - m) / (1 + r) with the row's maximum m and r the sum over the other classes, in double. A row
-    that holds NaN or +inf, or -inf only, gives NaN.
-
-    Parameters
-    ----------
-    z : ndarray [N, K]
-        Logits, float32 or float64.
-    out : ndarray [N, K], optional
-        Takes the result; may be `z`.
-
-    Returns
-    -------
-    ndarray [N, K]
-        Probabilities; each row sums to 1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As the module's page says.
-
-    Examples
-    --------
-    >>> import numpy as np, optcore as oc
-    >>> oc.functional.softmax(np.log([[1.0, 3.0]]))
-    array([[0.25, 0.75]])
-    """
-    return _native.softmax(z, out)
+def _gelu(approximate):
+    if approximate not in _GELU:
+        raise ValueError(f'approximate: expected "none" or "tanh", got {approximate!r}')
+    return _GELU[approximate]
 
 
-def log_softmax(z, out=None):
-    """Logarithm of the softmax of each row: z_j - log sum_k exp(z_k).
+def gelu(x, approximate="none", out=None):
+    """Gaussian error linear unit: y = x*Phi(x), Phi the standard normal distribution function.
 
-    Computed as (z_j - m) - log1p(r) (see `softmax`), so that a class that is far ahead keeps its tiny -r, where
-    other libraries return 0.
+    Hendrycks and Gimpel (2016). Computed as max(x, 0) - a*Phi(-a) with a = abs(x), so that the values far below 0 are
+    right to the last subnormal number, where x*(1 + erf(x/sqrt(2)))/2 cancels to 0; gelu(-inf) is 0 (PyTorch: NaN).
 
     Parameters
     ----------
-    z : ndarray [N, K]
-        Logits, float32 or float64.
-    out : ndarray [N, K], optional
-        Takes the result; may be `z`.
-
-    Returns
-    -------
-    ndarray [N, K]
-        Logarithms of the probabilities.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As the module's page says.
-
-    Examples
-    --------
-    >>> import numpy as np, optcore as oc
-    >>> oc.functional.log_softmax(np.array([[20.0, 0.0]], np.float32))
-    array([[-2.0611537e-09, -2.0000000e+01]], dtype=float32)
-    """
-    return _native.log_softmax(z, out)
-
-
-def cross_entropy(z, target, *, gradient=True, out=None):
-    """Softmax cross-entropy, the mean over the rows, and its gradient.
-
-    With classes t: loss = -mean_i log p_(i,t_i), dz = (p - onehot(t)) / N. With rows of probabilities q:
-    loss = -mean_i sum_j q_ij log p_ij, dz = (p*sum_j q_ij - q) / N; 0 log 0 counts as 0 (PyTorch: NaN).
-
-    The loss is (m - z_t) + log1p(r), and the gradient of the right class minus the sum of the others: where it is so
-    far ahead that p_t rounds to 1, both are still right, where PyTorch and JAX give 0. Rows are summed in double.
-
-    Parameters
-    ----------
-    z : ndarray [N, K]
-        Logits, float32 or float64, K >= 1.
-    target : ndarray
-        int64 [N], the right class of each row; or [N, K] of the dtype of `z`, the probability of each class (not
-        checked, and any weights serve).
-    gradient : bool, default True
-        False leaves the gradient away.
-    out : ndarray [N, K], optional
-        Takes dz; may be `z`.
-
-    Returns
-    -------
-    loss : float
-        NaN for N = 0, as in PyTorch.
-    dz : ndarray [N, K] or None
-
-    Raises
-    ------
-    TypeError, ValueError
-        As the module's page says, and for a class outside 0 .. K-1.
-
-    Examples
-    --------
-    >>> import numpy as np, optcore as oc
-    >>> z = np.array([[20.0, 0.0]], np.float32)
-    >>> loss, dz = oc.functional.cross_entropy(z, np.array([0]))
-    >>> f"{loss:.4g}", dz
-    ('2.061e-09', array([[-2.0611537e-09,  2.0611537e-09]], dtype=float32))
-    """
-    return _native.cross_entropy(z, target, gradient, out)
-
-
-def mse(y, target, *, gradient=True, out=None):
-    """Squared error, the mean over all elements, and its gradient.
-
-    loss = mean (y - target)^2, dy = 2*(y - target)/size, as in PyTorch's MSELoss. Summed in double.
-
-    Parameters
-    ----------
-    y : ndarray, any shape
-        float32 or float64.
-    target : ndarray
-        Of the shape and dtype of `y`.
-    gradient : bool, default True
-        False leaves the gradient away.
+    x : ndarray, any shape
+        float32 or float64. NaN gives NaN.
+    approximate : {"none", "tanh"}
+        As in PyTorch: "tanh" is the other function 0.5*x*(1 + tanh(sqrt(2/pi)*(x + 0.044715*x^3))).
     out : ndarray, optional
-        Takes dy; may be `y` or `target`.
+        Takes the result; may be `x`.
 
     Returns
     -------
-    loss : float
-        NaN for an empty array, as in PyTorch.
-    dy : ndarray or None
+    ndarray
+        y, of the shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the module's page says, and for another `approximate`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.functional.gelu(np.array([-20.0, 0.0, 40.0]))
+    array([-5.50724824e-88,  0.00000000e+00,  4.00000000e+01])
+    >>> oc.functional.gelu(np.array([1.0])).round(6), oc.functional.gelu(np.array([1.0]), "tanh").round(6)
+    (array([0.841345]), array([0.841192]))
+    """
+    return _native.activation(_gelu(approximate), x, out=out)
+
+
+def gelu_backward(dy, x, approximate="none", out=None):
+    """Gradient of `gelu` from its input: dx = dy*(Phi(x) + x*phi(x)), phi the standard normal density.
+
+    From the input, because a value of y below 0 comes from two x.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the loss with respect to y.
+    x : ndarray
+        Input of `gelu`, of the shape and dtype of `dy`.
+    approximate : {"none", "tanh"}
+        As given to `gelu`.
+    out : ndarray, optional
+        Takes the result; may be `dy` or `x`.
+
+    Returns
+    -------
+    ndarray
+        dx.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the module's page says, and for another `approximate`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.functional.gelu_backward(np.array([4.0, 4.0]), np.array([0.0, 100.0]))
+    array([2., 4.])
+    """
+    return _native.activation_backward(_gelu(approximate), dy, x, out=out)
+
+
+def silu(x, out=None):
+    """Sigmoid linear unit (swish): y = x/(1 + exp(-x)).
+
+    Elfwing, Uchibe and Doya (2018). silu(-inf) is 0 (PyTorch: NaN).
+
+    Parameters
+    ----------
+    x : ndarray, any shape
+        float32 or float64. NaN gives NaN.
+    out : ndarray, optional
+        Takes the result; may be `x`.
+
+    Returns
+    -------
+    ndarray
+        y, of the shape and dtype of `x`.
 
     Raises
     ------
@@ -401,7 +353,40 @@ def mse(y, target, *, gradient=True, out=None):
     Examples
     --------
     >>> import numpy as np, optcore as oc
-    >>> oc.functional.mse(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
-    (2.5, array([1., 2.]))
+    >>> oc.functional.silu(np.array([-2.0, 0.0, 2.0])).round(6)
+    array([-0.238406,  0.      ,  1.761594])
     """
-    return _native.mse(y, target, gradient, out)
+    return _native.activation("silu", x, out=out)
+
+
+def silu_backward(dy, x, out=None):
+    """Gradient of `silu` from its input: dx = dy*s*(1 + x*(1 - s)), s = sigmoid(x).
+
+    From the input, because a value of y below 0 comes from two x.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the loss with respect to y.
+    x : ndarray
+        Input of `silu`, of the shape and dtype of `dy`.
+    out : ndarray, optional
+        Takes the result; may be `dy` or `x`.
+
+    Returns
+    -------
+    ndarray
+        dx.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the module's page says.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.functional.silu_backward(np.array([4.0, 4.0]), np.array([0.0, 1000.0]))
+    array([2., 4.])
+    """
+    return _native.activation_backward("silu", dy, x, out=out)
