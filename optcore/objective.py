@@ -206,8 +206,8 @@ class Objective:
     def gradient_noise(self):
         """Return the relative error of the gradient: as given, or measured once, at theta0.
 
-        Differences of order k of a smooth function over steps d vanish with d^k; what is left at small d is noise s,
-        whose k-th differences have the mean square ``s^2 (2k)!/(k!)^2`` (Hamming; Moré and Wild 2011). It is taken
+        Differences of order k of a smooth function over steps d vanish with d^k; what is left at d = eps^0.3 is noise
+        s, whose k-th differences have the mean square ``s^2 (2k)!/(k!)^2`` (Hamming; Moré and Wild 2011). It is taken
         relative to the gradient at a tenth of theta's length on either side. At least the rounding unit of the dtype,
         which is also the answer up to a hundred times it: so much is ordinary rounding.
         """
@@ -249,7 +249,7 @@ class Objective:
                 yield self.loss_and_grad(theta)[1].astype(np.float64)
 
         with np.errstate(all="ignore"):
-            table, found = np.stack([*gradients(math.sqrt(self._eps) * np.arange(7))]), []
+            table, found = np.stack([*gradients(self._eps**0.3 * np.arange(7))]), []
             for k in range(1, 7):
                 table = np.diff(table, axis=0)
                 square = np.mean(np.sum(table**2, axis=1)) * math.factorial(k) ** 2 / math.factorial(2 * k)
