@@ -18,8 +18,8 @@ ROWS = {
     "784-256-128-10, batch 128": (Training((784, 256, 128, 10), 128, 16), {TORCH: 2, JAX: 1.6, SKLEARN: 2.5}),
     "784-1024-1024-10, batch 512": (Training((784, 1024, 1024, 10), 512, 4), {TORCH: 1.9, JAX: 1.2}),
 }
-# Of the median parameter after three steps. Adam divides by the root of the squared gradient: one whose gradient is zero
-# but for rounding, as that of a bias before a batch norm, moves by up to lr.
+# Of the median parameter after three steps. Adam divides by the root of the squared gradient: one whose gradient is
+# zero but for rounding, as that of a bias before a batch norm, moves by up to lr.
 TOLERANCE = 1e-6
 
 

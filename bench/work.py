@@ -84,7 +84,7 @@ class Logits:
 
 @dataclass(frozen=True)
 class Training:
-    """Steps of Adam on a classifier of linear layers with ReLU between them: the same batches and start for every side."""
+    """Steps of Adam on linear layers with ReLU between them: the same batches and start for every side."""
 
     sizes: tuple
     batch: int

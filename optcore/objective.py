@@ -6,6 +6,8 @@ import numpy as np
 
 __all__ = ["Objective"]
 
+_MOST_NOISE = 1e-3  # a step of the central difference longer than a tenth of theta sees another place
+
 
 class Objective:
     """A loss, its gradient and its Hessian-vector product as functions of a flat vector theta.
@@ -32,6 +34,10 @@ class Objective:
     theta_scale : float
         A length over which the gradient changes: the unit of theta where theta itself is near zero. It sets
         the step of the central difference and the radius of `optcore.curvature.classify`.
+    noise : float, optional
+        Error of the gradient relative to its size (of single-precision code behind a float64 interface, of an
+        iterative solver, of sampling), for the step of the central difference. Where it is not given it is measured,
+        with nine gradients at theta0; see `gradient_noise`.
 
     Attributes
     ----------
@@ -46,7 +52,7 @@ class Objective:
         "train" or "eval": which batch-norm statistics the loss uses, where it has any.
     product_error : float
         Relative error to expect of a Hessian-vector product: the rounding unit eps of the dtype for a product
-        that was given or overridden, eps^(2/3) for the central difference.
+        that was given or overridden, `gradient_noise` to the power 2/3 for the central difference.
 
     Notes
     -----
@@ -69,7 +75,7 @@ class Objective:
     mode = None
 
     def __init__(self, loss=None, grad=None, hvp=None, theta0=None, n_examples=1, *, loss_and_grad=None,
-                 theta_scale=1.0):
+                 theta_scale=1.0, noise=None):
         for name, f in (("loss", loss), ("grad", grad), ("hvp", hvp), ("loss_and_grad", loss_and_grad)):
             if f is not None and not callable(f):
                 raise TypeError(f"{name}: expected a callable, got {type(f).__name__}")
@@ -81,12 +87,14 @@ class Objective:
             raise ValueError(f"n_examples: expected at least 1, got {n_examples}")
         if not (theta_scale > 0 and math.isfinite(theta_scale)):
             raise ValueError(f"theta_scale: expected a positive number, got {theta_scale}")
+        if noise is not None and not 0 <= noise < 1:
+            raise ValueError(f"noise: expected a relative error from 0 to 1, got {noise}")
         self._loss, self._grad, self._hvp, self._loss_and_grad = loss, grad, hvp, loss_and_grad
         self.theta0 = _starting_point(theta0)
         self.n_examples = int(n_examples)
         self.theta_scale = float(theta_scale)
         self._exact = hvp is not None or type(self).hvp is not Objective.hvp
-        self.product_error = float(np.finfo(self.dtype).eps) ** (1.0 if self._exact else 2 / 3)
+        self._noise = noise
 
     @property
     def size(self):
@@ -97,6 +105,15 @@ class Objective:
     def dtype(self):
         """float32 or float64."""
         return self.theta0.dtype
+
+    @property
+    def product_error(self):
+        """Relative error to expect of a Hessian-vector product."""
+        return self._eps if self._exact else self.gradient_noise() ** (2 / 3)
+
+    @property
+    def _eps(self):
+        return float(np.finfo(self.dtype).eps)
 
     def loss(self, theta, batch=None):
         """Return the loss, the mean over the batch.
@@ -143,10 +160,11 @@ class Objective:
         """Return the Hessian of the loss at theta times v.
 
         Where no product was given: the central difference
-        ``(g(theta + h v) - g(theta - h v)) / 2h`` with ``h |v| = eps^(1/3) (theta_scale + |theta|)``, eps the
-        rounding unit of the dtype. This step balances truncation, of order (h |v|)^2, and rounding, of order
-        eps / (h |v|), so the relative error is of order eps^(2/3) (4e-11 in float64, 2e-5 in float32), more
-        across a kink.
+        ``(g(theta + h v) - g(theta - h v)) / 2h`` with ``h |v| = e^(1/3) (theta_scale + |theta|)``, e the
+        relative error of the gradient: what `gradient_noise` measures, at least the rounding unit of the dtype.
+        This step balances truncation, of order (h |v|)^2, and noise, of order e / (h |v|), so the relative error is
+        of order e^(2/3) (4e-11 in float64, 2e-5 in float32, where the gradient is exact to rounding), more across
+        a kink.
 
         Parameters
         ----------
@@ -183,7 +201,62 @@ class Objective:
         if self._exact:
             return 0.0
         length = float(np.linalg.norm(np.asarray(theta, dtype=np.float64)))
-        return float(np.finfo(self.dtype).eps) ** (1 / 3) * (self.theta_scale + length)
+        return self.gradient_noise() ** (1 / 3) * (self.theta_scale + length)
+
+    def gradient_noise(self):
+        """Return the relative error of the gradient: as given, or measured once, at theta0.
+
+        Differences of order k of a smooth function over steps d vanish with d^k; what is left at d = eps^0.3 is noise
+        s, whose k-th differences have the mean square ``s^2 (2k)!/(k!)^2`` (Hamming; Moré and Wild 2011). It is taken
+        relative to the gradient at a tenth of theta's length on either side. At least the rounding unit of the dtype,
+        which is also the answer up to a hundred times it: so much is ordinary rounding.
+        """
+        if self._noise is None:
+            has_gradient = self._grad or self._loss_and_grad or type(self).loss_and_grad is not Objective.loss_and_grad
+            self._noise = self._measured_noise() if has_gradient else self._eps
+        return max(self._noise, self._eps)
+
+    def gauss_newton(self, theta, v, batch=None):
+        """Return the generalised Gauss-Newton matrix J' H_out J times v: J the Jacobian of the model's outputs, H_out
+        the Hessian of the loss with respect to them (Schraudolph 2002). It is the Hessian where outputs are linear in
+        theta, and never indefinite for a convex loss.
+
+        Raises
+        ------
+        TypeError
+            The objective knows no outputs: `oc.nn.objective` and `oc.torch.objective` do.
+        """
+        raise TypeError("obj: expected an objective that knows the model's outputs (oc.nn, oc.torch), got "
+                        f"{type(self).__name__}")
+
+    def fisher(self, theta, v, batch=None):
+        """Return the empirical Fisher matrix 1/N sum_i g_i g_i' times v, g_i the gradient of example i.
+
+        Raises
+        ------
+        TypeError
+            As `gauss_newton`.
+        """
+        return Objective.gauss_newton(self, theta, v, batch)
+
+    def _measured_noise(self):
+        u = np.random.default_rng(0).standard_normal(self.size)
+        u *= (self.theta_scale + float(np.linalg.norm(self.theta0.astype(np.float64)))) / np.linalg.norm(u)
+
+        def gradients(places):
+            for place in places:
+                theta = (self.theta0 + place * u).astype(self.dtype)
+                yield self.loss_and_grad(theta)[1].astype(np.float64)
+
+        with np.errstate(all="ignore"):
+            table, found = np.stack([*gradients(self._eps**0.3 * np.arange(7))]), []
+            for k in range(1, 7):
+                table = np.diff(table, axis=0)
+                square = np.mean(np.sum(table**2, axis=1)) * math.factorial(k) ** 2 / math.factorial(2 * k)
+                found.append(math.sqrt(square) if square >= 0 else math.nan)
+            size = max(float(np.linalg.norm(g)) for g in gradients((-0.1, 0.1)))
+        relative = min(found[2:]) / size if size > 0 else math.nan
+        return min(relative, _MOST_NOISE) if relative > 100 * self._eps else self._eps
 
     def check_theta(self, theta):
         """Return a copy of theta in the objective's dtype; TypeError or ValueError where it does not fit."""

@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 
 from optcore._native.arrays cimport dtype_of
 from optcore._native.blas cimport multiply, product
-from optcore._native.c cimport OC_ELU, OC_F32, OC_RELU, OC_SIGMOID, OC_TANH, oc_activation
+from optcore._native.c cimport OC_F32
 from optcore._native.channels cimport Job, Plan, plan
 from optcore._native.core cimport kernels
 from optcore._native.dense cimport sum_columns, sum_columns_room
@@ -20,6 +20,8 @@ from optcore._native.norm cimport (
 )
 
 import math
+
+from optcore._native.functional import ACTIVATIONS, DERIVATIVE_OF
 
 cnp.import_array()
 
@@ -71,13 +73,16 @@ cdef void _activation(Op *o, const Pass *s) noexcept nogil:
 
 cdef void _activation_backward(Op *o, const Pass *s) noexcept nogil:
     cdef activation_call c = _activation_call(o, s)
-    run_activation_backward(&c, o.dy, o.y, o.dx)
+    run_activation_backward(&c, o.dy, o.y if o.reads_y else o.x, o.dx)
 
 
-cdef int _bind_activation(Op *o, oc_activation which, object options) except -1:
-    o.forward, o.backward, o.elementwise, o.reads_y = _activation, _activation_backward, True, True
-    o.activation = &kernels().activation[<int>which][o.dtype]
-    o.alpha = options.get("alpha", 1.0)
+cdef int _bind_activation(Op *o, object op) except -1:
+    cdef int which = ACTIVATIONS[op.name]
+    o.forward, o.backward, o.elementwise = _activation, _activation_backward, True
+    o.reads_y = DERIVATIVE_OF[op.name] == "y"
+    o.reads_x = not o.reads_y
+    o.activation = &kernels().activation[which][o.dtype]
+    o.alpha = op.options.get("alpha", 1.0)
     return True
 
 
@@ -178,12 +183,6 @@ cdef bint bind(Op *o, object op, object buffers, int dtype) except -1:
         return True
     if op.name == "batch_norm":
         return _bind_batch_norm(o, op, buffers)
-    if op.name == "relu":
-        return _bind_activation(o, OC_RELU, op.options)
-    if op.name == "elu":
-        return _bind_activation(o, OC_ELU, op.options)
-    if op.name == "sigmoid":
-        return _bind_activation(o, OC_SIGMOID, op.options)
-    if op.name == "tanh":
-        return _bind_activation(o, OC_TANH, op.options)
+    if op.name in ACTIVATIONS:
+        return _bind_activation(o, op)
     return op.name == "flatten"  # no forward: the same values in the same order

@@ -1,5 +1,6 @@
 import numpy as np
 
+ACTIVATIONS: dict[str, int]
 DERIVATIVE_OF: dict[str, str]
 
 def activation(name: str, x: np.ndarray, alpha: float = 1.0, out: np.ndarray | None = None) -> np.ndarray: ...

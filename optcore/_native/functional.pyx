@@ -23,10 +23,10 @@ import numpy as np
 
 cnp.import_array()
 
-_ACTIVATIONS = {"relu": OC_RELU, "elu": OC_ELU, "sigmoid": OC_SIGMOID, "tanh": OC_TANH, "gelu": OC_GELU,
-                "gelu_tanh": OC_GELU_TANH, "silu": OC_SILU}
+ACTIVATIONS = {"relu": OC_RELU, "elu": OC_ELU, "sigmoid": OC_SIGMOID, "tanh": OC_TANH, "gelu": OC_GELU,
+               "gelu_tanh": OC_GELU_TANH, "silu": OC_SILU}
 # What the derivatives are taken from, the `of` of the functions below: the output, or the input.
-DERIVATIVE_OF = {name: "x" if name in ("gelu", "gelu_tanh", "silu") else "y" for name in _ACTIVATIONS}
+DERIVATIVE_OF = {name: "x" if name in ("gelu", "gelu_tanh", "silu") else "y" for name in ACTIVATIONS}
 
 # ------------------------------------------------------------------------------------------------------ arguments
 
@@ -70,13 +70,13 @@ cdef cnp.ndarray _rows(object a, str name):
 
 
 cdef activation_call _activation(object name, object alpha, cnp.ndarray like) except *:
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"name: expected one of {', '.join(_ACTIVATIONS)}, got {name!r}")
+    if name not in ACTIVATIONS:
+        raise ValueError(f"name: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
     if not isinstance(alpha, numbers.Real):
         raise TypeError(f"alpha: expected a real number, got {type(alpha).__name__}")
     if not (0 <= alpha < math.inf):
         raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
-    cdef int which = _ACTIVATIONS[name]
+    cdef int which = ACTIVATIONS[name]
     return activation_call(&kernels().activation[which][dtype_of(like)], cnp.PyArray_SIZE(like),
                            cnp.PyArray_ITEMSIZE(like), alpha)
 

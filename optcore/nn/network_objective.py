@@ -1,43 +1,19 @@
 """The loss of a network over a data set, as a function of theta, with exact Hessian-vector products."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from optcore.batched import BatchedObjective
 from optcore.nn import losses, passes
 from optcore.nn.sequential import Sequential
-from optcore.objective import Objective
 from optcore.process import one_pool
 
 
-@dataclass(frozen=True)
-class _Point:
-    """Everything known at one theta and batch: the records are what a Hessian-vector product starts from."""
-
-    theta: np.ndarray
-    batch: np.ndarray | None
-    records: list
-    loss: float
-    grad: np.ndarray
-    curvature: Any
-
-    def is_at(self, theta, batch):
-        if (batch is None) != (self.batch is None):
-            return False
-        return _same_bits(theta, self.theta) and (batch is None or np.array_equal(batch, self.batch))
-
-
-def _same_bits(a, b):
-    """Compare as integers: NaN equals itself, and zeros of either sign differ."""
-    kind = f"u{a.itemsize}"
-    return np.array_equal(a.view(kind), b.view(kind))
-
-
-class NetworkObjective(Objective):
+class NetworkObjective(BatchedObjective):
     """What `optcore.nn.objective` returns; see there."""
 
-    def __init__(self, net, loss, X, y, mode="train", dtype=None):
+    def __init__(self, net, loss, X, y, mode="train", dtype=None, **batches):
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected an optcore.nn network, got {type(net).__name__}")
         if mode not in ("train", "eval"):
@@ -49,71 +25,80 @@ class NetworkObjective(Objective):
         self._program, self.mode = net.program, mode
         self._buffers = {key: b.astype(dtype if b.dtype == net.dtype else b.dtype)
                          for key, b in net.buffers.items()}
-        self._x = _converted("X", X, dtype)
-        passes.check_input(self._program, self._x, dtype)
+        # In batches X is converted batch by batch: it may be a file that is larger than memory.
+        self._x = _reals("X", X) if batches.get("batch_size") else _converted("X", X, dtype)
+        passes.check_input(self._program, _converted("X", self._x[:1], dtype), dtype)
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
         losses.check(self._row, self._y, len(self._x), self._program.out_shape, dtype)
-        self._point = None
-        super().__init__(theta0=net.theta.astype(dtype), n_examples=len(self._x))
+        super().__init__(net.theta.astype(dtype), len(self._x), **batches)
 
-    def loss(self, theta, batch=None):
-        """Return the mean loss over the batch; see `optcore.Objective.loss`."""
-        theta, batch = self.check_theta(theta), self.check_batch(batch)
-        point = self._point
-        if point is not None and point.is_at(theta, batch):
-            return point.loss
-        x, y = self._examples(batch)
+    def fisher(self, theta, v, batch=None):
+        """Return the empirical Fisher matrix times v; see `optcore.Objective.fisher`."""
+        if self.mode == "train" and any(op.name == "batch_norm" for op in self._program.ops):
+            raise ValueError('mode: expected "eval" for the empirical Fisher matrix, got "train": under batch norm an '
+                             "example has no gradient of its own")
+        return super().fisher(theta, v, batch)
+
+    def _examples(self, rows):
+        return _converted("X", self._x[rows], self.dtype), self._y[rows]
+
+    def _value(self, theta, rows):
+        x, y = self._examples(rows)
         with one_pool:
             z = passes.output(self._program, theta, self._buffers, x, training=self.mode == "train")
             return self._row.value(z, y, gradient=False)[0]
 
-    def loss_and_grad(self, theta, batch=None):
-        """Return the mean loss over the batch and its gradient; see `optcore.Objective.loss_and_grad`."""
-        point = self._at(self.check_theta(theta), self.check_batch(batch))
-        return point.loss, point.grad.copy()
-
-    def hvp(self, theta, v, batch=None):
-        """Return the Hessian times v, exact up to rounding; see `optcore.Objective.hvp`."""
-        theta, v, batch = self.check_theta(theta), self.check_vector("v", v), self.check_batch(batch)
-        point = self._at(theta, batch)
-        out = np.empty_like(v)
-        with one_pool:
-            passes.product(self._program, point.records, v, point.curvature, out)
-        return out
-
-    def _examples(self, batch):
-        return (self._x, self._y) if batch is None else (self._x[batch], self._y[batch])
-
-    def _at(self, theta, batch):
-        """The point, from the last call if it was there: repeated products cost the R-passes only."""
-        point = self._point
-        if point is None or not point.is_at(theta, batch):
-            # Dropped first, so that its memory serves the next one; taken and set as a whole, so that two threads may
-            # work on one objective.
-            self._point = point = None
-            self._point = point = self._evaluated(theta, batch)
-        return point
-
-    def _evaluated(self, theta, batch):
-        x, y = self._examples(batch)
+    def _evaluate(self, theta, rows):
+        x, y = self._examples(rows)
         grad = np.empty_like(theta)
         with one_pool:
             records = passes.forward(self._program, theta, self._buffers, x, training=self.mode == "train")
             z = records[-1].y
             loss, dz = self._row.value(z, y)
             passes.backward(self._program, records, dz, grad)
-            return _Point(theta, batch, records, loss, grad, self._row.curvature(z, y))
+            return loss, grad, _State(records, dz, self._row.curvature(z, y))
+
+    def _product(self, state, v, kind):
+        out = np.empty_like(v)
+        with one_pool:
+            if kind == "hvp":
+                passes.product(self._program, state.records, v, state.curvature, out)
+            else:
+                middle = state.curvature if kind == "gauss_newton" else state.outer
+                passes.sandwich(self._program, state.records, v, middle, out)
+        return out
+
+    def _bytes(self, state):
+        return sum(record.x.nbytes + 2 * record.y.nbytes for record in state.records)
 
 
-def _converted(name, value, dtype):
+class _State(NamedTuple):
+    """What a product at one theta over some examples starts from."""
+
+    records: list
+    dz: np.ndarray
+    curvature: Any  # the loss's Hessian with respect to the outputs, times its argument
+
+    def outer(self, rz):
+        """sum_i dz_i dz_i' N times rz: dz_i, the adjoint of example i, holds a factor 1/N."""
+        n = len(rz)
+        slopes = n * (self.dz * rz).reshape(n, -1).sum(axis=1)
+        return self.dz * slopes.reshape(n, *[1] * (rz.ndim - 1))
+
+
+def _reals(name, value):
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return np.ascontiguousarray(array, dtype)
+    return array
 
 
-def objective(net, loss, X, y, mode="train", *, dtype=None):
+def _converted(name, value, dtype):
+    return np.ascontiguousarray(_reals(name, value), dtype)
+
+
+def objective(net, loss, X, y, mode="train", *, dtype=None, batch_size=None, memory=2**30):
     """Return the loss of a network over a data set as a function of theta.
 
     The network and its running statistics are never changed: the objective starts from copies of them and
@@ -136,6 +121,13 @@ def objective(net, loss, X, y, mode="train", *, dtype=None):
     dtype : {"float32", "float64"}, optional
         Of the arithmetic, of theta and of all results; the network's where it is not given. Eigenvalues near
         a fitted minimum need float64.
+    batch_size : int, optional
+        Examples in one pass; None for all of them, whose activations are then held at once. With a batch size X may be
+        larger than memory (`numpy.memmap`): it is read and converted batch by batch. Each batch counts by its number of
+        examples; batch norm in training mode takes the statistics of each.
+    memory : int
+        Bytes of activations that are kept from one product to the next where there is more than one batch: those of
+        the first batches; the others are evaluated again.
 
     Returns
     -------
@@ -143,6 +135,8 @@ def objective(net, loss, X, y, mode="train", *, dtype=None):
         `loss`, `loss_and_grad`, and `hvp` by the R-operator: with R{.} the derivative along v, the passes
         R{forward} and R{backward} give R{gradient} = H v (Pearlmutter 1994), at the cost of one to two gradients.
         The activations of the last point are kept: products at one (theta, batch) cost these two passes only.
+        `gauss_newton` and `fisher` take R{forward} and a backward pass from what the loss makes of it: J' H_out J v,
+        and J' (sum of dz_i dz_i') J v, which needs no gradient of a single example.
 
     Raises
     ------
@@ -152,7 +146,7 @@ def objective(net, loss, X, y, mode="train", *, dtype=None):
     Notes
     -----
     At a kink of ReLU, ELU or Huber's error the derivative from one side is taken, as PyTorch does; almost everywhere
-    the product is exact. All examples are evaluated in one pass, which holds all activations.
+    the product is exact.
 
     Examples
     --------
@@ -165,4 +159,4 @@ def objective(net, loss, X, y, mode="train", *, dtype=None):
     >>> obj.hvp(np.array([2.0]), np.array([1.0]))  # mean of 2*x^2
     array([5.])
     """
-    return NetworkObjective(net, loss, X, y, mode, dtype)
+    return NetworkObjective(net, loss, X, y, mode, dtype, batch_size=batch_size, memory=memory)

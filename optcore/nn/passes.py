@@ -5,6 +5,7 @@ anywhere without moving the network. Whoever calls one holds the pool (`process.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -90,6 +91,35 @@ def product(program, records, v, r_loss, out):
         Takes the derivative of the output, returns that of the output's adjoint.
     out : ndarray [n]
     """
+    rz, passed = _along(program, records, v)
+    if rz is None:  # no parameters at all
+        return
+    rdy = r_loss(rz)
+    for i in range(len(records) - 1, program.first - 1, -1):
+        op, grads = program.ops[i], _views(program.ops[i], out)
+        rdy = OPS[op.name].r_backward(op, records[i], *passed[i], rdy, grads, i > program.first)
+
+
+def sandwich(program, records, v, middle, out):
+    """Write J' M J v into `out`: J the Jacobian of the outputs, M what `middle` multiplies by.
+
+    Parameters
+    ----------
+    program : Program
+    records : list of Record
+        As `forward` and `backward` left them; not changed.
+    v : ndarray [n]
+    middle : callable
+        Takes J v, the derivative of the output; may write into it.
+    out : ndarray [n]
+    """
+    rz, _ = _along(program, records, v)
+    if rz is not None:
+        backward(program, [replace(record) for record in records], middle(rz), out)
+
+
+def _along(program, records, v):
+    """The derivative of the output along v (None without parameters), and what each operation's was made of."""
     rx, passed = None, []  # None: the input does not move with theta
     for op, record in zip(program.ops, records, strict=True):
         rparams, ry, rsaved = _views(op, v), None, None
@@ -97,9 +127,4 @@ def product(program, records, v, r_loss, out):
             ry, rsaved = OPS[op.name].r_forward(op, record, rparams, rx)
         passed.append((rparams, rx, rsaved))
         rx = ry
-    if rx is None:  # no parameters at all
-        return
-    rdy = r_loss(rx)
-    for i in range(len(records) - 1, program.first - 1, -1):
-        op, grads = program.ops[i], _views(program.ops[i], out)
-        rdy = OPS[op.name].r_backward(op, records[i], *passed[i], rdy, grads, i > program.first)
+    return rx, passed

@@ -1,0 +1,151 @@
+"""Objectives over examples that are evaluated batch by batch, and that keep what products start from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optcore.objective import Objective
+
+__all__ = ["BatchedObjective"]
+
+_MEMORY = 2**30  # bytes of activations that are kept where there is more than one batch
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The examples `rows`, their share of all, and the state that products start from (None: not kept)."""
+
+    rows: Any
+    share: float
+    state: Any
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Everything known at one theta and batch."""
+
+    theta: np.ndarray
+    batch: np.ndarray | None
+    loss: float
+    grad: np.ndarray
+    pieces: list
+
+    def is_at(self, theta, batch):
+        if (batch is None) != (self.batch is None):
+            return False
+        return _same_bits(theta, self.theta) and (batch is None or np.array_equal(batch, self.batch))
+
+
+def _same_bits(a, b):
+    """Compare as integers: NaN equals itself, and zeros of either sign differ."""
+    kind = f"u{a.itemsize}"
+    return np.array_equal(a.view(kind), b.view(kind))
+
+
+class BatchedObjective(Objective):
+    """A mean over examples, evaluated in batches that count by their number of examples.
+
+    The states of the last point (theta, batch) are kept: repeated products cost no new forward pass. With more than
+    one batch, those of the first batches are, up to `memory` bytes; the others are evaluated again.
+
+    A subclass gives ``_value(theta, rows)``, the mean loss over the examples `rows` (a slice or an index array);
+    ``_evaluate(theta, rows)``, (loss, grad, state); ``_product(state, v, kind)`` with kind "hvp", "gauss_newton" or
+    "fisher"; and ``_bytes(state)``.
+
+    Parameters
+    ----------
+    theta0 : array [n]
+    n_examples : int
+    batch_size : int, optional
+        Examples in one evaluation; None for all of them at once.
+    memory : int
+        Bytes.
+    """
+
+    def __init__(self, theta0, n_examples, batch_size=None, memory=_MEMORY):
+        for name, value in (("batch_size", batch_size or 1), ("memory", memory)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name}: expected a positive int, got {value!r}")
+        self.batch_size, self.memory = batch_size, memory
+        self._point = None
+        super().__init__(theta0=theta0, n_examples=n_examples)
+
+    def loss(self, theta, batch=None):
+        """Return the mean loss over the batch; see `optcore.Objective.loss`."""
+        theta, batch = self.check_theta(theta), self.check_batch(batch)
+        point = self._point
+        if point is not None and point.is_at(theta, batch):
+            return point.loss
+        return sum(share * self._value(theta, rows) for rows, share in self._parts(batch))
+
+    def loss_and_grad(self, theta, batch=None):
+        """Return the mean loss over the batch and its gradient; see `optcore.Objective.loss_and_grad`."""
+        point = self._at(self.check_theta(theta), self.check_batch(batch))
+        return point.loss, point.grad.copy()
+
+    def hvp(self, theta, v, batch=None):
+        """Return the Hessian times v, exact up to rounding; see `optcore.Objective.hvp`."""
+        return self._products("hvp", theta, v, batch)
+
+    def gauss_newton(self, theta, v, batch=None):
+        """Return the Gauss-Newton matrix times v; see `optcore.Objective.gauss_newton`."""
+        return self._products("gauss_newton", theta, v, batch)
+
+    def fisher(self, theta, v, batch=None):
+        """Return the empirical Fisher matrix times v; see `optcore.Objective.fisher`."""
+        return self._products("fisher", theta, v, batch)
+
+    def _products(self, kind, theta, v, batch):
+        theta, v, batch = self.check_theta(theta), self.check_vector("v", v), self.check_batch(batch)
+        total = _Mean(v.dtype)
+        for piece in self._at(theta, batch).pieces:
+            state = piece.state if piece.state is not None else self._evaluate(theta, piece.rows)[2]
+            total.add(self._product(state, v, kind), piece.share)
+        return total.value()
+
+    def _parts(self, batch):
+        """(examples, their share of all) of one evaluation after the other."""
+        n = self.n_examples if batch is None else batch.size
+        size = self.batch_size or n
+        for start in range(0, n, size):
+            part = slice(start, min(start + size, n))
+            yield part if batch is None else batch[part], (part.stop - part.start) / n
+
+    def _at(self, theta, batch):
+        """The point, from the last call if it was there."""
+        point = self._point
+        if point is None or not point.is_at(theta, batch):
+            # Dropped first, so that its memory serves the next one; taken and set as a whole, so that two threads may
+            # work on one objective.
+            self._point = point = None
+            self._point = point = self._evaluated(theta, batch)
+        return point
+
+    def _evaluated(self, theta, batch):
+        pieces, loss, grad, used = [], 0.0, _Mean(theta.dtype), 0
+        for rows, share in self._parts(batch):
+            value, gradient, state = self._evaluate(theta, rows)
+            loss += share * value
+            grad.add(gradient, share)
+            used += self._bytes(state)
+            pieces.append(_Piece(rows, share, state if used <= self.memory or share == 1 else None))
+        return _Point(theta, batch, loss, grad.value(), pieces)
+
+
+class _Mean:
+    """A weighted mean of arrays, added up in double; one array of weight 1 stays as it is."""
+
+    def __init__(self, dtype):
+        self.dtype, self.total = dtype, None
+
+    def add(self, array, share):
+        if share == 1:
+            self.total = array
+        elif self.total is None:
+            self.total = share * array.astype(np.float64)
+        else:
+            self.total += share * array.astype(np.float64)
+
+    def value(self):
+        return self.total.astype(self.dtype, copy=False)

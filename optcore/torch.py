@@ -1,0 +1,162 @@
+"""PyTorch modules as objectives: what the analyses of the library see of them."""
+
+import numpy as np
+
+from optcore.batched import BatchedObjective
+
+__all__ = ["objective"]
+
+
+def objective(module, loss_fn, X, y, *, mode=None, batch_size=None, memory=2**30):
+    """Return the loss of a PyTorch module over a data set as a function of its flat parameter vector.
+
+    theta is `module.parameters()` in a row, as `torch.nn.utils.parameters_to_vector` gives it. The module is never
+    changed: it runs on views into theta, without a copy, and on copies of its buffers.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On the CPU, its parameters float32 or float64, all of one dtype.
+    loss_fn : callable
+        ``loss_fn(output, y) -> tensor``, the mean over the examples (as `torch.nn.functional.cross_entropy` is).
+    X, y : tensor or array [N, ...]
+        Arrays are not copied; a `numpy.memmap` is read batch by batch.
+    mode : {"train", "eval"}, optional
+        Of the module while it runs; None for the one that it is in. Dropout in training mode makes a random function.
+    batch_size : int, optional
+        Examples in one pass; None for all of them.
+    memory : int
+        Bytes for the graphs kept from one product to the next where there is more than one batch; a graph is taken
+        to hold the activations of the modules, twice.
+
+    Returns
+    -------
+    Objective
+        `hvp` is exact, by double backward through a graph that is kept as long as theta and the batch stay. So are
+        `gauss_newton` and `fisher` (for the latter no example may change another's output, as batch norm in
+        training mode lets them).
+
+    Raises
+    ------
+    ModuleNotFoundError
+        PyTorch is not installed.
+    TypeError, ValueError
+        If an argument is none of the above.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, optcore as oc
+    >>> model = torch.nn.Linear(2, 1, bias=False).double()
+    >>> obj = oc.torch.objective(model, torch.nn.functional.mse_loss, np.eye(2), np.zeros((2, 1)))
+    >>> obj.loss(np.array([1.0, 3.0])), obj.hvp(np.array([1.0, 3.0]), np.array([1.0, 0.0]))  # (a^2 + b^2) / 2
+    (5.0, array([1., 0.]))
+    """
+    return TorchObjective(module, loss_fn, X, y, mode, batch_size, memory)
+
+
+class TorchObjective(BatchedObjective):
+    """What `objective` returns; see there."""
+
+    def __init__(self, module, loss_fn, X, y, mode, batch_size, memory):
+        import torch
+
+        if not isinstance(module, torch.nn.Module):
+            raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+        if not callable(loss_fn):
+            raise TypeError(f"loss_fn: expected a callable, got {type(loss_fn).__name__}")
+        if mode not in (None, "train", "eval"):
+            raise ValueError(f'mode: expected "train" or "eval", got {mode!r}')
+        params = dict(module.named_parameters())
+        kinds = sorted({str(p.dtype) for p in params.values()})
+        if kinds not in (["torch.float32"], ["torch.float64"]):
+            raise TypeError(f"module: expected parameters of one dtype, float32 or float64, got {kinds or 'none'}")
+        if len(X) != len(y):
+            raise ValueError(f"y: expected {len(X)} targets, one per example, got {len(y)}")
+        self._torch, self._module, self._loss_fn = torch, module, loss_fn
+        self._shapes = {name: p.shape for name, p in params.items()}
+        self._x, self._y = X, y
+        self.mode = mode or ("train" if module.training else "eval")
+        theta0 = torch.cat([p.detach().reshape(-1) for p in params.values()]).numpy()
+        super().__init__(theta0, len(X), batch_size, memory)
+
+    def _output(self, theta, rows):
+        """(flat parameters, outputs, targets): the graph begins at the flat tensor, which shares theta's memory."""
+        torch, module = self._torch, self._module
+        flat = torch.from_numpy(theta).requires_grad_()
+        pieces = torch.split(flat, [shape.numel() for shape in self._shapes.values()])
+        params = {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+        buffers = {name: b.clone() for name, b in module.named_buffers()}
+        x, y = self._rows(self._x, rows, flat.dtype), self._rows(self._y, rows, flat.dtype)
+        modes = {m: m.training for m in module.modules()}
+        module.train(self.mode == "train")
+        try:
+            return flat, torch.func.functional_call(module, {**params, **buffers}, (x,)), y
+        finally:
+            for m, training in modes.items():
+                m.training = training
+
+    def _rows(self, data, rows, dtype):
+        tensor = data[rows] if isinstance(data, self._torch.Tensor) else self._torch.from_numpy(_writable(data[rows]))
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    def _value(self, theta, rows):
+        with self._torch.no_grad():
+            _, z, y = self._output(theta, rows)
+            return float(self._loss_fn(z, y))
+
+    def _evaluate(self, theta, rows):
+        flat, z, y = self._output(theta, rows)
+        loss = self._loss_fn(z, y)
+        grad = self._torch.autograd.grad(loss, flat, create_graph=True)[0]
+        return float(loss.detach()), grad.detach().numpy().copy(), (flat, z, loss, grad)
+
+    def _product(self, state, v, kind):
+        flat, z, loss, grad = state
+        v = self._torch.from_numpy(v)
+        result = self._derivative(grad, flat, v) if kind == "hvp" else self._sandwich(flat, z, loss, v, kind)
+        return result.detach().numpy()
+
+    def _sandwich(self, flat, z, loss, v, kind):
+        """J' M J v; J v as the derivative of u -> J'u, which is linear (double backward)."""
+        u = self._torch.zeros_like(z, requires_grad=True)
+        pulled = self._torch.autograd.grad(z, flat, u, create_graph=True)[0]
+        jv = self._derivative(pulled, u, v)
+        dz = self._torch.autograd.grad(loss, z, create_graph=True)[0]
+        if kind == "gauss_newton":
+            middle = self._derivative(dz, z, jv)
+        else:
+            slopes = len(z) * (dz * jv).reshape(len(z), -1).sum(1)
+            middle = dz * slopes.reshape(len(z), *[1] * (z.ndim - 1))
+        return self._torch.autograd.grad(z, flat, middle.detach(), retain_graph=True)[0]
+
+    def _derivative(self, y, x, v):
+        """(dy/dx)' v, zeros where y does not depend on x."""
+        if not y.requires_grad:
+            return self._torch.zeros_like(x)
+        return self._torch.autograd.grad(y, x, v, retain_graph=True, materialize_grads=True)[0]
+
+    def _bytes(self, state):
+        z = state[1]
+        return 2 * len(z) * self._bytes_per_example
+
+    @property
+    def _bytes_per_example(self):
+        """Of the outputs of all modules, counted once by running the first example."""
+        if not hasattr(self, "_counted"):
+            sizes = []
+            hooks = [m.register_forward_hook(lambda _m, _x, out: sizes.append(getattr(out, "nbytes", 0) / 2))
+                     for m in self._module.modules()]
+            try:
+                with self._torch.no_grad():
+                    self._output(self.theta0.copy(), slice(0, min(2, self.n_examples)))
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            self._counted = sum(sizes)
+        return self._counted
+
+
+def _writable(array):
+    """What torch.from_numpy takes without a warning: a read-only array (a memory map) is copied."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.writeable else array.copy()
