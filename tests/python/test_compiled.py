@@ -133,7 +133,8 @@ class Apart(oc.optim.AdamW):
 
 @pytest.mark.parametrize("options", [
     {}, {"clip_norm": 0.05}, {"clip_value": 1e-3, "nonfinite": "skip"}, {"state_dtype": "bfloat16"},
-    {"compensated": True}, {"ema_decay": 0.9}, {"state_dtype": "int8", "seed": 3}, {"lr": oc.schedules.cosine_decay(0.01, 20)},
+    {"compensated": True}, {"ema_decay": 0.9}, {"state_dtype": "int8", "seed": 3},
+    {"lr": oc.schedules.cosine_decay(0.01, 20)},
 ], ids=lambda options: ", ".join(options))
 def test_fit_joined_and_apart(options):
     rng = np.random.default_rng(6)
