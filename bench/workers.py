@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 import harness
 import numpy as np
 
-# OpenMP's pools spin for some 7 ms after their last work; the next burst begins when they are asleep.
+# OpenMP's pools spin for some 7 ms after their last work, OpenBLAS's several times as long; the next burst begins when they
+# are asleep: when a side has used next to nothing of a CPU for so many seconds.
 SETTLE = 0.01
 # glibc gives large arrays back to the kernel as soon as they are freed, so that a peer with temporaries pays for fresh
 # pages at every step. That is how it comes; with these settings pages are kept.
@@ -52,9 +53,18 @@ class Worker:
 
     def burst(self, name, seconds):
         each = self.ask("burst", name, seconds)
-        time.sleep(SETTLE)
+        self.settle()
         self.ask("rest")
         return each
+
+    def settle(self, windows=100):
+        used = self.ask("used")
+        for _ in range(windows):
+            time.sleep(SETTLE)
+            before, used = used, self.ask("used")
+            if used - before < SETTLE / 20:
+                return
+        raise SideError(f"it still uses a CPU {windows * SETTLE:g} s after its work")
 
     def close(self):
         self.pipe.close()
@@ -97,7 +107,7 @@ class Server:
         self.module = importlib.import_module(f"sides.{module}_side")
         self.runs = {}
         self.resting = None  # times of the clock and the CPU since when others are timed
-        self.idle = self.used = 0.0  # seconds that others were timed, and of CPU used meanwhile
+        self.idle = self.busy = 0.0  # seconds that others were timed, and of CPU used meanwhile
 
     def version(self):
         return self.module.VERSION
@@ -113,6 +123,9 @@ class Server:
         self._wake()
         return harness.burst(self.runs[name], seconds)
 
+    def used(self):
+        return time.process_time()
+
     def rest(self):
         self.resting = time.perf_counter(), time.process_time()
 
@@ -125,12 +138,12 @@ class Server:
 
     def waiting_share(self):
         """The share of one CPU that this process used while others were timed."""
-        return self.used / max(self.idle, 1e-9)
+        return self.busy / max(self.idle, 1e-9)
 
     def _wake(self):
         if self.resting:
             self.idle += time.perf_counter() - self.resting[0]
-            self.used += time.process_time() - self.resting[1]
+            self.busy += time.process_time() - self.resting[1]
             self.resting = None
 
 

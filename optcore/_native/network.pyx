@@ -4,6 +4,7 @@ The memory is one arena, planned for a largest batch; a smaller one leaves room.
 backward pass reads has a place of its own, the adjoints take turns in two; in evaluation the outputs do.
 """
 cimport numpy as cnp
+from cython.parallel cimport prange
 from libc.limits cimport INT_MAX
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t
@@ -13,6 +14,7 @@ from libc.string cimport memcpy
 from optcore._native.arrays cimport dtype_of
 from optcore._native.forms cimport Op, Pass, bind, fits
 from optcore._native.functional cimport MSE, loss_call, loss_fn, loss_room, run_cross_entropy, run_over_elements
+from optcore._native.threads cimport num_threads
 from optcore._native.update cimport Stepper
 
 cnp.import_array()
@@ -248,9 +250,8 @@ cdef class Network:
             strict = optimizer._nonfinite == "raise"
             with nogil:
                 if rows != NULL:
-                    _gather(self.x, x, rows, s.rows, x_bytes)
-                    _gather(self.target, target, rows, s.rows, y_bytes)
-                    x, target = self.x, self.target
+                    x = _gathered(self.x, x, rows, s.rows, x_bytes)
+                    target = _gathered(self.target, target, rows, s.rows, y_bytes)
                 self._keep_buffers()
                 value = self._gradient(&s, x, target, run)
                 moved = (isfinite(value) or not strict) and optimizer._advance()
@@ -277,7 +278,20 @@ cdef Py_ssize_t _row_bytes(cnp.ndarray a) noexcept:
     return cnp.PyArray_NBYTES(a) // max(<Py_ssize_t>1, cnp.PyArray_DIM(a, 0))
 
 
-cdef void _gather(char *to, const char *rows, const int64_t *index, Py_ssize_t n, Py_ssize_t bytes) noexcept nogil:
+cdef bint _in_a_row(const int64_t *index, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(n):
-        memcpy(to + i * bytes, rows + index[i] * bytes, bytes)
+    for i in range(1, n):
+        if index[i] != index[0] + i:
+            return False
+    return True
+
+
+cdef const char *_gathered(char *room, const char *rows, const int64_t *index, Py_ssize_t n,
+                           Py_ssize_t bytes) noexcept nogil:
+    """The rows of these indices: where they are if they lie there in a row, else copied into the room."""
+    cdef Py_ssize_t i
+    if _in_a_row(index, n):
+        return rows + index[0] * bytes
+    for i in prange(n, schedule="static", num_threads=num_threads(n * bytes // 4)):
+        memcpy(room + i * bytes, rows + index[i] * bytes, bytes)
+    return room
