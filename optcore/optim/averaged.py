@@ -84,9 +84,9 @@ class _ScheduleFree:
             raise RuntimeError("step: expected train mode, but theta holds the average: call train() first")
         super().step(grads)
 
-    def state_dict(self):
+    def state_dict(self, *, portable=False):
         """Return a copy of the state, as :meth:`Optimizer.state_dict`; each group also has ``"train_mode"``."""
-        state = super().state_dict()
+        state = super().state_dict(portable=portable)
         for group in state["param_groups"]:
             group["train_mode"] = self.training
         return state

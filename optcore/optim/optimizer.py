@@ -13,6 +13,7 @@ from optcore.optim import storage
 from optcore.optim.options import CHECKS, SCHEDULED
 from optcore.optim.rule import Rule
 from optcore.optim.state import EXTRAS, SCALE, checked
+from optcore.optim.storage import Kept
 
 _STORAGE = {"state_dtype": None, "master_weights": False, "compensated": False, "stochastic_rounding": False,
             "ema_decay": None, "uint16_as": None}
@@ -291,7 +292,7 @@ class Optimizer(Stepper):
 
     def _read_options(self, index):
         """Return the C options of a group, checked; allocate the state that they ask for."""
-        numbers = self._numbers(self.param_groups[index], self._steps)
+        numbers = self._numbers(index, self.param_groups[index], self._steps)
         fields = dict(self.rule.constants)
         for key, value in numbers.items():
             values = value if isinstance(value, tuple) else (value,)
@@ -299,13 +300,13 @@ class Optimizer(Stepper):
         self._allocate(index, numbers)
         return fields
 
-    def _numbers(self, group, steps):
+    def _numbers(self, index, group, steps):
         """The checked options of a group, a schedule by its value after so many steps."""
         numbers = {}
         for key in self.rule.options:
-            value = group[key]
+            value = _option(group, index, key)
             if key in SCHEDULED and callable(value):
-                value = value(steps)
+                value = _scheduled(key, value, steps)
             numbers[key] = self._checks[key][0](key, value)
         self.rule.check(numbers)
         return numbers
@@ -330,6 +331,15 @@ class Optimizer(Stepper):
         if plan.state == "int8":
             return slot.codes or plan.arithmetic
         return plan.state
+
+    def _kept(self, i, slot, arrays):
+        """The array of a slot among ``arrays``, as it is kept."""
+        return Kept(self._kind(i, slot), arrays[slot.key], arrays.get(slot.key + SCALE))
+
+    def _kept_beside(self, i, key):
+        """What stands beside a parameter under a key, as it is kept."""
+        plan = self._plans[i]
+        return Kept(plan.parameter if key == "compensation" else plan.arithmetic, self._state[i][key])
 
     def _new_state(self, i, slot, numbers):
         """The arrays of a slot as it begins: its own, and where it holds codes their scales."""
@@ -358,37 +368,50 @@ class Optimizer(Stepper):
 
     # -------------------------------------------------------------------------------------------------- state
 
-    def state_dict(self):
+    def state_dict(self, *, portable=False):
         """Return a copy of the state: arrays and numbers only, under PyTorch's names.
+
+        Parameters
+        ----------
+        portable : bool
+            For other libraries, which do not know how the arrays are kept here: each as float32, or float64 where it is
+            kept so, widened exactly; the rule's own alone, without what stands beside a parameter (``"master"``,
+            ``"compensation"``, ``"ema"``), which would be out of date when it came back.
 
         Returns
         -------
         dict
             ``"state"``: parameter index -> {``"step"``: int, scalar name: float, slot name: array};
             ``"param_groups"``: the options, with a schedule's value of the next step in its place, and ``"params"``,
-            indices; ``"step"``: steps taken.
+            indices; ``"step"``: steps taken; ``"seed"``. Arrays that hold bfloat16 are uint16, codes are uint8 with
+            their scales under ``"<name>_scale"``.
 
         Notes
         -----
-        ``torch.optim`` takes it once its arrays are tensors::
+        ``torch.optim`` takes a portable one once its arrays are tensors::
 
+            state = opt.state_dict(portable=True)
             state["state"] = {i: {key: torch.as_tensor(value) for key, value in entry.items()}
                               for i, entry in state["state"].items()}
+
+        and `load_state_dict` takes PyTorch's as it is.
         """
         groups, state = [], {}
         for index, group in enumerate(self.param_groups):
-            saved = {k: self._current(group[k]) for k in self.rule.options}
+            saved = {k: self._current(k, _option(group, index, k)) for k in self.rule.options}
             groups.append({**saved, "params": list(self._members(index))})
             for i in self._members(index):
-                state[i] = {"step": self._get_step(i), **self._scalars(i, saved), **self._array_copies(i, saved)}
+                arrays = self._array_copies(i, saved)
+                arrays = self._widened(i, arrays) if portable else {**self._extra_copies(i), **arrays}
+                state[i] = {"step": self._get_step(i), **self._scalars(i, saved), **arrays}
         return {"state": state, "param_groups": groups, "step": self._steps, "seed": self._seed}
 
-    def _current(self, value):
-        return float(value(self._steps)) if callable(value) else value
+    def _current(self, key, value):
+        return float(_scheduled(key, value, self._steps)) if callable(value) else value
 
     def _array_copies(self, i, options):
         """Copies of the state arrays; before the first step as it will find them, so that PyTorch's finds the same."""
-        copies = {key: self._state[i][key].copy() for key in EXTRAS if key in self._state[i]}
+        copies = {}
         for slot in self.rule.slots:
             if slot.key not in self._state[i] or (slot.restarts and not self._get_step(i)):
                 continue
@@ -397,6 +420,12 @@ class Optimizer(Stepper):
                 storage.put(options[slot.initial], kept[slot.key], self._kind(i, slot), kept.get(slot.key + SCALE))
             copies.update(kept)
         return copies
+
+    def _extra_copies(self, i):
+        return {key: self._state[i][key].copy() for key in EXTRAS if key in self._state[i]}
+
+    def _widened(self, i, arrays):
+        return {slot.key: self._kept(i, slot, arrays).wide() for slot in self.rule.slots if slot.key in arrays}
 
     def _scalars(self, i, options):
         if self._get_step(i):
@@ -409,8 +438,9 @@ class Optimizer(Stepper):
         Parameters
         ----------
         state : dict
-            As ``state_dict`` returns it. A schedule in ``param_groups`` stays; keys that the rule does not know are
-            ignored, so that PyTorch's are welcome.
+            As ``state_dict`` returns it, of an optimizer that keeps its arrays in this way or another: widened exactly,
+            narrowed to the nearest, bit for bit where they are kept alike. Arrays may be tensors of PyTorch. A schedule
+            in ``param_groups`` stays; keys that the rule does not know are ignored, so that PyTorch's are welcome.
 
         Raises
         ------
@@ -427,30 +457,41 @@ class Optimizer(Stepper):
             self._bound(self._all_state())
 
     def _filled(self, i, slot, given):
-        """The arrays of a slot with what a state holds: as it is kept here, or as numbers."""
+        """The arrays of a slot with what a state holds."""
         new = self._new_state(i, slot, {slot.initial: 0})
-        kind, scale = self._kind(i, slot), new.get(slot.key + SCALE)
-        if given[slot.key].dtype != new[slot.key].dtype:
-            storage.put(given[slot.key], new[slot.key], kind, scale)
-            return new
-        for key in new:
-            np.copyto(new[key], given[key])
+        self._kept(i, slot, new).take(given)
         return new
 
     def _load(self, i, numbers, entry):
         step = entry.step
         for slot in self.rule.slots:
             if slot.key in entry.arrays:
-                self._put_state(i, slot, self._filled(i, slot, entry.arrays))
+                self._put_state(i, slot, self._filled(i, slot, entry.arrays[slot.key]))
             elif slot.key in self._state[i]:  # what the state does not have starts anew
                 self._put_state(i, slot, self._new_state(i, slot, numbers))
                 step = 0 if slot.restarts else step
         begun = self._new_extras(self._arrays[i], self._plans[i])
         for key in begun:  # in place: they stay bound
-            np.copyto(self._state[i][key], entry.arrays.get(key, begun[key]))
+            kept = self._kept_beside(i, key)
+            kept.take(entry.arrays.get(key, kept._replace(array=begun[key])))
         self._set_step(i, step)
         for k, value in enumerate(entry.scalars):
             self._set_carried(i, k, value)
+
+
+def _option(group, index, key):
+    if key not in group:
+        raise ValueError(f"param_groups[{index}]: expected the option {key!r}, got {list(group)}")
+    return group[key]
+
+
+def _scheduled(key, schedule, steps):
+    """The value of a schedule; an error of its own names the option and the step."""
+    try:
+        return schedule(steps)
+    except Exception as error:
+        raise RuntimeError(f"{key}: expected a value of the schedule after {steps} steps, got "
+                           f"{type(error).__name__}: {error}") from error
 
 
 def _checked_seed(seed):

@@ -9,14 +9,17 @@ import numpy as np
 
 from optcore.optim import storage
 from optcore.optim.options import number
+from optcore.optim.storage import Kept
 
 SCALE = "_scale"                            # behind the key of an array of codes: their scales
 EXTRAS = ("master", "compensation", "ema")  # what stands beside a parameter whatever the rule
 _MOST_STEPS = 2**63 - 2  # so that one step more is still an int64
+# What an array holds, by its dtype; of uint8 the slot tells which codes.
+_KINDS = {"float32": "float32", "float64": "float64", "float16": "float16", "bfloat16": "bfloat16", "uint16": "bfloat16"}
 
 
 class Entry(NamedTuple):
-    """The state of one parameter."""
+    """The state of one parameter: ``arrays`` maps keys to what is `Kept` under them."""
 
     step: int
     arrays: dict
@@ -50,7 +53,7 @@ def checked(opt, state):
             raise TypeError(f"state[{i}]: expected a dict, got {type(entry).__name__}")
     counts = [_step(f"state[{i}]['step']", e.get("step", 0)) for i, e in zip(indices, given, strict=True)]
     steps = _step("state['step']", state.get("step", max(counts, default=0)))
-    numbers = [opt._numbers({**g, **new}, steps) for g, new in zip(opt.param_groups, groups, strict=True)]
+    numbers = [opt._numbers(index, {**opt.param_groups[index], **new}, steps) for index, new in enumerate(groups)]
     entries = []
     for index in range(len(groups)):
         entries += [_entry(opt, i, given[i], numbers[index]) for i in opt._members(index)]
@@ -75,18 +78,24 @@ def _indices(groups, sizes):
 
 def _options(opt, group, saved):
     """The options to take over: those that the rule has; a schedule stays."""
-    new = {k: saved[k] for k in opt.rule.options if k in saved and not callable(group[k])}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in new.items()}
+    return {k: _bare(saved[k]) for k in opt.rule.options if k in saved and not callable(group.get(k))}
+
+
+def _bare(value):
+    """A value without what it may come in from elsewhere: a list, a 0-d array or tensor."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_bare(v) for v in value)
+    return value.item() if hasattr(value, "item") and np.ndim(value) == 0 else value
 
 
 def _step(name, value):
     """A count of steps; torch.optim keeps it as a floating-point tensor."""
     try:
-        count = float(value)
         whole = int(value)
-    except (TypeError, ValueError, OverflowError):
+        exact = bool(value == whole)  # not by way of float, which holds no count above 2**53
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise TypeError(f"{name}: expected a number of steps, got {value!r}") from None
-    if count != whole or not 0 <= whole <= _MOST_STEPS:
+    if not exact or not 0 <= whole <= _MOST_STEPS:
         raise ValueError(f"{name}: expected a whole number of steps from 0 to 2**63 - 2, got {value!r}")
     return whole
 
@@ -96,10 +105,10 @@ def _entry(opt, i, entry, numbers):
     arrays = {}
     for slot in slots:
         if entry.get(slot.key) is not None:
-            arrays.update(_arrays(opt, i, slot, entry))
+            arrays[slot.key] = _kept(f"state[{i}]", entry, slot.key, slot.shape(opt._arrays[i].shape), slot.codes)
     for key in EXTRAS:
         if key in opt._state[i] and entry.get(key) is not None:
-            arrays[key] = _like(f"state[{i}][{key!r}]", entry[key], opt._state[i][key])
+            arrays[key] = _kept(f"state[{i}]", entry, key, opt._arrays[i].shape)
     step = _step(f"state[{i}]['step']", entry.get("step", 0))
     # torch.optim.SGD counts no steps, nor does it go on with a count: a momentum buffer tells that there was one.
     if any(s.restarts and s.key in arrays for s in slots):
@@ -113,30 +122,34 @@ def _entry(opt, i, entry, numbers):
     return Entry(step, arrays, scalars)
 
 
-def _arrays(opt, i, slot, entry):
-    """The array of a slot as it is kept here, codes with their scales, or as float32 numbers to be kept so."""
-    name, kind, shape = f"state[{i}][{slot.key!r}]", opt._kind(i, slot), slot.shape(opt._arrays[i].shape)
-    given, dtype = np.asarray(entry[slot.key]), np.dtype(storage.DTYPES[kind])
-    if given.dtype.name == "bfloat16":
-        given = given.view(np.uint16) if kind == "bfloat16" else given.astype(np.float32)
-    narrow = kind not in ("float32", "float64")
-    if given.shape != shape or (given.dtype != dtype and not (narrow and given.dtype == np.float32)):
-        also = " or float32" if narrow else ""
-        raise ValueError(f"{name}: expected {dtype}{also} of shape {shape}, got {given.dtype} of shape {given.shape}")
-    if kind not in storage.CODES or given.dtype != dtype:
-        return {slot.key: given}
-    if entry.get(slot.key + SCALE) is None:
-        raise ValueError(f"{name}: expected the scales {slot.key + SCALE!r} beside the codes, got {list(entry)}")
-    scale = _like(f"state[{i}][{slot.key + SCALE!r}]", entry[slot.key + SCALE], storage.scales(shape))
-    return {slot.key: given, slot.key + SCALE: scale}
+def _kept(name, entry, key, shape, codes=None):
+    """The array under a key of an entry, of whatever storage; ``codes`` is what uint8 holds there."""
+    given = _array(entry[key])
+    kind = codes if given.dtype == np.uint8 else _KINDS.get(given.dtype.name)
+    if kind is None or given.shape != shape:
+        also = " or codes (uint8)" if codes else ""
+        raise ValueError(f"{name}[{key!r}]: expected float32, float64, float16, bfloat16 (also as uint16){also} of shape "
+                         f"{shape}, got {given.dtype} of shape {given.shape}")
+    return Kept(kind, given, _scales(name, entry, key + SCALE, shape) if given.dtype == np.uint8 else None)
 
 
-def _like(name, value, like):
-    given = np.asarray(value)
-    if given.shape != like.shape or given.dtype != like.dtype:
-        raise ValueError(f"{name}: expected {like.dtype} of shape {like.shape}, "
-                         f"got {given.dtype} of shape {given.shape}")
+def _scales(name, entry, key, shape):
+    if entry.get(key) is None:
+        raise ValueError(f"{name}: expected the scales {key!r} beside the codes, got {list(entry)}")
+    given, count = _array(entry[key]), storage.scales(shape).shape
+    if given.dtype != np.float32 or given.shape != count:
+        raise ValueError(f"{name}[{key!r}]: expected float32 of shape {count}, got {given.dtype} of shape {given.shape}")
     return given
+
+
+def _array(value):
+    """An array or tensor as a NumPy array, C-contiguous, of native byte order."""
+    if hasattr(value, "detach"):  # of PyTorch, which need not be here
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # a dtype that NumPy has not
+            value = value.float()
+    given = np.asarray(value)
+    return np.require(given, given.dtype.newbyteorder("="), "CA")
 
 
 def _seed(value):

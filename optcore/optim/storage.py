@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,27 @@ DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "
 CODES = ("signed", "unsigned")
 HALVES = ("float16", "bfloat16")
 _STATE_DTYPES = ("float32", "float64", "bfloat16", "float16", "int8")
+
+
+class Kept(NamedTuple):
+    """An array and how it is kept: its kind, and the scales where it holds codes."""
+
+    kind: str
+    array: np.ndarray
+    scale: np.ndarray | None = None
+
+    def wide(self):
+        """The numbers, exactly: a new array of float64 where it is kept so, else of float32."""
+        return values(self.array, self.kind, self.scale, "float64" if self.kind == "float64" else "float32")
+
+    def take(self, other):
+        """Write the numbers of another such array: bit for bit where it is of the same kind, else rounded."""
+        if self.kind != other.kind:
+            put(other.wide(), self.array, self.kind, self.scale)
+            return
+        np.copyto(self.array, other.array.view(self.array.dtype))
+        if self.scale is not None:
+            np.copyto(self.scale, other.scale)
 
 
 @dataclass(frozen=True)

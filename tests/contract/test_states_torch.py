@@ -5,6 +5,7 @@ import pytest
 import torch
 from rule_cases import CASES
 from test_rules_torch import PEERS, to_torch, torch_scalars
+from test_storage import DTYPES, by_rule, numbers, states, takes
 
 import optcore as oc
 
@@ -109,3 +110,93 @@ def test_every_rule_of_torch_is_a_peer():
     """Those that the library has under the same name."""
     here = {case.rule.__name__ for case in CASES.values()}
     assert {case.torch.__name__ for case in PEERS.values()} == {n for n in here if hasattr(torch.optim, n)}
+
+
+#: dtype of the parameter, options: every way to keep a state
+KEPT = [("float32", {"state_dtype": s}) for s in ("float32", "float64", "bfloat16", "float16", "int8")]
+KEPT += [("float64", {"state_dtype": s}) for s in (None, "float32", "bfloat16", "float16")]
+KEPT += [(p, o) for p in ("bfloat16", "float16") for o in ({}, {"state_dtype": "float32"}, {"state_dtype": "int8"})]
+KEPT += [("bfloat16", {"master_weights": True, "ema_decay": 0.5}), ("bfloat16", {"compensated": True})]
+
+
+def fits(case, row):
+    options = row[1]
+    return case.torch and takes(case, row[0], options.get("state_dtype"), options.get("master_weights", False),
+                                options.get("compensated", False))
+
+
+def as_tensors(state):
+    """As the docstring of `state_dict` says."""
+    return {**state, "state": {i: {key: torch.as_tensor(value) for key, value in entry.items()}
+                               for i, entry in state["state"].items()}}
+
+
+@pytest.mark.parametrize(("case", "row"), by_rule(KEPT, fits))
+def test_a_state_means_the_same_to_torch_however_it_is_kept(case, row):
+    dtype, options = row
+    rng = np.random.default_rng(51)
+    known = case.known(lr=0.01, momentum=0.9)
+    theta = case.normal(rng, 600).astype(DTYPES[dtype])
+    ours = case.rule(theta, **known, **options)
+    for _ in range(3):
+        ours.step(case.normal(rng, 600, "float32"))
+    # PyTorch keeps a state in the dtype of its parameter: in float64 it holds all of ours.
+    tensor = torch.zeros(theta.shape, dtype=torch.float64, requires_grad=True)
+    peer = case.torch([tensor])
+    peer.load_state_dict(as_tensors(ours.state_dict(portable=True)))
+    theirs, slots = peer.state_dict()["state"][0], [s for s in case.rule.rule.slots if s.key in states(ours)]
+    assert slots or case.rule is oc.optim.SGD
+    for slot in slots:
+        # Exact, but for codes: a code times its scale is rounded to float32.
+        np.testing.assert_allclose(theirs[slot.key].numpy(), numbers(ours, slot.key, slot.codes),
+                                   rtol=2.0**-23 if states(ours)[slot.key].dtype == np.uint8 else 0)
+    assert float(theirs.get("step", 3)) == 3
+    assert not {"master", "compensation", "ema"} & set(theirs)
+
+    again = case.rule(theta.copy(), **options)
+    again.load_state_dict(peer.state_dict())
+    for slot in slots:
+        if states(ours)[slot.key].dtype != np.uint8:    # whose scale is a quotient of what is read
+            assert states(again)[slot.key].tobytes() == states(ours)[slot.key].tobytes()
+        else:
+            exact = numbers(ours, slot.key, slot.codes)
+            # one code further at most, the scale being rounded anew
+            np.testing.assert_allclose(numbers(again, slot.key, slot.codes), exact, rtol=2.0**-3,
+                                       atol=2.0**-14 * np.abs(exact).max())
+    assert type(again.param_groups[0]["lr"]) is float
+
+
+@pytest.mark.parametrize("options", [{}, {"state_dtype": "int8"}, {"state_dtype": "float32"}, {"master_weights": True}])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_states_of_half_precision_come_from_torch_as_they_are(dtype, options):
+    rng = np.random.default_rng(52)
+    tensor = torch.as_tensor(rng.standard_normal(600)).to(getattr(torch, dtype)).requires_grad_()
+    peer = torch.optim.AdamW([tensor], lr=torch.tensor(0.01), foreach=False)
+    for _ in range(3):
+        tensor.grad = torch.as_tensor(rng.standard_normal(600)).to(tensor.dtype)
+        peer.step()
+    theta = tensor.detach().float().numpy().astype(DTYPES[dtype])
+    opt = oc.optim.AdamW(theta, **options)
+    opt.load_state_dict(peer.state_dict())
+    assert opt.param_groups[0]["lr"] == float(torch.tensor(0.01))
+    assert type(opt.param_groups[0]["lr"]) is float
+    for slot in opt.rule.slots[:2]:
+        exact = peer.state_dict()["state"][0][slot.key].double().numpy()
+        unit = 2.0**-3 if "int8" in options.values() else 0  # any other holds them
+        np.testing.assert_allclose(numbers(opt, slot.key, slot.codes), exact, rtol=unit,
+                                   atol=unit * 2.0**-11 * np.abs(exact).max())
+    back = torch.optim.AdamW([tensor])
+    back.load_state_dict(as_tensors(opt.state_dict(portable=True)))
+    if "int8" not in options.values():
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(back.state[tensor][key], peer.state[tensor][key])
+            assert back.state[tensor][key].dtype == tensor.dtype
+
+
+def test_a_state_with_an_unknown_tensor_names_it():
+    opt = oc.optim.AdamW(np.ones(3, "float32"))
+    opt.step(np.ones(3, "float32"))
+    state = opt.state_dict()
+    state["state"][0]["exp_avg"] = torch.ones(3, dtype=torch.complex64)
+    with pytest.raises(ValueError, match=r"state\[0\]\['exp_avg'\]: expected float32.*got complex64"):
+        opt.load_state_dict(state)

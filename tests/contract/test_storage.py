@@ -52,6 +52,19 @@ def states(opt, i=0):
     return {k: v for k, v in opt.state_dict()["state"][i].items() if isinstance(v, np.ndarray)}
 
 
+def numbers(opt, key, codes=None):
+    """The numbers of a state array, in float64, read as docs/storage.md says."""
+    kept = states(opt)
+    array = kept[key]
+    if array.dtype != np.uint8:
+        return (array.view(BF16) if array.dtype == np.uint16 else array).astype("float64")
+    size = array.astype(int) & (127 if codes == "signed" else 255)
+    top = 15 if codes == "signed" else 31
+    size = (1 + size % 8 / 8) * 2.0 ** (size // 8 - top) - 2.0**-top
+    sign = np.where(array > 127, -1, 1) if codes == "signed" else 1
+    return sign * size * np.repeat(kept[key + "_scale"].astype("float64"), 256)[:array.size].reshape(array.shape)
+
+
 def all_bytes(opt):
     arrays = [a for g in opt.param_groups for a in g["params"]]
     arrays += [a for i in range(len(arrays)) for a in states(opt, i).values()]
