@@ -33,5 +33,6 @@ cdef class Stepper(Tensors):
     cdef int _refuse(self, str what) except -1
     cdef double _positive(self, str name, object value) except? -1
     cdef int _refresh(self, double clip_value) except -1
+    cdef int _check_bound(self) except -1
     cdef void _prepare(self, oc_rule rule, double scale) noexcept nogil
     cdef void _run_layers(self) noexcept nogil

@@ -300,11 +300,28 @@ cdef class Stepper(Tensors):
         if len(self.param_groups) != len(self.groups):
             raise ValueError(f"param_groups: expected {len(self.groups)} groups (add_param_group adds one), "
                              f"got {len(self.param_groups)}")
+        self._check_bound()
         for i in range(len(self.groups)):
             group = <Group>self.groups[i]
             if not group.unchanged(<dict?>self.param_groups[i], self.keys):
                 self._read_group(i)
             group.options.clip_value = clip_value
+
+    cdef int _check_bound(self) except -1:
+        """A group's parameters are bound: another array in its list would be left out in silence."""
+        cdef Py_ssize_t i, place = 0
+        cdef dict group
+        cdef object array
+        for i, group in enumerate(self.param_groups):
+            for array in <list?>group["params"]:
+                if place >= self.n_tensors or array is not self.params[place]:
+                    raise ValueError(f"param_groups[{i}]['params']: expected the arrays that the optimizer was given "
+                                     f"(write into them, or make a new optimizer), got another one in place of "
+                                     f"{self.names[place] if place < self.n_tensors else 'none'}")
+                place += 1
+        if place != self.n_tensors:
+            raise ValueError(f"param_groups: expected {self.n_tensors} arrays, those that the optimizer was given, got {place}")
+        return 0
 
     def _read_group(self, Py_ssize_t index):
         """Read the options of one group, checked, whether or not they have changed."""

@@ -2,11 +2,15 @@
 and arithmetic in place, a block at a time.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 
 import numpy as np
 
+from optcore._native import reduce as _reduce
+
+GRADIENTS = ("float32", "float64", "float16", "bfloat16")
 BLOCK = 16384  # elements: a few arrays of a block stay in the cache between two passes
 
 
@@ -48,6 +52,20 @@ def blocks(*arrays):
     flat = [a.reshape(-1) for a in arrays]
     for begin in range(0, flat[0].size, BLOCK):
         yield [f[begin:begin + BLOCK] for f in flat]
+
+
+def norm_of(grads):
+    """The 2-norm of all gradients together, None ones left out."""
+    return math.hypot(*(_reduce.norm(_wide(g)) for g in grads if g is not None))
+
+
+def has_nonfinite(g):
+    """Whether a gradient has an element that is NaN or infinite."""
+    return _reduce.count_nonfinite(_wide(g)) > 0
+
+
+def _wide(g):
+    return g if g.dtype.itemsize >= 4 else g.astype(np.float32)
 
 
 def exchange(a, b):
@@ -103,8 +121,8 @@ class Parameters:
     def _check_gradient(self, name, a, g):
         if not isinstance(g, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array, got {type(g).__name__}")
-        if g.dtype != a.dtype:
-            raise TypeError(f"{name}: expected the dtype of the parameter, {a.dtype}, got {g.dtype.str}")
+        if g.dtype.name not in GRADIENTS or not g.dtype.isnative:
+            raise TypeError(f"{name}: expected dtype {', '.join(GRADIENTS)} of native byte order, got {g.dtype.name}")
         if g.shape != a.shape:
             raise ValueError(f"{name}: expected the shape of the parameter, {a.shape}, got {g.shape}")
         if not g.flags.c_contiguous or not g.flags.aligned:

@@ -5,8 +5,6 @@ import inspect
 from collections.abc import Mapping
 from numbers import Integral
 
-import numpy as np
-
 from optcore._native.storage import check_parameter
 from optcore._native.update import Stepper
 from optcore.optim import storage

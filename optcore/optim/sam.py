@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from optcore._native import reduce as _reduce
-from optcore.optim.arrays import BLOCK, blocks, checked_copies, copies, exchange
+from optcore.optim.arrays import BLOCK, blocks, checked_copies, copies, exchange, norm_of
 from optcore.optim.wrappers import Wrapper, number
 
 
@@ -167,7 +167,7 @@ class SAM(Wrapper):
 
     def _norm(self, arrays, given):
         if not self.adaptive:
-            return math.hypot(*(_reduce.norm(g) for g in given if g is not None))
+            return norm_of(given)
         norms, product = [], np.empty(BLOCK)
         with np.errstate(all="ignore"):
             for a, g in zip(arrays, given, strict=True):
@@ -176,8 +176,8 @@ class SAM(Wrapper):
         return math.hypot(*norms)
 
     def _keep(self, arrays, given):
-        self._origin = [np.empty(g.shape, g.dtype) if o is None and g is not None else o
-                        for o, g in zip(self._origin, given, strict=True)]
+        self._origin = [np.empty(a.shape, a.dtype) if o is None and g is not None else o
+                        for o, a, g in zip(self._origin, arrays, given, strict=True)]
         self._moved = [i for i, g in enumerate(given) if g is not None]
         for i in self._moved:
             self._origin[i][...] = arrays[i]

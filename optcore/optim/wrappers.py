@@ -1,7 +1,7 @@
 """What stands around a rule: accumulated gradients and slow weights.
 
 A wrapper is stepped like a rule and passes on everything else: groups, options, state. Wrappers can stand around
-wrappers. ``average.py`` and ``sam.py`` have two more.
+wrappers. ``ema.py`` and ``sam.py`` have two more.
 """
 
 import math
@@ -10,8 +10,16 @@ from numbers import Integral
 
 import numpy as np
 
-from optcore._native import reduce as _reduce
-from optcore.optim.arrays import Parameters, blocks, check_wide, checked_copies, copies, named
+from optcore.optim.arrays import (
+    Parameters,
+    blocks,
+    check_wide,
+    checked_copies,
+    copies,
+    has_nonfinite,
+    named,
+    norm_of,
+)
 from optcore.optim.optimizer import Optimizer
 
 
@@ -152,8 +160,7 @@ class Wrapper:
         if math.isfinite(norm) or self.nonfinite == "propagate":
             return True
         if self.nonfinite == "raise":
-            bad = (n for n, g in zip(parameters.names, grads, strict=True)
-                   if g is not None and _reduce.count_nonfinite(g))
+            bad = (n for n, g in zip(parameters.names, grads, strict=True) if g is not None and has_nonfinite(g))
             raise FloatingPointError(f"gradient of {next(bad, 'params')}: expected finite values, got {norm}; "
                                      f"nothing was changed")
         self.skipped_steps += 1
@@ -182,8 +189,8 @@ class MultiSteps(Wrapper):
     -----
     The mean is the sum over `every`: a None gradient counts as zero, as it does where losses are scaled by 1/every
     and PyTorch adds up ``.grad``; a parameter with nothing but None is skipped. Beside the gradients there are two
-    arrays of the parameters' size: the sum, and the mean that the rule reads, so that an error in the step leaves
-    the sum as it was. Unless ``nonfinite`` is "propagate", each gradient is checked when it comes.
+    arrays of the parameters' size: the sum, and the next sum or the mean that the rule reads, so that an error in
+    the step leaves the sum as it was. A gradient that makes the sum overflow is treated as one that is not finite. Unless ``nonfinite`` is "propagate", each gradient is checked when it comes.
 
     Examples
     --------
@@ -236,48 +243,40 @@ class MultiSteps(Wrapper):
         given = parameters.gradients(grads, self._single)
         norm = None
         if self.nonfinite != "propagate":
-            norm = math.hypot(*(_reduce.norm(g) for g in given if g is not None))
+            norm = norm_of(given)
             if not self._check_finite(parameters, given, norm):
                 self._norm = norm
                 return
-        if self.count + 1 < every:
-            self._add(given)
-            self.count, self._norm = self.count + 1, norm
+        if self.count + 1 >= every:
+            skipped = self.skipped_steps
+            self.opt.step(self._combined(given, self.count + 1) if self.count else given)
+            self._norm = self.opt.last_grad_norm
+            if self.skipped_steps == skipped:
+                self.reset()
             return
-        skipped = self.skipped_steps
-        self.opt.step(self._mean_with(given))
-        self._norm = self.opt.last_grad_norm
-        if self.skipped_steps == skipped:
-            self.count, self._waits = 0, [False] * len(given)
+        total = self._combined(given, 1)
+        if self.nonfinite == "propagate" or self._check_finite(parameters, total, norm_of(total)):
+            self._sum, self._mean = self._mean, self._sum
+            self._waits = [t is not None for t in total]
+            self.count += 1
+        self._norm = norm
 
-    def _add(self, given):
-        self._sum = [np.empty(g.shape, g.dtype) if s is None and g is not None else s
-                     for s, g in zip(self._sum, given, strict=True)]
-        with np.errstate(all="ignore"):
-            for i, g in enumerate(given):
-                if g is not None and self._waits[i]:
-                    np.add(self._sum[i], g, out=self._sum[i])
-                elif g is not None:
-                    self._sum[i][...] = g
-                    self._waits[i] = True
+    def reset(self):
+        """Drop the gradients that wait for the next step."""
+        self.count, self._waits = 0, [False] * len(self._waits)
 
-    def _mean_with(self, given):
-        """The mean of the sum and these gradients, in arrays of its own; the sum stays."""
-        if self.count == 0:
-            return given
+    def _combined(self, given, divisor):
+        """The sum of what waits and these gradients over the divisor, in arrays of its own; None where neither is."""
         result = []
         with np.errstate(all="ignore"):
             for i, g in enumerate(given):
-                total = self._sum[i] if self._waits[i] else None
-                if total is None and g is None:
-                    result.append(None)
-                    continue
-                if self._mean[i] is None:
+                terms = [x for x in (self._sum[i] if self._waits[i] else None, g) if x is not None]
+                if terms and self._mean[i] is None:
                     self._mean[i] = np.empty_like(self._known.arrays[i], subok=False)
-                result.append(self._mean[i])
-                terms = [x for x in (total, g) if x is not None]
-                for mean, *part in blocks(self._mean[i], *terms):
-                    np.divide(np.add(*part, out=mean) if part[1:] else part[0], self.count + 1, out=mean)
+                result.append(self._mean[i] if terms else None)
+                for mean, *part in blocks(self._mean[i], *terms) if terms else ():
+                    total = np.add(*part, out=mean, casting="same_kind") if part[1:] else part[0]
+                    np.divide(total, divisor, out=mean, casting="same_kind")
         return result
 
     def _own_state(self):
@@ -341,12 +340,23 @@ class Lookahead(Wrapper):
 
     def __init__(self, opt, k=5, alpha=0.5):
         super().__init__(opt)
+        self._refuse_hidden()
         self.k, self.alpha = integer("k", k), number("alpha", alpha, 0.0, 1.0, open_low=True)
         self.count, self._slow = 0, []
         self._parameters()
 
     def _options(self):
         return f"k={self.k}, alpha={self.alpha}"
+
+    def _refuse_hidden(self):
+        """What a rule keeps of its parameters beside them would not follow when they move."""
+        rule = self.opt
+        while isinstance(rule, Wrapper):
+            rule = rule._inner
+        if hasattr(rule, "training") or any("compensation" in state for state in rule._state):
+            raise ValueError("opt: expected a rule whose parameters are all that it moves, but a compensated or "
+                             "schedule-free one keeps a part of them apart, which Lookahead would not move, got "
+                             f"{type(rule).__name__}")
 
     def _grow(self, arrays):
         self._slow += [a.copy() for a in arrays[len(self._slow):]]

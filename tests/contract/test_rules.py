@@ -386,6 +386,20 @@ def test_groups_changed_by_hand_are_refused(case):
 
 
 @rules
+def test_arrays_put_into_a_group_by_hand_are_refused(case):
+    """PyTorch would step them; here the arrays are bound, and leaving the new one out in silence would be worse."""
+    a = case.full(3)
+    for change in (lambda group: group.update(params=[a.copy()]), lambda group: group["params"].append(a.copy()),
+                   lambda group: group["params"].clear(), lambda group: group["params"].__setitem__(0, a.copy())):
+        theta = a.copy()
+        opt = case.rule(theta, lr=0.1)
+        change(opt.param_groups[0])
+        with pytest.raises(ValueError, match="param_groups"):
+            opt.step(a)
+        assert np.array_equal(theta, a)
+
+
+@rules
 def test_an_array_that_changed_under_the_optimizer_is_refused(case):
     for change in (lambda p: p.resize(10, refcheck=False), lambda p: setattr(p, "dtype", np.dtype("float32")),
                    lambda p: setattr(p.flags, "writeable", False)):

@@ -9,7 +9,6 @@ import torch
 from test_storage import BF16, DTYPES, ROUNDING, all_bytes, by_rule, numbers, rules, states, takes
 
 import optcore as oc
-from optcore.optim import storage
 
 #: dtype of the parameter, options
 KEPT = [("float32", {"state_dtype": "int8"}), ("bfloat16", {"state_dtype": "int8", "stochastic_rounding": True}),

@@ -2,6 +2,7 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -97,6 +98,49 @@ def test_multi_steps_whose_mean_overflows_can_be_skipped():
         assert opt.skipped_steps == skipped
         assert theta[0] == pytest.approx(expected, rel=1e-6)
     assert opt.count == 0
+
+
+def test_multi_steps_whose_sum_overflows_goes_on():
+    """The gradient that makes the sum of finite ones overflow is left out, or refused: nothing waits that never ends."""
+    theta = np.zeros(1, "float32")
+    opt = oc.optim.MultiSteps(oc.optim.SGD(theta, lr=1.0, nonfinite="skip"), 3)
+    for g in (3e38, 3e38, 1.0, 2.0):
+        opt.step(np.array([g], "float32"))
+    assert (opt.skipped_steps, opt.count, theta[0]) == (1, 0, np.float32(-1e38))
+    opt = oc.optim.MultiSteps(oc.optim.SGD(theta, lr=1.0, nonfinite="raise"), 3)
+    opt.step(np.array([3e38], "float32"))
+    with pytest.raises(FloatingPointError):
+        opt.step(np.array([3e38], "float32"))
+    opt.step(np.array([0.0], "float32"))
+    assert opt.count == 2
+    opt.reset()
+    assert opt.count == 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("parameter", ["float32", "float64"])
+def test_wrappers_take_every_gradient_that_a_rule_takes(parameter, dtype):
+    g = np.array([0.5, -2.0, 1.0]).astype(np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))  # exact
+    for wrapped in (lambda opt: oc.optim.MultiSteps(opt, 2), lambda opt: oc.optim.Lookahead(opt, 1, 1.0)):
+        theta = np.zeros(3, parameter)
+        opt = wrapped(oc.optim.SGD(theta, lr=1.0, nonfinite="raise"))
+        for _ in range(2):
+            opt.step(g)
+        assert theta.tolist() in ([-0.5, 2.0, -1.0], [-1.0, 4.0, -2.0])
+    theta = np.ones(3, parameter)
+    sam = oc.optim.SAM(oc.optim.SGD(theta, lr=1.0), rho=1.0)
+    sam.first_step(g)
+    # theta + g/|g|: a rounding of each
+    assert theta == pytest.approx(1 + np.array([0.5, -2.0, 1.0]) / np.sqrt(5.25), rel=1e-6)
+    sam.second_step(g)
+    assert theta.tolist() == [0.5, 3.0, 0.0]
+
+
+def test_lookahead_refuses_a_rule_that_keeps_parameters_apart():
+    theta = np.zeros(2, "float32")
+    for rule in (oc.optim.AdamW(theta, compensated=True), oc.optim.ScheduleFreeSGD(theta, lr=0.1)):
+        with pytest.raises(ValueError, match="opt: expected a rule whose parameters"):
+            oc.optim.Lookahead(rule)
 
 
 def test_multi_steps_propagates_by_ieee_rules():
