@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 import harness
 import numpy as np
 
-# OpenMP's pools spin for some 7 ms after their last work, OpenBLAS's several times as long; the next burst begins when they
-# are asleep: when a side has used next to nothing of a CPU for so many seconds.
+# OpenMP's pools spin for some 7 ms after their last work, OpenBLAS's several times as long; the next burst begins when
+# they are asleep: when a side has used next to nothing of a CPU for so many seconds.
 SETTLE = 0.01
 # glibc gives large arrays back to the kernel as soon as they are freed, so that a peer with temporaries pays for fresh
 # pages at every step. That is how it comes; with these settings pages are kept.

@@ -15,7 +15,8 @@ SCALE = "_scale"                            # behind the key of an array of code
 EXTRAS = ("master", "compensation", "ema")  # what stands beside a parameter whatever the rule
 _MOST_STEPS = 2**63 - 2  # so that one step more is still an int64
 # What an array holds, by its dtype; of uint8 the slot tells which codes.
-_KINDS = {"float32": "float32", "float64": "float64", "float16": "float16", "bfloat16": "bfloat16", "uint16": "bfloat16"}
+_KINDS = {"float32": "float32", "float64": "float64", "float16": "float16", "bfloat16": "bfloat16",
+          "uint16": "bfloat16"}
 
 
 class Entry(NamedTuple):
@@ -128,8 +129,8 @@ def _kept(name, entry, key, shape, codes=None):
     kind = codes if given.dtype == np.uint8 else _KINDS.get(given.dtype.name)
     if kind is None or given.shape != shape:
         also = " or codes (uint8)" if codes else ""
-        raise ValueError(f"{name}[{key!r}]: expected float32, float64, float16, bfloat16 (also as uint16){also} of shape "
-                         f"{shape}, got {given.dtype} of shape {given.shape}")
+        raise ValueError(f"{name}[{key!r}]: expected float32, float64, float16, bfloat16 (also as uint16){also} of "
+                         f"shape {shape}, got {given.dtype} of shape {given.shape}")
     return Kept(kind, given, _scales(name, entry, key + SCALE, shape) if given.dtype == np.uint8 else None)
 
 
@@ -138,7 +139,8 @@ def _scales(name, entry, key, shape):
         raise ValueError(f"{name}: expected the scales {key!r} beside the codes, got {list(entry)}")
     given, count = _array(entry[key]), storage.scales(shape).shape
     if given.dtype != np.float32 or given.shape != count:
-        raise ValueError(f"{name}[{key!r}]: expected float32 of shape {count}, got {given.dtype} of shape {given.shape}")
+        raise ValueError(f"{name}[{key!r}]: expected float32 of shape {count}, got {given.dtype} of shape "
+                         f"{given.shape}")
     return given
 
 

@@ -189,8 +189,9 @@ class MultiSteps(Wrapper):
     -----
     The mean is the sum over `every`: a None gradient counts as zero, as it does where losses are scaled by 1/every
     and PyTorch adds up ``.grad``; a parameter with nothing but None is skipped. Beside the gradients there are two
-    arrays of the parameters' size: the sum, and the next sum or the mean that the rule reads, so that an error in
-    the step leaves the sum as it was. A gradient that makes the sum overflow is treated as one that is not finite. Unless ``nonfinite`` is "propagate", each gradient is checked when it comes.
+    arrays of the parameters' size: the sum, and the next sum or the mean that the rule reads, so that an error in the
+    step leaves the sum as it was. A gradient that makes the sum overflow is treated as one that is not finite. Unless
+    ``nonfinite`` is "propagate", each gradient is checked when it comes.
 
     Examples
     --------
