@@ -6,8 +6,8 @@
  *
  * The bodies take every pointer as a `restrict` parameter, as in norm.tmpl.h. */
 
-/* Rows that share a load of the columns' constants, and a load and store of their sums. */
-#define OC_TOGETHER 4
+/* So many rows ahead of the one that is written, past the caches, memory is asked for what is read next. */
+#define OC_AHEAD 2
 
 /* ------------------------------------------------------------------------------------------------- sums over a run
  * total[0] to total[count - 1], in double: the body adds the term of element i to add[0], ... Element i of a block of
@@ -42,31 +42,25 @@
         }                                                                                                             \
     } while (0)
 
-/* mean, rest, m2 of a run, as FN(moments_rows) has them of columns: float32 is shifted by the mean of its first
- * elements, one in 64 of them all or more, so that what is subtracted from m2 is at most 64 times m2. */
-OC_INLINE double FN(shift_of)(ptrdiff_t n, const T *restrict x) {
-    double total[1];
-    const ptrdiff_t some = (n / (64 * OC_LANES) + 1) * OC_LANES, k = FN(two_pass) || n < some ? n : some;
-    OC_RUN_SUMS(1, k, total, add[0] = (double)x[i]);
-    return total[0] / (double)k;
-}
-
 OC_INLINE void FN(deviations)(ptrdiff_t n, const T *restrict x, double shift, double *total) {
     OC_RUN_SUMS(2, n, total, const double d = (double)x[i] - shift; add[0] = d; add[1] = d * d);
 }
 
-OC_INLINE void FN(moments_of)(ptrdiff_t n, double shift, const double *total, double *moments) {
+/* mean, rest, m2 of a run, as FN(moments_rows) has them of columns. float32 is summed as it is where the square of the
+ * mean is at most 64 times the variance: so much is subtracted from m2 at most. Elsewhere, and in double, the run, which is in
+ * cache by then, is summed again, shifted by its mean. */
+static void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
+    double total[2], shift = 0;
+    FN(deviations)(n, x, 0, total);
+    const double mean = total[0] / (double)n, subtracted = (double)n * (mean * mean);
+    if (FN(two_pass) || !(subtracted <= 64 * (total[1] - subtracted))) {
+        shift = mean;
+        FN(deviations)(n, x, shift, total);
+    }
     const double rest = total[0] / (double)n;
     moments[0] = shift;
     moments[1] = rest;
     moments[2] = total[1] - (double)n * (rest * rest);
-}
-
-static void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
-    const double shift = FN(shift_of)(n, x);
-    double total[2];
-    FN(deviations)(n, x, shift, total);
-    FN(moments_of)(n, shift, total, moments);
 }
 
 OC_INLINE void FN(run_sums_body)(ptrdiff_t n, const T *restrict u, const T *restrict v, double mean, double *total) {
@@ -80,18 +74,14 @@ static void FN(run_sums)(ptrdiff_t n, const void *u, const void *v, double mean,
     sums[1] = total[1];
 }
 
-/* The sums of u = w*dy and of u*(x - mean) for each of K rows, which share a conversion of w. */
-OC_INLINE void FN(adjoint_sums)(const int K, ptrdiff_t n, ptrdiff_t stride, const T *restrict dy,
-                                const T *restrict w, const T *restrict x, const double *restrict mean,
-                                double *restrict total) {
-    OC_RUN_SUMS(2 * OC_TOGETHER, n, total, const double weight = (double)w[i]; for (int k = 0; k < K; k++) {
-        const double u = weight * (double)dy[k * stride + i];
-        add[2 * k] = u;
-        add[2 * k + 1] = u * ((double)x[k * stride + i] - mean[k]);
-    });
+/* The sums of u = w*dy and of u*(x - mean). */
+OC_INLINE void FN(adjoint_sums)(ptrdiff_t n, const T *restrict dy, const T *restrict w, const T *restrict x, double mean,
+                                double *total) {
+    OC_RUN_SUMS(2, n, total, const double u = (double)w[i] * (double)dy[i]; add[0] = u;
+                add[1] = u * ((double)x[i] - mean));
 }
 
-/* The same of one row, then those of ru = rw*dy + w*rdy, then that of u*(rx - rmean). */
+/* The same, then the sums of ru = rw*dy + w*rdy, and u*(rx - rmean). */
 OC_INLINE void FN(adjoint_sums_r)(ptrdiff_t n, const T *restrict dy, const T *restrict w, const T *restrict x,
                                   double mean, const T *restrict rdy, const T *restrict rw, const T *restrict rx,
                                   double rmean, double *total) {
@@ -143,32 +133,31 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
     return (FN(means)){p->centred ? total[0] / n : 0, (total[1] - p->rest[r * p->every] * total[0]) * s / n};
 }
 
-/* ----------------------------------------------------------------------------------------------- results of K rows
- * The body for every column i puts the result of row k into out[k*step + l]. The first line starts at column 0, the next ones on
- * cache lines of y, the last one ends with the last column; the first `skip` columns of a line were done before. Past the
- * caches the next rows are asked for meanwhile; in cache that would cost more than it saves. */
-#define OC_OVER_LINES(K, y, prefetch, ...)                                                                            \
+/* ------------------------------------------------------------------------------------------------ results of a row
+ * The body for every column i puts its result into out[l]. The first line starts at column 0, the next ones on cache lines
+ * of y, the last one ends with the last column; the first `skip` columns of a line were done before. Past the caches the next
+ * rows are asked for meanwhile; in cache that would cost more than it saves. */
+#define OC_OVER_LINES(y, prefetch, ...)                                                                               \
     do {                                                                                                              \
-        const ptrdiff_t last = columns - FN(line), head = FN(head)((K) == 1 ? 0 : stride, y);                         \
+        const ptrdiff_t last = columns - FN(line), head = FN(head)(0, y);                                             \
         ptrdiff_t at = head ? head : FN(line);                                                                        \
         if (last < 0) {                                                                                               \
-            OC_LINE_OF(K, columns, 0, 0, 0, y, prefetch, __VA_ARGS__);                                                \
+            OC_LINE_OF(columns, 0, 0, 0, y, prefetch, __VA_ARGS__);                                                   \
             break;                                                                                                    \
         }                                                                                                             \
-        OC_LINE_OF(K, FN(line), 0, 0, past_caches, y, prefetch, __VA_ARGS__);                                         \
+        OC_LINE_OF(FN(line), 0, 0, past_caches, y, prefetch, __VA_ARGS__);                                            \
         for (; at <= last; at += FN(line))                                                                            \
-            OC_LINE_OF(K, FN(line), at, at < FN(line) ? FN(line) - at : 0, past_caches, y, prefetch, __VA_ARGS__);    \
+            OC_LINE_OF(FN(line), at, at < FN(line) ? FN(line) - at : 0, past_caches, y, prefetch, __VA_ARGS__);       \
         at = at < FN(line) ? FN(line) : at;                                                                           \
         if (at < columns)                                                                                             \
-            OC_LINE_OF(K, FN(line), last, at - last, past_caches, y, prefetch, __VA_ARGS__);                          \
+            OC_LINE_OF(FN(line), last, at - last, past_caches, y, prefetch, __VA_ARGS__);                             \
     } while (0)
-#define OC_LINE_OF(K, width, start, done, past, y, prefetch, ...)                                                     \
+#define OC_LINE_OF(width, start, done, past, y, prefetch, ...)                                                        \
     do {                                                                                                              \
         const ptrdiff_t first = start, skip = done;                                                                   \
-        T line[OC_TOGETHER][FN(line)] OC_ON_LINE;                                                                     \
-        T *const out = (past) ? line[0] : (y) + first;                                                                \
-        const ptrdiff_t step = (past) ? FN(line) : stride;                                                            \
-        (void)skip, (void)step;                                                                                       \
+        T line[FN(line)] OC_ON_LINE;                                                                                  \
+        T *const out = (past) ? line : (y) + first;                                                                   \
+        (void)skip;                                                                                                   \
         if (past) {                                                                                                   \
             prefetch;                                                                                                 \
         }                                                                                                             \
@@ -177,8 +166,8 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
             const ptrdiff_t i = first + l;                                                                            \
             __VA_ARGS__;                                                                                              \
         }                                                                                                             \
-        for (int k = 0; (past) && k < (K); k++)                                                                       \
-            FN(stream)((y) + k * stride + first, line[k], skip, first || !head ? FN(line) : head);                    \
+        if (past)                                                                                                     \
+            FN(stream)((y) + first, line, skip, first || !head ? FN(line) : head);                                    \
     } while (0)
 
 /* The lines of rows, compiled for either way to write; past the caches where there is a line of y between the ends. */
@@ -200,77 +189,61 @@ OC_INLINE void FN(stream)(T *to, const T *line, ptrdiff_t begin, ptrdiff_t end) 
 }
 
 /* ------------------------------------------------------------------------------------------------------ the kernels */
-OC_INLINE void FN(forward_row)(ptrdiff_t columns, ptrdiff_t stride, const T *restrict x, const T *restrict w,
-                               const T *restrict b, FN(hat) h, T *restrict y, const int past_caches) {
-    OC_OVER_LINES(1, y, OC_PREFETCH(x + stride + first), const int k = 0;
-                  out[k * step + l] = w[i] * FN(x_hat)(h, x[i]) + b[i]);
-}
-
 /* Puts down a row's statistics. */
-OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r, double shift, const double *total) {
-    double moments[3];
-    FN(moments_of)(p->columns, shift, total, moments);
-    const double mean = p->centred ? moments[0] + moments[1] : 0;
+OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r) {
+    const T *x = (const T *)p->x + r * p->stride;
+    double moments[3] = {0}, total[2];
+    if (p->centred)
+        FN(run_moments)(p->columns, x, moments);
+    else
+        FN(deviations)(p->columns, x, 0, total);
+    const double mean = moments[0] + moments[1];
     const double m2 = !p->centred ? total[1] : moments[2] < 0 ? 0 : moments[2]; /* below 0 by rounding alone */
     p->mean[r * p->every] = mean;
-    p->rest[r * p->every] = p->centred ? moments[1] - (mean - moments[0]) : 0;
+    p->rest[r * p->every] = moments[1] - (mean - moments[0]);
     p->inv_std[r * p->every] = 1 / sqrt(m2 / (double)p->columns + p->eps);
+}
+
+OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t stride, const T *restrict x, const T *restrict w,
+                                 const T *restrict b, FN(hat) h, T *restrict y, const int past_caches) {
+    OC_OVER_LINES(y, OC_PREFETCH(x + OC_AHEAD * stride + first), out[l] = w[i] * FN(x_hat)(h, x[i]) + b[i]);
 }
 
 static void FN(rows_forward)(const oc_rows *p) {
     for (ptrdiff_t r = 0; r < p->rows; r++) {
-        const T *x = (const T *)p->x + r * p->stride;
-        const double shift = p->centred ? FN(shift_of)(p->columns, x) : 0;
-        double total[2];
-        FN(deviations)(p->columns, x, shift, total);
-        FN(put_statistics)(p, r, shift, total);
-        OC_PAST_OR_NOT(FN(forward_row), p->columns, p->stride, x, p->weight, p->bias, FN(hat_of)(p, r),
-                       (T *)p->out + r * p->stride);
+        FN(put_statistics)(p, r);
+        OC_PAST_OR_NOT(FN(forward_lines), p->columns, p->stride, (const T *)p->x + r * p->stride, p->weight, p->bias,
+                       FN(hat_of)(p, r), (T *)p->out + r * p->stride);
     }
     OC_STREAM_END();
 }
 
 /* dx = P(w*dy); the sums of dy*x_hat and of dy over the rows are added to dweight and dbias. */
-OC_INLINE void FN(backward_lines)(const int K, ptrdiff_t columns, ptrdiff_t stride, const T *restrict dy,
-                                  const T *restrict x, const T *restrict w, const FN(hat) *h, const FN(projection) *u,
-                                  T *restrict dx, double *restrict dweight, double *restrict dbias, int past_caches) {
-    OC_OVER_LINES(
-        K, dx, for (int k = 0; k < K; k++) {
-            OC_PREFETCH(dy + (K + k) * stride + first);
-            OC_PREFETCH(x + (K + k) * stride + first);
-        }, double slope = 0; double sum = 0; for (int k = 0; k < K; k++) {
-            const T g = dy[k * stride + i];
-            const T x_hat = FN(x_hat)(h[k], x[k * stride + i]);
-            out[k * step + l] = FN(project)(u[k], w[i] * g, x_hat);
-            slope += (double)g * (double)x_hat;
-            sum += (double)g;
-        } dweight[i] += l < skip ? 0 : slope;
-        dbias[i] += l < skip ? 0 : sum);
+OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t stride, const T *restrict dy, const T *restrict x,
+                                  const T *restrict w, FN(hat) h, FN(projection) u, T *restrict dx,
+                                  double *restrict dweight, double *restrict dbias, const int past_caches) {
+    OC_OVER_LINES(dx, OC_PREFETCH(dy + OC_AHEAD * stride + first); OC_PREFETCH(x + OC_AHEAD * stride + first),
+                  const T x_hat = FN(x_hat)(h, x[i]); out[l] = FN(project)(u, w[i] * dy[i], x_hat);
+                  dweight[i] += l < skip ? 0 : (double)dy[i] * (double)x_hat; dbias[i] += l < skip ? 0 : (double)dy[i]);
 }
 
-OC_INLINE void FN(backward_rows)(const int K, const oc_rows *p, ptrdiff_t r) {
+OC_INLINE void FN(backward_row)(const oc_rows *p, ptrdiff_t r) {
     const T *dy = (const T *)p->dy + r * p->stride, *x = (const T *)p->x + r * p->stride;
-    FN(hat) h[OC_TOGETHER];
-    FN(projection) u[OC_TOGETHER];
-    double mean[OC_TOGETHER], total[2 * OC_TOGETHER];
-    for (int k = 0; k < K; k++)
-        mean[k] = p->mean[(r + k) * p->every];
-    FN(adjoint_sums)(K, p->columns, p->stride, dy, p->weight, x, mean, total);
-    for (int k = 0; k < K; k++) {
-        const FN(means) m = FN(means_of)(p, r + k, total + 2 * k);
-        h[k] = FN(hat_of)(p, r + k);
-        u[k] = FN(projected)(p->inv_std[(r + k) * p->every], m.mean, m.slope);
-    }
-    OC_PAST_OR_NOT(FN(backward_lines), K, p->columns, p->stride, dy, x, p->weight, h, u, (T *)p->out + r * p->stride,
-                   p->dweight, p->dbias);
+    double total[2];
+    FN(adjoint_sums)(p->columns, dy, p->weight, x, p->mean[r * p->every], total);
+    const FN(means) m = FN(means_of)(p, r, total);
+    OC_PAST_OR_NOT(FN(backward_lines), p->columns, p->stride, dy, x, p->weight, FN(hat_of)(p, r),
+                   FN(projected)(p->inv_std[r * p->every], m.mean, m.slope), (T *)p->out + r * p->stride, p->dweight,
+                   p->dbias);
 }
 
 /* ry = w*P(rx) + rw*x_hat + rb. */
 OC_INLINE void FN(jvp_row)(ptrdiff_t columns, ptrdiff_t stride, const T *restrict x, const T *restrict rx,
                            const T *restrict w, const T *restrict rw, const T *restrict rb, FN(hat) h,
                            FN(projection) v, T *restrict ry, int past_caches) {
-    OC_OVER_LINES(1, ry, OC_PREFETCH(x + stride + first); OC_PREFETCH(rx + stride + first), const int k = 0; const T x_hat = FN(x_hat)(h, x[i]);
-                  out[k * step + l] = w[i] * FN(project)(v, rx[i], x_hat) + (rw[i] * x_hat + rb[i]));
+    OC_OVER_LINES(ry, OC_PREFETCH(x + OC_AHEAD * stride + first); OC_PREFETCH(rx + OC_AHEAD * stride + first),
+                  const T x_hat = FN(x_hat)(h, x[i]);
+                  out[l] = w[i] * FN(project)(v, rx[i], x_hat) + (rw[i] * x_hat + rb[i]));
 }
 
 /* R{s} = -s^2*mean(x_hat*rx). */
@@ -298,22 +271,17 @@ typedef struct {
     T by[3];
 } FN(second);
 
-OC_INLINE void FN(backward_jvp_lines)(const int K, ptrdiff_t columns, ptrdiff_t stride, const T *restrict dy,
-                                      const T *restrict x, const T *restrict rdy, const T *restrict rx,
-                                      const T *restrict w, const T *restrict rw, const FN(second) *c, T *restrict rdx,
-                                      double *restrict dweight, double *restrict dbias, int past_caches) {
-    OC_OVER_LINES(
-        K, rdx, (void)0, double slope = 0; double sum = 0; for (int k = 0; k < K; k++) {
-            const ptrdiff_t e = k * stride + i;
-            const T x_hat = FN(x_hat)(c[k].hat, x[e]);
-            const T rx_hat = FN(project)(c[k].rx, rx[e], x_hat);
-            const T du = FN(project)(c[k].u, w[i] * dy[e], x_hat);
-            const T rdu = FN(project)(c[k].ru, rw[i] * dy[e] + w[i] * rdy[e], x_hat);
-            out[k * step + l] = (rdu + c[k].by[0] * du) + (c[k].by[1] * rx_hat + c[k].by[2] * x_hat);
-            slope += (double)rdy[e] * (double)x_hat + (double)dy[e] * (double)rx_hat;
-            sum += (double)rdy[e];
-        } dweight[i] += l < skip ? 0 : slope;
-        dbias[i] += l < skip ? 0 : sum);
+OC_INLINE void FN(backward_jvp_lines)(ptrdiff_t columns, const T *restrict dy, const T *restrict x,
+                                      const T *restrict rdy, const T *restrict rx, const T *restrict w,
+                                      const T *restrict rw, FN(second) c, T *restrict rdx, double *restrict dweight,
+                                      double *restrict dbias, const int past_caches) {
+    OC_OVER_LINES(rdx, (void)0, const T x_hat = FN(x_hat)(c.hat, x[i]);
+                  const T rx_hat = FN(project)(c.rx, rx[i], x_hat);
+                  const T du = FN(project)(c.u, w[i] * dy[i], x_hat);
+                  const T rdu = FN(project)(c.ru, rw[i] * dy[i] + w[i] * rdy[i], x_hat);
+                  out[l] = (rdu + c.by[0] * du) + (c.by[1] * rx_hat + c.by[2] * x_hat);
+                  dweight[i] += l < skip ? 0 : (double)rdy[i] * (double)x_hat + (double)dy[i] * (double)rx_hat;
+                  dbias[i] += l < skip ? 0 : (double)rdy[i]);
 }
 
 OC_INLINE FN(second) FN(second_of)(const oc_rows *p, ptrdiff_t r, const double *total) {
@@ -325,32 +293,23 @@ OC_INLINE FN(second) FN(second_of)(const oc_rows *p, ptrdiff_t r, const double *
                         FN(projected)(s, rmean, slope), {(T)(rs / s), (T)(-s * u.slope), (T)(-s * along)}};
 }
 
-OC_INLINE void FN(backward_jvp_rows)(const int K, const oc_rows *p, ptrdiff_t r) {
-    const ptrdiff_t e = r * p->stride;
+OC_INLINE void FN(backward_jvp_row)(const oc_rows *p, ptrdiff_t r) {
+    const ptrdiff_t e = r * p->stride, stat = r * p->every;
     const T *dy = (const T *)p->dy + e, *x = (const T *)p->x + e, *rdy = (const T *)p->rdy + e;
     const T *rx = (const T *)p->rx + e;
-    FN(second) c[OC_TOGETHER];
-    for (int k = 0; k < K; k++) {
-        const ptrdiff_t at = k * p->stride, stat = (r + k) * p->every;
-        double total[5];
-        FN(adjoint_sums_r)(p->columns, dy + at, p->weight, x + at, p->mean[stat], rdy + at, p->rweight, rx + at,
-                           p->rmean[stat], total);
-        c[k] = FN(second_of)(p, r + k, total);
-    }
-    OC_PAST_OR_NOT(FN(backward_jvp_lines), K, p->columns, p->stride, dy, x, rdy, rx, p->weight, p->rweight, c,
+    double total[5];
+    FN(adjoint_sums_r)(p->columns, dy, p->weight, x, p->mean[stat], rdy, p->rweight, rx, p->rmean[stat], total);
+    OC_PAST_OR_NOT(FN(backward_jvp_lines), p->columns, dy, x, rdy, rx, p->weight, p->rweight, FN(second_of)(p, r, total),
                    (T *)p->out + e, p->dweight, p->dbias);
 }
 
-/* The backward kernels: OC_TOGETHER rows at once, then one by one. */
+/* The backward kernels. */
 #define OC_KERNEL(name)                                                                                               \
     static void FN(rows_##name)(const oc_rows *p) {                                                                   \
-        ptrdiff_t r = 0;                                                                                              \
         memset(p->dweight, 0, (size_t)p->columns * sizeof(double));                                                   \
         memset(p->dbias, 0, (size_t)p->columns * sizeof(double));                                                     \
-        for (; r + OC_TOGETHER <= p->rows; r += OC_TOGETHER)                                                          \
-            FN(name##_rows)(OC_TOGETHER, p, r);                                                                       \
-        for (; r < p->rows; r++)                                                                                      \
-            FN(name##_rows)(1, p, r);                                                                                 \
+        for (ptrdiff_t r = 0; r < p->rows; r++)                                                                       \
+            FN(name##_row)(p, r);                                                                                     \
         OC_STREAM_END();                                                                                              \
     }
 OC_KERNEL(backward)
@@ -361,4 +320,4 @@ OC_KERNEL(backward_jvp)
 #undef OC_RUN_VECTOR
 #undef OC_LINE_OF
 #undef OC_PAST_OR_NOT
-#undef OC_TOGETHER
+#undef OC_AHEAD

@@ -101,7 +101,7 @@ def test_multi_steps_whose_mean_overflows_can_be_skipped():
 
 
 def test_multi_steps_whose_sum_overflows_goes_on():
-    """The gradient that makes the sum of finite ones overflow is left out, or refused: the others do not wait for ever."""
+    """A gradient that makes the sum of finite ones overflow is left out or refused: the others do not wait for ever."""
     theta = np.zeros(1, "float32")
     opt = oc.optim.MultiSteps(oc.optim.SGD(theta, lr=1.0, nonfinite="skip"), 3)
     for g in (3e38, 3e38, 1.0, 2.0):
