@@ -1,9 +1,11 @@
 from typing import Any
 
 import numpy as np
+from typing_extensions import disjoint_base
 
 LOSSES: frozenset[str]
 
+@disjoint_base
 class Network:
     def __new__(
         cls, program: Any, theta: np.ndarray, buffers: dict[str, np.ndarray], rows: int, training: bool,
