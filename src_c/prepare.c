@@ -54,12 +54,18 @@ static void adadelta(const oc_options *o, oc_dtype dtype, double t, oc_coefficie
     c->second = mean_keeping(o->rho, dtype);
 }
 
+/* 1 - beta^t, the bias correction of a moving mean. beta^t is at most e^-(1 - beta)t, and 1 stays 1 in double when less
+ * than 2^-54 = e^-37.43 is taken away: pow, a fair share of a small step, is for the time before. */
+static double correction(double beta, double t) {
+    return (1 - beta) * t > 38 ? 1 : 1 - pow(beta, t);
+}
+
 /* Both moving means, and their bias corrections: m / (1 - beta1^t), sigma = sqrt(v / (1 - beta2^t)) + eps. */
 static void moments(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
     c->first = mean_keeping(o->beta1, dtype);
     c->second = mean_keeping(o->beta2, dtype);
-    c->eta = o->lr / (1 - pow(o->beta1, t));
-    c->root_scale = 1 / sqrt(1 - pow(o->beta2, t));
+    c->eta = o->lr / correction(o->beta1, t);
+    c->root_scale = 1 / sqrt(correction(o->beta2, t));
     if (o->decoupled)
         decouple(o, c);
 }
@@ -203,7 +209,7 @@ static void bound(const oc_options *o, oc_dtype dtype, oc_coefficients *c) {
 static void lamb(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
     moments(o, dtype, t, c);
     c->eta = o->lr;
-    c->eta_other = o->bias_correction ? 1 / (1 - pow(o->beta1, t)) : 1;
+    c->eta_other = o->bias_correction ? 1 / correction(o->beta1, t) : 1;
     c->root_scale = o->bias_correction ? c->root_scale : 1;
     c->decay_in_u = o->weight_decay;
 }

@@ -50,6 +50,26 @@ cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *ke
     run_piece(t, c, kernel, begin + head, n - head)
 
 
+cdef inline Py_ssize_t size_of_array(cnp.ndarray a) noexcept:
+    """PyArray_SIZE without a call."""
+    cdef Py_ssize_t size = 1
+    cdef int k
+    for k in range(cnp.PyArray_NDIM(a)):
+        size *= cnp.PyArray_DIMS(a)[k]
+    return size
+
+
+cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """PyArray_SAMESHAPE without a call."""
+    cdef int k
+    if cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b):
+        return False
+    for k in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIMS(a)[k] != cnp.PyArray_DIMS(b)[k]:
+            return False
+    return True
+
+
 cdef inline oc_storage own(oc_dtype dtype) noexcept nogil:
     """How the arithmetic dtype itself is stored."""
     return OC_AS_F32 if dtype == OC_F32 else OC_AS_F64
@@ -301,7 +321,7 @@ cdef class Tensors:
             return 0
         self._check_parameter(i)
         if (cnp.PyArray_Check(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.NPY_FLOAT32
-                and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and cnp.PyArray_SAMESHAPE(<cnp.ndarray>g, p)):
+                and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and same_shape(<cnp.ndarray>g, p)):
             a.data, a.storage = cnp.PyArray_DATA(<cnp.ndarray>g), OC_AS_F32
         else:
             name = f"{what} of {self.names[i]}"
@@ -315,7 +335,7 @@ cdef class Tensors:
     cdef int _check_parameter(self, Py_ssize_t i) except -1:
         cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
         if (cnp.PyArray_DATA(p) != self.books[i].parameter or not cnp.PyArray_ISWRITEABLE(p)
-                or cnp.PyArray_SIZE(p) != self.tensors[i].n or cnp.PyArray_TYPE(p) != self.books[i].typenum):
+                or size_of_array(p) != self.tensors[i].n or cnp.PyArray_TYPE(p) != self.books[i].typenum):
             raise ValueError(f"{self.names[i]}: expected the writable array given at construction, but its memory, "
                              f"size or dtype has changed or it has become read-only")
         return 0

@@ -35,12 +35,6 @@ cdef extern from * nogil:
     int oc_forked
     int oc_watch_forks()
 
-# Below this many elements a second thread costs more than it saves: waking one takes a few microseconds, in which one
-# core updates some ten thousand elements.
-cdef enum:
-    GRAIN = 16384
-
-
 cdef int num_threads(Py_ssize_t work) noexcept nogil:
     cdef int n = oc_override if oc_override else oc_setting
     if oc_forked or work <= GRAIN:

@@ -8,7 +8,7 @@ lies between reading the options and saying how it went (`_open`, `_advance`, `_
 from collections.abc import Mapping
 
 cimport numpy as cnp
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_Next, PyDict_Size
 from cpython.object cimport PyObject
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
@@ -23,6 +23,7 @@ from optcore._native.c cimport (
 from optcore._native.core cimport prepare
 from optcore._native.layerwise cimport Layers
 from optcore._native.tensors cimport STAGED, Book, Tensor, Tensors, nothing
+from optcore._native.threads cimport GRAIN
 
 cnp.import_array()
 
@@ -56,19 +57,23 @@ cdef dict ALL_ZERO = zero  # name -> 0 of every option that C has
 cdef class Group:
     """The options of one parameter group as C reads them, and the objects that they were read from."""
     cdef oc_options options
-    cdef list seen
-    cdef bint fixed     # every value is an immutable number: the same objects mean the same options
+    cdef list seen      # keys and values in turn, as they lay in the dict
+    cdef bint fixed     # every option is an immutable number: the same objects mean the same options
 
     def __cinit__(self):
         self.options = ALL_ZERO
 
-    cdef bint unchanged(self, dict values, tuple keys):
-        if self.seen is None or not self.fixed:
+    cdef bint unchanged(self, dict values):
+        """Whether the dict holds the objects that were read, in their order: no look-up, and no hash."""
+        cdef Py_ssize_t at = 0, i = 0
+        cdef PyObject *key = NULL
+        cdef PyObject *value = NULL
+        if self.seen is None or not self.fixed or 2 * PyDict_Size(values) != len(self.seen):
             return False
-        cdef Py_ssize_t i
-        for i in range(len(keys)):
-            if PyDict_GetItem(values, keys[i]) != <PyObject *>self.seen[i]:
+        while PyDict_Next(values, &at, &key, &value):
+            if key != <PyObject *>self.seen[i] or value != <PyObject *>self.seen[i + 1]:
                 return False
+            i += 2
         return True
 
     cdef read(self, dict fields):
@@ -142,8 +147,11 @@ cdef class Stepper(Tensors):
         try:
             held = self._bind_gradients(grads, "grads", "gradient")
             self._open()
-            with nogil:
-                self._advance()
+            if self.elements <= GRAIN:
+                self._advance()  # over before the GIL were given up and taken again
+            else:
+                with nogil:
+                    self._advance()
             self._close()
         finally:
             self._leave()
@@ -303,18 +311,18 @@ cdef class Stepper(Tensors):
         self._check_bound()
         for i in range(len(self.groups)):
             group = <Group>self.groups[i]
-            if not group.unchanged(<dict?>self.param_groups[i], self.keys):
+            if not group.unchanged(<dict?>self.param_groups[i]):
                 self._read_group(i)
             group.options.clip_value = clip_value
 
     cdef int _check_bound(self) except -1:
         """A group's parameters are bound: another array in its list would be left out in silence."""
-        cdef Py_ssize_t i, place = 0
-        cdef dict group
-        cdef object array
-        for i, group in enumerate(self.param_groups):
-            for array in <list?>group["params"]:
-                if place >= self.n_tensors or array is not self.params[place]:
+        cdef Py_ssize_t i, k, place = 0
+        cdef list arrays
+        for i in range(len(self.param_groups)):
+            arrays = <list?>(<dict?>self.param_groups[i])["params"]
+            for k in range(len(arrays)):
+                if place >= self.n_tensors or arrays[k] is not self.params[place]:
                     raise ValueError(f"param_groups[{i}]['params']: expected the arrays that the optimizer was given "
                                      f"(write into them, or make a new optimizer), got another one in place of "
                                      f"{self.names[place] if place < self.n_tensors else 'none'}")
@@ -328,8 +336,8 @@ cdef class Stepper(Tensors):
         cdef Group group = <Group>self.groups[index]
         values = self.param_groups[index]
         group.read(self._read_options(index))
-        group.seen = [values[key] for key in self.keys]
-        group.fixed = all([type(v) in (float, int, bool, tuple, type(None)) for v in group.seen])
+        group.seen = [part for item in values.items() for part in item]
+        group.fixed = all([type(values[key]) in (float, int, bool, tuple, type(None)) for key in self.keys])
 
     cdef void _prepare(self, oc_rule rule, double scale) noexcept nogil:
         """The coefficients of every parameter; shared by neighbours of one group, dtype and history.
