@@ -139,8 +139,8 @@ def _scales(name, entry, key, shape):
         raise ValueError(f"{name}: expected the scales {key!r} beside the codes, got {list(entry)}")
     given, count = _array(entry[key]), storage.scales(shape).shape
     if given.dtype != np.float32 or given.shape != count:
-        raise ValueError(f"{name}[{key!r}]: expected float32 of shape {count}, got {given.dtype} of shape "
-                         f"{given.shape}")
+        raise ValueError(f"{name}[{key!r}]: expected float32 of shape {count}, "
+                         f"got {given.dtype} of shape {given.shape}")
     return given
 
 

@@ -58,3 +58,33 @@ def test_a_state_of_another_build_changes_nothing(case, change, error, message):
 def test_clipping_names_what_is_no_gradient(bad):
     with pytest.raises(TypeError, match="grads: expected an array, sequence or mapping of arrays, got"):
         oc.optim.clip_grad_norm_(bad, 1.0)
+
+
+@rules
+def test_an_option_that_is_gone_is_named(case):
+    p = case.full(3)
+    opt = case.rule([{"params": p}], lr=0.1)
+    del opt.param_groups[0]["lr"]
+    for act in (lambda: opt.step([case.full(3)]), opt.state_dict):
+        with pytest.raises(ValueError, match=r"^param_groups\[0\]: expected the option 'lr', got \["):
+            act()
+    assert np.all(p == 1)
+
+
+@pytest.mark.parametrize("option", ["lr", "weight_decay"])
+def test_an_error_inside_a_schedule_names_the_option_and_the_step(option):
+    def schedule(step):
+        return 0.1 / (2 - step)
+
+    p = np.ones(3)
+    opt = oc.optim.AdamW(p, **{option: schedule})
+    opt.step(np.ones(3))
+    opt.step(np.ones(3))
+    before = p.copy()
+    message = f"^{option}: expected a value of the schedule after 2 steps, got ZeroDivisionError: .*division by zero"
+    for act in (lambda: opt.step(np.ones(3)), opt.state_dict):
+        with pytest.raises(RuntimeError, match=message) as raised:
+            act()
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    assert np.array_equal(p, before)
+    assert opt.steps == 2
