@@ -3,7 +3,7 @@
 import sys
 import time
 
-__all__ = ["show"]
+__all__ = ["show", "show_count"]
 
 _INTERVAL = 0.1     # seconds between two refreshes of a live line
 
@@ -106,3 +106,40 @@ class _Bar:
 
     def close(self):
         self.progress.stop()
+
+
+def show_count(what, stream=None):
+    """Return a display for work of unknown length: a callable that takes the number done so far.
+
+    On a terminal one line that rewrites itself; elsewhere a plain line at 10, 20, 50, 100, 200, ...
+
+    Parameters
+    ----------
+    what : str
+        What is counted.
+    stream : text file, optional
+        Standard error by default.
+
+    Examples
+    --------
+    >>> import sys
+    >>> display = show_count("products", stream=sys.stdout)
+    >>> for done in range(25):
+    ...     display(done)
+    10 products
+    20 products
+    """
+    stream = sys.stderr if stream is None else stream
+    live, due = stream.isatty(), 0.0
+
+    def display(done):
+        nonlocal due
+        now = time.perf_counter()
+        if live and now >= due:
+            due = now + _INTERVAL
+            stream.write(f"\r\x1b[K{done} {what}")
+            stream.flush()
+        elif not live and done >= 10 and str(done).rstrip("0") in ("1", "2", "5"):
+            print(f"{done} {what}", file=stream, flush=True)
+
+    return display

@@ -1,8 +1,9 @@
-"""Curvature of an `Objective`: the Hessian as an operator, its extreme eigenpairs, the kind of a point."""
+"""Curvature of an `Objective`: its matrices as operators, eigenpairs, spectra with error bars, the kind of a point."""
 
 from optcore.curvature.critical import CriticalPoint, classify
 from optcore.curvature.escape import Escape, escape
-from optcore.curvature.lanczos import Eigenpairs, eigenpairs
-from optcore.curvature.operators import Hessian
+from optcore.curvature.operators import EmpiricalFisher, GaussNewton, Hessian, Preconditioned
+from optcore.curvature.pairs import Eigenpairs, Extremes, eigenpairs, extremes
 
-__all__ = ["CriticalPoint", "Eigenpairs", "Escape", "Hessian", "classify", "eigenpairs", "escape"]
+__all__ = ["CriticalPoint", "Eigenpairs", "EmpiricalFisher", "Escape", "Extremes", "GaussNewton", "Hessian",
+           "Preconditioned", "classify", "eigenpairs", "escape", "extremes"]

@@ -1,12 +1,49 @@
-"""The Hessian of an objective as a linear operator, and the checks that every operator passes."""
+"""The matrices of an objective at a point as linear operators, and the checks that every operator passes."""
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from optcore.objective import Objective
+from optcore.progress import show_count
 
 
-class Hessian(LinearOperator):
+class _AtPoint(LinearOperator):
+    """A matrix that an objective multiplies by at a point."""
+
+    _method = ""
+
+    def __init__(self, obj, theta, batch=None, *, progress=None):
+        if not isinstance(obj, Objective):
+            raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
+        if not (progress is None or isinstance(progress, bool) or callable(progress)):
+            raise TypeError(f"progress: expected a bool or a callable, got {type(progress).__name__}")
+        self._multiply = getattr(obj, self._method)
+        self._theta = obj.check_theta(theta)
+        self._theta.flags.writeable = False
+        self._batch = obj.check_batch(batch)
+        self._report = show_count("products") if progress is True else progress or None
+        self.products = 0
+        self.product_error = obj.product_error
+        self.product_dtype = obj.dtype
+        super().__init__(np.dtype(np.float64), (obj.size, obj.size))
+
+    def _matvec(self, v):
+        product = self._multiply(self._theta, np.asarray(v).reshape(-1), self._batch)
+        self.products += 1
+        if self._report:
+            self._report(self.products)
+        return np.asarray(product, dtype=np.float64)
+
+    def _matmat(self, vectors):
+        return np.column_stack([self._matvec(v) for v in vectors.T])
+
+    def _adjoint(self):
+        return self
+
+    _transpose = _adjoint
+
+
+class Hessian(_AtPoint):
     """The Hessian of an objective at a point, as a symmetric `scipy.sparse.linalg.LinearOperator`.
 
     Parameters
@@ -16,14 +53,19 @@ class Hessian(LinearOperator):
         The point. Copied.
     batch : int array, optional
         The examples to take the loss over; None for all.
+    progress : bool or callable, optional
+        True: show the number of products done on standard error while they are made, whoever asks for them. A
+        callable gets that number after each.
 
     Attributes
     ----------
     shape : (n, n)
     dtype : float64
         Products are returned in float64 whatever the objective's dtype, as SciPy's solvers want them.
+    product_dtype : float32 or float64
+        What they are computed in.
     products : int
-        How many Hessian-vector products have been computed so far.
+        How many products have been computed so far.
     product_error : float
         Relative error to expect of one; see `Objective`.
 
@@ -37,28 +79,87 @@ class Hessian(LinearOperator):
     array([-2., -2.])
     """
 
-    def __init__(self, obj, theta, batch=None):
-        if not isinstance(obj, Objective):
-            raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
-        self._objective = obj
-        self._theta = obj.check_theta(theta)
-        self._batch = obj.check_batch(batch)
-        self.products = 0
-        self.product_error = obj.product_error
-        super().__init__(np.dtype(np.float64), (obj.size, obj.size))
+    _method = "hvp"
+
+
+class GaussNewton(_AtPoint):
+    """The generalised Gauss-Newton matrix J' H_out J of a model at a point; as `Hessian`, one product costs less.
+
+    J is the Jacobian of the outputs, H_out the Hessian of the loss with respect to them: the part of the Hessian that
+    stays when the outputs are linear in theta, never indefinite for cross-entropy and squared error (Schraudolph
+    2002). For cross-entropy over classes it is the Fisher matrix of the model's own distribution.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Linear(1, 1, bias=False), dtype="float64")
+    >>> obj = oc.nn.objective(net, "mse", np.array([[1.0], [2.0]]), np.array([[0.0], [0.0]]))
+    >>> oc.curvature.GaussNewton(obj, np.array([2.0])) @ np.ones(1)  # mean of 2*x^2
+    array([5.])
+    """
+
+    _method = "gauss_newton"
+
+
+class EmpiricalFisher(_AtPoint):
+    """The empirical Fisher matrix 1/N sum_i g_i g_i' of a model at a point, g_i the gradient of example i.
+
+    As `Hessian`. A product takes a derivative along v and one backward pass, no gradient of a single example. It
+    measures noise, not curvature, and agrees with the Fisher matrix only where the model fits (Kunstner et al. 2019).
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Linear(1, 1, bias=False), dtype="float64")
+    >>> obj = oc.nn.objective(net, "mse", np.array([[1.0], [2.0]]), np.array([[0.0], [0.0]]))
+    >>> oc.curvature.EmpiricalFisher(obj, np.array([2.0])) @ np.ones(1)  # mean of (2*2*x^2)^2
+    array([136.])
+    """
+
+    _method = "fisher"
+
+
+class Preconditioned(LinearOperator):
+    """P^-1/2 H P^-1/2: the curvature that an adaptive rule with preconditioner P sees.
+
+    Its largest eigenvalue times the rate is what the rule's stability rests on (Cohen et al. 2022).
+
+    Parameters
+    ----------
+    H : LinearOperator [n, n]
+    p : array [n]
+        The diagonal of P, positive; `optcore.curvature.preconditioner` reads it from a rule.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> oc.curvature.Preconditioned(np.diag([4.0, 9.0]), np.array([4.0, 1.0])) @ np.ones(2)
+    array([1., 9.])
+    """
+
+    def __init__(self, H, p):
+        self._operator = _symmetric_operator(H)
+        p = np.asarray(p, dtype=np.float64)
+        if p.shape != self._operator.shape[:1]:
+            raise ValueError(f"p: expected shape ({self._operator.shape[0]},), got {p.shape}")
+        if not (np.isfinite(p) & (p > 0)).all():
+            raise ValueError(f"p: expected positive numbers, got {p.min()} to {p.max()}")
+        self._root = 1 / np.sqrt(p)
+        self.product_error = product_error(H)
+        super().__init__(np.dtype(np.float64), self._operator.shape)
 
     def _matvec(self, v):
-        self.products += 1
-        product = self._objective.hvp(self._theta.copy(), np.array(v).reshape(-1), self._batch)
-        return np.asarray(product, dtype=np.float64)
-
-    def _matmat(self, vectors):
-        return np.column_stack([self._matvec(v) for v in vectors.T])
+        return self._root * np.asarray(self._operator.matvec(self._root * v.reshape(-1))).reshape(-1)
 
     def _adjoint(self):
         return self
 
     _transpose = _adjoint
+
+
+def product_error(H):
+    """Relative error to expect of a product with H."""
+    return float(getattr(H, "product_error", np.finfo(np.float64).eps))
 
 
 class Products:
@@ -68,7 +169,8 @@ class Products:
         self._operator = _symmetric_operator(H)
         self.n = self._operator.shape[0]
         self.count = 0
-        self.error = float(getattr(H, "product_error", np.finfo(np.float64).eps))
+        self.error = product_error(H)
+        self.dtype = np.dtype(getattr(H, "product_dtype", np.float64))
 
     def __call__(self, v):
         """Return H v; FloatingPointError if it is not finite."""
