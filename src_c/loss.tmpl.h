@@ -415,15 +415,24 @@ static double FN(huber)(ptrdiff_t n, const void *vy, const void *vtarget, double
 
 /* -t log s(z) - (1 - t) log s(-z) = q |z| + log1p(e^-|z|) with q = 1 - t for z > 0, else t; 0 * infinity counts as 0. The
  * derivative is (1 - t) s(z) - t s(-z), each s = 1/(1 + e^-|z|) or e^-|z|/(1 + e^-|z|): none is taken from 1. */
-static double FN(bce)(ptrdiff_t n, const void *vz, const void *vtarget, const void *vweight, double scale, void *vdz) {
-    const T *z = vz, *target = vtarget, *weight = vweight;
-    T *dz = vdz;
+OC_INLINE double FN(bce_body)(ptrdiff_t n, const T *restrict z, const T *restrict target, const T *restrict weight, T scale,
+                              T *restrict dz, int weighted, int wanted) {
     double lane[OC_LANES] = {0};
-    OC_OVER_LANES(n, const T size = FN(abs)(z[i]), e = FN(exp_neg)(-size), t = target[i], w = weight ? weight[i] : 1;
-                  const T q = z[i] > 0 ? 1 - t : t; const T s = z[i] > 0 ? 1 : e, s_minus = z[i] > 0 ? e : 1;
-                  lane[l] += (double)w * ((q == 0 ? 0 : (double)q * (double)size) + oc_log1p((double)e));
-                  if (dz) dz[i] = (T)scale * w * (((1 - t) * s - t * s_minus) / (1 + e)));
+    OC_OVER_LANES_ROLLED(
+        n, const T size = FN(abs)(z[i]), e = FN(exp_neg)(-size), t = target[i], w = weighted ? weight[i] : 1;
+        const T q = z[i] > 0 ? 1 - t : t; const double line = q == 0 ? 0 : (double)q * (double)size;
+        lane[l] += (double)w * (line + oc_log1p((double)e)); if (wanted) {
+            const T s = z[i] > 0 ? 1 : e, s_minus = z[i] > 0 ? e : 1;
+            dz[i] = scale * w * (((1 - t) * s - t * s_minus) / (1 + e));
+        });
     return oc_fold_lanes(lane);
+}
+
+static double FN(bce)(ptrdiff_t n, const void *z, const void *target, const void *weight, double scale, void *dz) {
+    if (dz)
+        return weight ? FN(bce_body)(n, z, target, weight, (T)scale, dz, 1, 1)
+                      : FN(bce_body)(n, z, target, NULL, (T)scale, dz, 0, 1);
+    return weight ? FN(bce_body)(n, z, target, weight, 0, NULL, 1, 0) : FN(bce_body)(n, z, target, NULL, 0, NULL, 0, 0);
 }
 
 #undef OC_FEW_CLASSES
