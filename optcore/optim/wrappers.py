@@ -276,8 +276,10 @@ class MultiSteps(Wrapper):
                     self._mean[i] = np.empty_like(self._known.arrays[i], subok=False)
                 result.append(self._mean[i] if terms else None)
                 for mean, *part in blocks(self._mean[i], *terms) if terms else ():
-                    total = np.add(*part, out=mean, casting="same_kind") if part[1:] else part[0]
-                    np.divide(total, divisor, out=mean, casting="same_kind")
+                    # In the parameter's dtype: a quotient of half precision would be rounded to it.
+                    arithmetic = {"out": mean, "dtype": mean.dtype, "casting": "same_kind"}
+                    total = np.add(*part, **arithmetic) if part[1:] else part[0]
+                    np.divide(total, divisor, **arithmetic)
         return result
 
     def _own_state(self):

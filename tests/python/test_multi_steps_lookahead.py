@@ -214,3 +214,13 @@ def test_lookahead_beyond_a_block():
     opt = oc.optim.Lookahead(oc.optim.SGD(theta, lr=1.0), k=1, alpha=0.3)
     opt.step(g)
     assert np.array_equal(theta, phi + np.float32(0.3) * ((phi - g) - phi))
+
+
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
+def test_the_mean_of_one_narrow_gradient_among_none_is_no_narrow_number(dtype):
+    theta, other = np.zeros(3, "float32"), np.zeros(1, "float32")
+    opt = oc.optim.MultiSteps(oc.optim.SGD([theta, other], lr=1.0), 3)
+    one, g = np.ones(1, "float32"), np.array([1.0, 0.1, 3.0]).astype(dtype)
+    for last in (None, None, g):
+        opt.step([last, one])
+    assert np.array_equal(theta, -g.astype("float32") / np.float32(3))
