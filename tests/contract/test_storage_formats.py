@@ -131,13 +131,11 @@ def test_a_code_is_one_of_the_two_around_the_number(kind):
     got = storage.values(codes, kind, scale, "float64")
     blocks = np.repeat(scale.astype("float64"), BLOCK)
     largest = np.abs(x).reshape(-1, BLOCK).max(axis=1)
-    np.testing.assert_allclose(scale, largest / (1.875 - 2.0 ** (-31 if kind == "unsigned" else -15)), rtol=2.0**-23)
+    assert np.array_equal(scale, 2.0 ** (np.floor(np.log2(largest.astype("float64"))) + 1)), "the power of two above it"
     error = np.abs(got - x)
-    # Scale, its inverse, the product, and reading: a few roundings of float32 beside the distance of two codes.
-    assert np.all(error <= spacing(x, blocks, kind) * (1 + 2.0**-3) + 4 * 2.0**-24 * np.abs(x))
+    # The sum with the base rounds to a float32; products with a power of two are exact.
+    assert np.all(error <= spacing(x, blocks, kind) * (1 + 2.0**-20))
     assert np.mean(error > 0.1 * spacing(x, blocks, kind)) > 0.5, "or the bound is too wide to say anything"
-    at = np.abs(x).reshape(-1, BLOCK).argmax(axis=1) + BLOCK * np.arange(len(scale))
-    np.testing.assert_allclose(got[at], x[at], rtol=4 * 2.0**-24)  # the largest of each block: no rounding to a code
     if kind == "signed":
         assert np.array_equal(np.sign(got[got != 0]), np.sign(x[got != 0]))
     else:
@@ -165,6 +163,21 @@ def test_what_is_too_small_beside_the_largest_stays_positive():
     assert (kept(x, "unsigned") > 0).all()
 
 
+@pytest.mark.parametrize("kind", storage.CODES)
+def test_what_is_next_to_the_scale_rounds_up_to_it_at_most(kind):
+    below = np.nextafter(np.float32(2), np.float32(0))
+    for key in range(50):
+        got = kept(np.full(BLOCK, below), kind, key)
+        # (1 + 0/8) 2^0 less the base is the first code that is not below it, up to the base.
+        assert np.all((got > 1.874) & (got <= 2))
+
+
+@pytest.mark.parametrize("kind", storage.CODES)
+def test_from_2_to_the_127_on_a_block_counts_as_infinite(kind):
+    assert not np.isfinite(kept(np.full(3, 2.0**127, "float32"), kind)).any()
+    np.testing.assert_allclose(kept(np.full(3, 2.0**126.9, "float32"), kind), 2.0**126.9, rtol=1 / 8)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", storage.CODES)
 def test_what_is_not_finite_takes_its_block_with_it_and_no_other(kind, bad):
@@ -172,7 +185,7 @@ def test_what_is_not_finite_takes_its_block_with_it_and_no_other(kind, bad):
     x[BLOCK + 3] = bad
     got = kept(x, kind).reshape(3, BLOCK)
     assert not np.isfinite(got[1]).any()
-    np.testing.assert_allclose(got[[0, 2]], 1, rtol=4 * 2.0**-24)
+    np.testing.assert_allclose(got[[0, 2]], 1, rtol=1 / 8)
 
 
 @pytest.mark.parametrize("kind", storage.CODES)
@@ -188,3 +201,25 @@ def test_random_rounding_is_right_on_average(kind):
     # in 600 of such tests of 256 numbers each would fail, had the seed not been fixed. 16 random bits add 2^-17.
     bound = spacing(x, scale, kind) * (4.5 * 0.5 / np.sqrt(draws) + 2.0**-16) + 4 * 2.0**-24 * np.abs(x)
     assert np.all(np.abs(total / draws - x) <= bound)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9])
+def test_neighbours_round_evenly_whatever_the_key(share):
+    low, high = np.abs(table("unsigned"))[[200, 201]]
+    x = np.full(BLOCK, low + share * (high - low), "float32")
+    x[0] = 0.75  # the scale is 1
+    ups = np.array([np.sum(kept(x, "unsigned", key)[1:] > x[1]) for key in range(300)])
+    # Of n multiples of the golden ratio the count in an interval is off by 3 at most for n = 256 (the sum of its partial
+    # quotients, all 1, in the expansion of n in Fibonacci numbers); independent numbers would be off by up to 25.
+    assert np.all(np.abs(ups - share * (BLOCK - 1)) <= 4)
+    assert len(set(ups)) > 1, "the start is random"
+
+
+def test_no_two_arrays_blocks_or_streams_share_their_numbers():
+    x = np.full(64 * BLOCK, 1 / 3, "float32")
+    codes = [encode(x, "signed", key)[0].reshape(-1, BLOCK) for key in range(8)]
+    rows = np.concatenate(codes)
+    # A block's pattern says where its numbers start, to about a part in 256: few of 512 blocks have the same twice over.
+    same = sum(np.array_equal(rows[i], rows[j]) for i in range(len(rows)) for j in range(i))
+    assert same < 3 * len(rows) ** 2 / 2 / BLOCK
+    assert len({row.tobytes() for row in rows}) > BLOCK // 4
