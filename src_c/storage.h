@@ -84,8 +84,8 @@ OC_INLINE uint16_t oc_to_f16(float x) {
  * Codes of OC_STATE_BLOCK values share a scale, the power of two above the largest size among them. A code is the exponent
  * and the first three bits of the mantissa of base + size, the size a share of the scale and base a power of two: four bits
  * of exponent and a sign, or five bits for what is never negative. To add the base makes 0 the code 0 and the codes next to
- * it evenly spaced, with no case apart. Products with the scale are exact, and a size rounds to 1 at most, whose code there
- * is: nothing is clamped. Rounding is random: to the nearest, a mean that keeps 0.999 of itself would never leave its code,
+ * it evenly spaced, with no case apart. Products with the scale are exact, and base + size rounds to 9/8 at most, whose code
+ * there is: nothing is clamped. Rounding is random: to the nearest, a mean that keeps 0.999 of itself would never leave its code,
  * whose neighbours are 1/8 away. What is not negative never becomes zero unless it is: sigma divides. What is not finite
  * takes its block with it. */
 enum { OC_SIGNED_BIAS = 127 - 15, OC_UNSIGNED_BIAS = 127 - 31 }; /* whose last bits are 0: they vanish from a code */

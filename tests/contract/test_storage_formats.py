@@ -135,6 +135,8 @@ def test_a_code_is_one_of_the_two_around_the_number(kind):
     error = np.abs(got - x)
     # The sum with the base rounds to a float32; products with a power of two are exact.
     assert np.all(error <= spacing(x, blocks, kind) * (1 + 2.0**-20))
+    base = 2.0 ** (-31 if kind == "unsigned" else -15)
+    assert np.all(error <= (np.abs(x) + 2 * base * np.repeat(largest, BLOCK)) / 8 * (1 + 2.0**-20)), "the docs' bound"
     assert np.mean(error > 0.1 * spacing(x, blocks, kind)) > 0.5, "or the bound is too wide to say anything"
     if kind == "signed":
         assert np.array_equal(np.sign(got[got != 0]), np.sign(x[got != 0]))
@@ -163,13 +165,17 @@ def test_what_is_too_small_beside_the_largest_stays_positive():
     assert (kept(x, "unsigned") > 0).all()
 
 
+@pytest.mark.parametrize("share", [2.0**-24, 2.0**-16, 2.0**-15, 2.0**-14])
 @pytest.mark.parametrize("kind", storage.CODES)
-def test_what_is_next_to_the_scale_rounds_up_to_it_at_most(kind):
-    below = np.nextafter(np.float32(2), np.float32(0))
-    for key in range(50):
-        got = kept(np.full(BLOCK, below), kind, key)
-        # (1 + 0/8) 2^0 less the base is the first code that is not below it, up to the base.
-        assert np.all((got > 1.874) & (got <= 2))
+def test_the_largest_sizes_need_no_clamp(kind, share):
+    x = np.full(50 * BLOCK, np.float32(1 - share) * np.float32(1024))
+    codes, scale = encode(x, kind)
+    assert np.all(scale == 1024)
+    # Below 1 - 2^-E the upper neighbour has e = E and f = 0, from there on f = 1, seven codes before the last.
+    top = 8 * (31 if kind == "unsigned" else 15) + 1
+    assert set(codes) <= {top - 2, top - 1, top}
+    # Up with a probability below 2^-11, a bound for the mean: so many spacings of 1/8, or 1/16 below 1.
+    assert abs(storage.values(codes, kind, scale, "float64").mean() / float(x[0]) - 1) <= 2.0**-14 + 2.0**-12
 
 
 @pytest.mark.parametrize("kind", storage.CODES)
@@ -209,8 +215,8 @@ def test_neighbours_round_evenly_whatever_the_key(share):
     x = np.full(BLOCK, low + share * (high - low), "float32")
     x[0] = 0.75  # the scale is 1
     ups = np.array([np.sum(kept(x, "unsigned", key)[1:] > x[1]) for key in range(300)])
-    # Of n multiples of the golden ratio the count in an interval is off by 3 at most for n = 256 (the sum of its partial
-    # quotients, all 1, in the expansion of n in Fibonacci numbers); independent numbers would be off by up to 25.
+    # Of n multiples of the golden ratio the count in an interval is off by 3 at most for n = 256 (the sum of its
+    # partial quotients, all 1, in the expansion of n in Fibonacci numbers); independent numbers would be off by up to 25.
     assert np.all(np.abs(ups - share * (BLOCK - 1)) <= 4)
     assert len(set(ups)) > 1, "the start is random"
 
@@ -219,7 +225,7 @@ def test_no_two_arrays_blocks_or_streams_share_their_numbers():
     x = np.full(64 * BLOCK, 1 / 3, "float32")
     codes = [encode(x, "signed", key)[0].reshape(-1, BLOCK) for key in range(8)]
     rows = np.concatenate(codes)
-    # A block's pattern says where its numbers start, to about a part in 256: few of 512 blocks have the same twice over.
+    # A block's pattern says where its numbers start, to about a part in 256: few of 512 blocks have the same twice.
     same = sum(np.array_equal(rows[i], rows[j]) for i in range(len(rows)) for j in range(i))
     assert same < 3 * len(rows) ** 2 / 2 / BLOCK
     assert len({row.tobytes() for row in rows}) > BLOCK // 4
