@@ -22,7 +22,11 @@ OC_INLINE float oc_of_bits(uint32_t u) {
 }
 
 /* ------------------------------------------------------------------------------------------------- random numbers
- * From counters alone: (seed, step, array) give a key, key and index the number. The same on every thread and level. */
+ * From counters alone: (seed, step, array) give a key; key, block and stream a number at random, where the block starts; from
+ * there on each element's is OC_GOLDEN further, modulo 2^32. So each of them is evenly distributed and those of one element
+ * are independent from step to step, which is what makes rounding right on average; the numbers of neighbours are spread
+ * evenly (a lattice with a random shift: Cranley and Patterson 1976), so that their errors cancel rather than add up. */
+#define OC_GOLDEN 0x9e3779b1u /* 2^32 over the golden ratio: the n first numbers are spread evenly for every n */
 
 /* The finaliser of splitmix64 (Steele, Lea and Flood 2014). */
 OC_INLINE uint64_t oc_mix64(uint64_t z) {
@@ -31,25 +35,11 @@ OC_INLINE uint64_t oc_mix64(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-/* The low 32 bits of the index are the counter, the others part of the key. */
-OC_INLINE uint32_t oc_key(uint64_t key, ptrdiff_t at) {
-    return (uint32_t)(oc_mix64(key + 0x9e3779b97f4a7c15u + ((uint64_t)at >> 32)) >> 32); /* 0 would mix to 0 */
-}
-
-/* A 32-bit mixing of two multiplications with low bias (found by Wellons 2018, "hash prospector"). */
-OC_INLINE uint32_t oc_random(uint32_t key, uint32_t i) {
-    uint32_t x = i ^ key;
-    x ^= x >> 16;
-    x *= 0x7feb352du;
-    x ^= x >> 15;
-    x *= 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-
-/* 20 of the bits for each stream of a rule: both ends for the states 2 and 3, which share none but the last of one and the
- * first of the other; another mixture for the rest. */
-OC_INLINE uint32_t oc_share(uint32_t random, int stream) {
-    return stream == 2 ? random & 0xfffffu : (stream == 3 ? random : random * (0x9e3779b1u + 2u * (uint32_t)stream)) >> 12;
+/* Where the numbers of a stream of the block that begins at element `at` start. The constant is splitmix64's step, without
+ * which 0 would mix to 0. */
+OC_INLINE uint32_t oc_start(uint64_t key, ptrdiff_t at, int stream) {
+    const uint64_t counter = (uint64_t)(at / OC_STATE_BLOCK) * 8 + (uint64_t)stream;
+    return (uint32_t)(oc_mix64(oc_mix64(key + 0x9e3779b97f4a7c15u) + counter) >> 32);
 }
 
 /* ------------------------------------------------------------------------------------------------------- bfloat16
@@ -91,55 +81,46 @@ OC_INLINE uint16_t oc_to_f16(float x) {
 }
 
 /* ---------------------------------------------------------------------------------------------- eight bits
- * Codes of OC_STATE_BLOCK values share a scale. A code is the exponent and the first three bits of the mantissa of
- * base + size, the size a share of the block's largest and base a power of two: four bits of exponent and a sign, or five
- * bits for what is never negative. To add the base makes 0 the code 0 and the codes next to it evenly spaced, with no case
- * apart. Rounding is random: to the nearest, a mean that keeps 0.999 of itself would never leave its code, whose
- * neighbours are 1/8 away. What is not negative never becomes zero unless it is: sigma divides. What is not finite takes
- * its block with it. */
-enum { OC_SIGNED_BIAS = 127 - 15, OC_UNSIGNED_BIAS = 127 - 31 };
+ * Codes of OC_STATE_BLOCK values share a scale, the power of two above the largest size among them. A code is the exponent
+ * and the first three bits of the mantissa of base + size, the size a share of the scale and base a power of two: four bits
+ * of exponent and a sign, or five bits for what is never negative. To add the base makes 0 the code 0 and the codes next to
+ * it evenly spaced, with no case apart. Products with the scale are exact, and base + size rounds to 9/8 at most, whose code
+ * there is: nothing is clamped. Rounding is random: to the nearest, a mean that keeps 0.999 of itself would never leave its code,
+ * whose neighbours are 1/8 away. What is not negative never becomes zero unless it is: sigma divides. What is not finite
+ * takes its block with it. */
+enum { OC_SIGNED_BIAS = 127 - 15, OC_UNSIGNED_BIAS = 127 - 31 }; /* whose last bits are 0: they vanish from a code */
 
-OC_INLINE float oc_base(int bias) {
-    return oc_of_bits((uint32_t)bias << 23);
+OC_INLINE float oc_base(int bias, uint32_t sign) {
+    return oc_of_bits(((uint32_t)bias << 23) | sign);
 }
 
-OC_INLINE float oc_code_max(int bias) {
-    return 1.875f - oc_base(bias);
+OC_INLINE float oc_from_unsigned(uint8_t code) {
+    return oc_of_bits(((uint32_t)code << 20) + ((uint32_t)OC_UNSIGNED_BIAS << 23)) - oc_base(OC_UNSIGNED_BIAS, 0);
 }
 
-OC_INLINE float oc_from_code(uint32_t code, int bias) {
-    return oc_of_bits((code << 20) + ((uint32_t)bias << 23)) - oc_base(bias);
+OC_INLINE float oc_from_signed(uint8_t code) {
+    const uint32_t wide = (uint32_t)(int8_t)code << 20, sign = wide & 0x80000000u;
+    return oc_of_bits((wide & 0x87f00000u) | ((uint32_t)OC_SIGNED_BIAS << 23)) - oc_base(OC_SIGNED_BIAS, sign);
 }
 
-/* `random` has the 20 bits that go. */
-OC_INLINE int32_t oc_to_code(float size, uint32_t random, int bias) {
-    return (int32_t)((oc_bits(size + oc_base(bias)) + random - ((uint32_t)bias << 23)) >> 20);
+/* `x` is the value, `inverse` that of the scale; the first 20 bits of `random` are added to the 20 that go. */
+OC_INLINE uint8_t oc_to_unsigned(float x, float inverse, uint32_t random) {
+    const uint32_t sum = oc_bits(inverse * x + oc_base(OC_UNSIGNED_BIAS, 0)) + (random >> 12);
+    const uint8_t code = (uint8_t)(sum >> 20), least = x > 0;
+    return code > least ? code : least;
 }
 
-/* `positive` tells what `size`, a share of the block's largest, may be too small for. */
-OC_INLINE uint8_t oc_to_unsigned(float size, uint32_t random, int positive) {
-    int32_t code = oc_to_code(size, random, OC_UNSIGNED_BIAS);
-    const int32_t least = positive;
-    code = code > least ? code : least;
-    return (uint8_t)(code < 255 ? code : 255);
+OC_INLINE uint8_t oc_to_signed(float x, float inverse, uint32_t random) {
+    const uint32_t sign = oc_bits(x) & 0x80000000u;
+    const uint32_t sum = oc_bits(inverse * x + oc_base(OC_SIGNED_BIAS, sign)) + (random >> 12);
+    return (uint8_t)(((sum >> 24) & 0x80u) | ((sum >> 20) & 0x7fu));
 }
 
-OC_INLINE uint8_t oc_to_signed(float x, uint32_t random) {
-    const uint32_t b = oc_bits(x), sign = (b >> 24) & 0x80u;
-    const int32_t code = oc_to_code(oc_of_bits(b & 0x7fffffffu), random, OC_SIGNED_BIAS);
-    return (uint8_t)(sign | (uint32_t)(code < 127 ? code : 127));
-}
-
-/* The scale of a block: the largest size over the largest code, never so small that its inverse is infinite. The sizes of
- * floats are ordered as their bits are, infinity and NaN above all others. */
-OC_INLINE float oc_scale(ptrdiff_t n, const float *x, int bias) {
-    uint32_t largest = 0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const uint32_t size = oc_bits(x[i]) & 0x7fffffffu;
-        largest = size > largest ? size : largest;
-    }
-    const float scale = oc_of_bits(largest) / oc_code_max(bias);
-    return scale < 0x1p-120f ? 0x1p-120f : scale;
+/* The scale of a block from its largest size. Beyond 2^-90 it falls no more, so that the smallest code stands for a normal
+ * number; from 2^127 on it is infinite. The sizes of floats are ordered as their bits are, infinity and NaN above all. */
+OC_INLINE float oc_scale(int32_t largest) {
+    const int32_t exponent = (largest >> 23) + 1;
+    return oc_of_bits((uint32_t)(exponent < 127 - 90 ? 127 - 90 : exponent > 255 ? 255 : exponent) << 23);
 }
 
 #endif

@@ -285,7 +285,7 @@ def test_eight_bit_states_do_not_stall():
 
     def nearest(x):
         codes = (1 + np.arange(8) / 8) * 2.0 ** np.arange(-31, 1)[:, None] - 2.0**-31
-        return codes.flat[np.abs(codes - x * 1.875).argmin()] / 1.875
+        return 2 * codes.flat[np.abs(codes - x / 2).argmin()]  # the scale of a block whose largest is 1 is 2
 
     for k in range(1, steps + 1):
         opt.step(g)

@@ -93,6 +93,25 @@ def test_any_storage_loads_into_any(case, source, state):
         assert np.all(np.abs(got - exact) <= tolerance + 2.0**-25 * (unit > 2.0**-23))
 
 
+def test_codes_load_with_any_scale():
+    """Before scales were powers of two they were the largest size over the largest code: what they mean is the same."""
+    rng = np.random.default_rng(45)
+    codes = rng.integers(0, 256, (2, 600), dtype=np.uint8)
+    scale = rng.uniform(1e-4, 2e-4, (2, 3)).astype("float32")
+    entry = {"step": 4, "exp_avg": codes[0], "exp_avg_scale": scale[0],
+             "exp_avg_sq": codes[1], "exp_avg_sq_scale": scale[1]}
+    theta, g = rng.standard_normal((2, 600)).astype("float32")
+    moved = []
+    for dtype in ("int8", "float32"):  # the step sees the same numbers, whether it reads codes or what they stand for
+        p = theta.copy()
+        opt = oc.optim.AdamW(p, lr=0.01, state_dtype=dtype)
+        kept_in_codes = {**oc.optim.AdamW(p, state_dtype="int8").state_dict(), "step": 4, "state": {0: entry}}
+        opt.load_state_dict(kept_in_codes)
+        opt.step(g)
+        moved.append(p.tobytes())
+    assert moved[0] == moved[1]
+
+
 def test_what_stands_beside_a_parameter_goes_over_too():
     def new(dtype):
         return oc.optim.SGD(np.ones(300, dtype), lr=0.1, ema_decay=0.5)
