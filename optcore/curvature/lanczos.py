@@ -9,6 +9,8 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import brentq
 from scipy.special import betaincinv
 
+from optcore.curvature.quadrature import Probe
+
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -82,7 +84,8 @@ class Lanczos:
         n = start.size - (0 if locked is None else len(locked))  # the dimension of the space
         self._basis = np.empty((min(max_steps, n) + 1, start.size), dtype)
         start = start if locked is None else start - (locked @ start) @ locked
-        self._basis[0] = start / np.linalg.norm(start)
+        self._square = float(start @ start)
+        self._basis[0] = start / sqrt(self._square)
         self._alpha, self._beta = [], []
         self._dimension = n
         self.exhausted, self.noise = False, 0.0
@@ -136,6 +139,14 @@ class Lanczos:
         values, coordinates = eigh_tridiagonal(np.array(self._alpha), np.array(self._beta[:-1]))
         last = 0.0 if self.exhausted else self._beta[-1]
         return Ritz(values, last * np.abs(coordinates[-1]), coordinates[0] ** 2, coordinates)
+
+    def probe(self):
+        """Return what the start knows of the whole spectrum, a `Probe`."""
+        ritz = self.ritz()
+        beta = np.array(self._beta)
+        beta[-1] = 0.0 if self.exhausted else beta[-1]
+        return Probe(np.array(self._alpha), beta, self._square, self.slack(ritz.values), ritz.values, ritz.weights,
+                     ritz.residuals)
 
     def vectors(self, coordinates):
         """Return Ritz vectors, as columns, from their coordinates."""
