@@ -14,11 +14,16 @@ from optcore.curvature.quadrature import Probe
 _EPS = float(np.finfo(np.float64).eps)
 
 
-def most_steps(n, memory, dtype=np.float64):
-    """How many Lanczos steps a number of bytes allows: the basis holds one vector more; at least 2."""
+def most_vectors(n, memory, dtype=np.float64):
+    """How many vectors of n numbers a number of bytes allows."""
     if isinstance(memory, bool) or not isinstance(memory, Real) or not memory > 0:
         raise ValueError(f"memory: expected a positive number of bytes, got {memory!r}")
-    return max(2, int(min(memory // (n * np.dtype(dtype).itemsize) - 1, n)))
+    return int(min(memory // (n * np.dtype(dtype).itemsize), n + 1))
+
+
+def most_steps(n, memory, dtype=np.float64):
+    """How many Lanczos steps a number of bytes allows: the basis holds one vector more; at least 2."""
+    return max(2, min(most_vectors(n, memory, dtype) - 1, n))
 
 
 def residual_norms(product, values, vectors):
