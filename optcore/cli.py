@@ -242,7 +242,8 @@ def _as_json(run, held_out, point, ends, picture):
 
     smallest, largest = ({"values": plain(e.values), "residuals": plain(e.residuals)} for e in ends)
     names = ("kind", "curvature", "loss", "gradient_norm", "decrease", "near", "tau", "bounds", "confidence",
-             "minimum_ratio", "minimum_ratio_interval", "zero_share", "size", "mode", "certificate")
+             "minimum_ratio", "minimum_ratio_interval", "zero_share", "zero_share_interval", "size", "mode",
+             "certificate")
     return {"why": _why(run, point), **{k: plain(getattr(point, k)) for k in names}, "smallest": smallest,
             "largest": largest, **held_out, "steps": len(run.history.steps["loss"]),
             "interrupted": run.history.interrupted, "picture": str(picture) if picture.exists() else None}

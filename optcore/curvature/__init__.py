@@ -1,9 +1,12 @@
 """Curvature of an `Objective`: its matrices as operators, eigenpairs, spectra with error bars, the kind of a point."""
 
 from optcore.curvature.critical import CriticalPoint, classify
+from optcore.curvature.density import SpectralDensity, spectral_density
 from optcore.curvature.escape import Escape, escape
+from optcore.curvature.estimates import Estimate, diagonal, frobenius_norm, trace
 from optcore.curvature.operators import EmpiricalFisher, GaussNewton, Hessian, Preconditioned
 from optcore.curvature.pairs import Eigenpairs, Extremes, eigenpairs, extremes
 
-__all__ = ["CriticalPoint", "Eigenpairs", "EmpiricalFisher", "Escape", "Extremes", "GaussNewton", "Hessian",
-           "Preconditioned", "classify", "eigenpairs", "escape", "extremes"]
+__all__ = ["CriticalPoint", "Eigenpairs", "EmpiricalFisher", "Escape", "Estimate", "Extremes", "GaussNewton", "Hessian",
+           "Preconditioned", "SpectralDensity", "classify", "diagonal", "eigenpairs", "escape", "extremes",
+           "frobenius_norm", "spectral_density", "trace"]

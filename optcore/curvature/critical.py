@@ -1,13 +1,12 @@
 """What kind of point theta is, with what was shown for it."""
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 
+from optcore.curvature import arguments
 from optcore.curvature.operators import Hessian, Products
 from optcore.curvature.spectrum import dense_spectrum, lanczos_spectrum
-from optcore.objective import Objective
 from optcore.process import one_pool
 
 _TAU = 1e-6  # default of tau: eigenvalues that are smaller relative to the largest count as zero
@@ -47,6 +46,9 @@ class CriticalPoint:
         Equal ends where all eigenvalues were computed.
     zero_share : float
         Eigenvalues within +-tau / all; where not all were computed an estimate, or NaN if there is none.
+    zero_share_interval : (float, float)
+        As `minimum_ratio_interval`; where not all were computed, each holds its share with probability `confidence`
+        over the random start (see `spectral_density`).
     certificate : str
         What was shown, to which tolerance.
     direction : array [n] or None
@@ -76,6 +78,7 @@ class CriticalPoint:
     minimum_ratio: float = float("nan")
     minimum_ratio_interval: tuple = (0.0, 1.0)
     zero_share: float = float("nan")
+    zero_share_interval: tuple = (0.0, 1.0)
     direction: np.ndarray | None = None
     flat: np.ndarray | None = None
     products: int = 0
@@ -86,14 +89,18 @@ class CriticalPoint:
                  f"|gradient| {self.gradient_norm:.3g}" + (f", {self.mode} statistics" if self.mode else "")]
         if self.eigenvalues.size:
             values = ", ".join(f"{value:.4g}" for value in self.eigenvalues)
-            low, high = self.minimum_ratio_interval
-            ratio = (f"{self.minimum_ratio:.4g}" if low == high else
-                     f"{self.minimum_ratio:.3g} (between {low:.3g} and {high:.3g})")
-            share = "not resolved" if np.isnan(self.zero_share) else f"{self.zero_share:.3g}"
-            zeros = f"zero share {share} (tau {self.tau:.2g})"
+            ratio = _share(self.minimum_ratio, self.minimum_ratio_interval)
+            zeros = f"zero share {_share(self.zero_share, self.zero_share_interval)} (tau {self.tau:.2g})"
             lines += [f"  extreme eigenvalues  {values}  (residuals up to {self.residuals.max():.1g})",
                       f"  minimum ratio        {ratio}, {zeros}"]
         return "\n".join([*lines, *("  " + part for part in self.certificate.split("\n"))])
+
+
+def _share(value, interval):
+    low, high = interval
+    if np.isnan(value):
+        return f"between {low:.3g} and {high:.3g}"
+    return f"{value:.4g}" if low == high else f"{value:.3g} (between {low:.3g} and {high:.3g})"
 
 
 def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit=2000, max_products=300,
@@ -199,21 +206,13 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
 
 
 def _check_options(obj, tau, critical_tol, dense_limit, confidence, k, max_products):
-    if not isinstance(obj, Objective):
-        raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
-    for name, value in (("tau", 0 if tau is None else tau), ("critical_tol", critical_tol),
-                        ("dense_limit", dense_limit), ("confidence", confidence)):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-            raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not critical_tol >= 0:
-        raise ValueError(f"critical_tol: expected a number >= 0, got {critical_tol}")
-    if tau is not None and not 0 <= tau < 1:
-        raise ValueError(f"tau: expected a relative tolerance from 0 to 1, got {tau}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a probability between 0 and 1, got {confidence}")
-    for name, value in (("k", k), ("max_products", max_products)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name}: expected a positive int, got {value!r}")
+    arguments.objective(obj)
+    arguments.relative("tau", tau)
+    arguments.not_negative("critical_tol", critical_tol)
+    arguments.number("dense_limit", dense_limit)
+    arguments.probability("confidence", confidence)
+    arguments.count("k", k)
+    arguments.count("max_products", max_products)
 
 
 def _unknown(facts, why):
@@ -276,7 +275,7 @@ def _judge(facts, spectrum, gradient, radius, relative, coarse, critical_tol):
         v = spectrum.vectors[:, 0] / np.linalg.norm(spectrum.vectors[:, 0])
         direction = -v if gradient @ v > 0 else v
     flat = spectrum.vectors[:, np.abs(spectrum.values) <= tau]
-    above, interval = spectrum.share_above(tau)
+    shares = spectrum.shares(tau)
     words = [_shown(spectrum, curvature, tau, explained), _criticality(spectrum.decrease, near, critical_tol)]
     if facts["mode"] == "train" and direction is not None and not critical:
         words.append("batch norm in training mode, if there is any, makes the Hessian indefinite wherever the "
@@ -286,7 +285,8 @@ def _judge(facts, spectrum, gradient, radius, relative, coarse, critical_tol):
         near=near, distance=distance, radius=radius or 0.0, eigenvalues=spectrum.values + 0.0,
         residuals=spectrum.residuals,
         bounds=(spectrum.low, spectrum.high), confidence=spectrum.confidence, tau=float(tau),
-        minimum_ratio=above, minimum_ratio_interval=interval, zero_share=spectrum.share_within(tau),
+        minimum_ratio=shares.positive, minimum_ratio_interval=shares.positive_interval, zero_share=shares.zero,
+        zero_share_interval=shares.zero_interval,
         direction=direction, flat=flat / np.linalg.norm(flat, axis=0),
         certificate="\n".join(words), products=spectrum.products, **facts)
 

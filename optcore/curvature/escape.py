@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optcore.curvature import arguments
 from optcore.curvature.critical import CriticalPoint, classify
-from optcore.objective import Objective
 from optcore.process import one_pool
 
 _FARTHEST, _CLOSEST = 10, 40  # powers of four from 0.1 of theta's length: 3e4 of it, and rounding in float64
@@ -76,10 +76,8 @@ def escape(obj, theta, batch=None, *, max_steps=1, point=None, **options):
     >>> result.loss < 0.01, result.steps
     (True, 1)
     """
-    if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
-        raise ValueError(f"max_steps: expected a positive int, got {max_steps!r}")
-    if not isinstance(obj, Objective):
-        raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
+    arguments.count("max_steps", max_steps)
+    arguments.objective(obj)
     if point is not None and not isinstance(point, CriticalPoint):
         raise TypeError(f"point: expected a CriticalPoint, got {type(point).__name__}")
     if point is not None and point.size != obj.size:

@@ -9,14 +9,21 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import brentq
 from scipy.special import betaincinv
 
+from optcore.curvature.quadrature import Probe
+
 _EPS = float(np.finfo(np.float64).eps)
+
+
+def most_vectors(n, memory, dtype=np.float64):
+    """How many vectors of n numbers a number of bytes allows."""
+    if isinstance(memory, bool) or not isinstance(memory, Real) or not memory > 0:
+        raise ValueError(f"memory: expected a positive number of bytes, got {memory!r}")
+    return int(min(memory // (n * np.dtype(dtype).itemsize), n + 1))
 
 
 def most_steps(n, memory, dtype=np.float64):
     """How many Lanczos steps a number of bytes allows: the basis holds one vector more; at least 2."""
-    if isinstance(memory, bool) or not isinstance(memory, Real) or not memory > 0:
-        raise ValueError(f"memory: expected a positive number of bytes, got {memory!r}")
-    return max(2, int(min(memory // (n * np.dtype(dtype).itemsize) - 1, n)))
+    return max(2, min(most_vectors(n, memory, dtype) - 1, n))
 
 
 def residual_norms(product, values, vectors):
@@ -82,7 +89,8 @@ class Lanczos:
         n = start.size - (0 if locked is None else len(locked))  # the dimension of the space
         self._basis = np.empty((min(max_steps, n) + 1, start.size), dtype)
         start = start if locked is None else start - (locked @ start) @ locked
-        self._basis[0] = start / np.linalg.norm(start)
+        self._square = float(start @ start)
+        self._basis[0] = start / sqrt(self._square)
         self._alpha, self._beta = [], []
         self._dimension = n
         self.exhausted, self.noise = False, 0.0
@@ -136,6 +144,14 @@ class Lanczos:
         values, coordinates = eigh_tridiagonal(np.array(self._alpha), np.array(self._beta[:-1]))
         last = 0.0 if self.exhausted else self._beta[-1]
         return Ritz(values, last * np.abs(coordinates[-1]), coordinates[0] ** 2, coordinates)
+
+    def probe(self):
+        """Return what the start knows of the whole spectrum, a `Probe`."""
+        ritz = self.ritz()
+        beta = np.array(self._beta)
+        beta[-1] = 0.0 if self.exhausted else beta[-1]
+        return Probe(np.array(self._alpha), beta, self._square, self.slack(ritz.values), ritz.values, ritz.weights,
+                     ritz.residuals)
 
     def vectors(self, coordinates):
         """Return Ritz vectors, as columns, from their coordinates."""

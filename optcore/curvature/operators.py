@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from optcore.objective import Objective
+from optcore.curvature import arguments
 from optcore.progress import show_count
 
 
@@ -13,8 +13,7 @@ class _AtPoint(LinearOperator):
     _method = ""
 
     def __init__(self, obj, theta, batch=None, *, progress=None):
-        if not isinstance(obj, Objective):
-            raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
+        arguments.objective(obj)
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise TypeError(f"progress: expected a bool or a callable, got {type(progress).__name__}")
         self._multiply = getattr(obj, self._method)
@@ -200,7 +199,9 @@ def _symmetric_operator(H):
         if H.ndim != 2 or H.shape[0] != H.shape[1]:
             raise ValueError(f"H: expected a square matrix, got shape {H.shape}")
         # H.T == H up to rounding of whoever formed it; a loss of half the digits is still rounding.
-        if H.size and not np.allclose(H, H.T, rtol=0, atol=1e-8 * np.abs(H).max(), equal_nan=True):
+        with np.errstate(invalid="ignore"):  # what is not finite shows in the products
+            symmetric = not H.size or np.allclose(H, H.T, rtol=0, atol=1e-8 * np.abs(H).max(), equal_nan=True)
+        if not symmetric:
             raise ValueError("H: expected a symmetric matrix, got one that differs from its transpose")
     operator = aslinearoperator(H)
     if operator.shape[0] != operator.shape[1] or operator.shape[0] == 0:

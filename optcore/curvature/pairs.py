@@ -2,11 +2,11 @@
 
 import inspect
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from optcore.curvature import arguments
 from optcore.curvature.lanczos import Lanczos, most_steps, residual_norms
 from optcore.curvature.operators import Products
 from optcore.process import one_pool
@@ -116,10 +116,7 @@ def _check_request(n, k, which, tol):
         raise ValueError(f"k: expected 1 to n = {n}, got {k}")
     if which not in _WHICH:
         raise ValueError(f"which: expected one of {', '.join(_WHICH)}, got {which!r}")
-    if isinstance(tol, (bool, np.bool_)) or not isinstance(tol, Real):
-        raise TypeError(f"tol: expected a number, got {type(tol).__name__}")
-    if not tol >= 0:
-        raise ValueError(f"tol: expected a number >= 0, got {tol}")
+    arguments.not_negative("tol", tol)
 
 
 def _start(v0, n, seed):
@@ -265,11 +262,9 @@ def extremes(H, confidence=0.99, *, tol=1e-2, max_products=300, seed=0, memory=2
     """
     product = Products(H)
     n = product.n
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a probability between 0 and 1, got {confidence}")
+    arguments.probability("confidence", confidence)
     _check_request(n, 1, "LA", tol)
-    if isinstance(max_products, bool) or not isinstance(max_products, (int, np.integer)) or max_products < 1:
-        raise ValueError(f"max_products: expected a positive int, got {max_products!r}")
+    arguments.count("max_products", max_products)
     with one_pool:
         if n <= min(_DENSE_BELOW, max_products):
             matrix, noise = product.dense()

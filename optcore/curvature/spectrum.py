@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from scipy.special import ndtri
 
 from optcore.curvature.lanczos import Lanczos, residual_norms
+from optcore.curvature.quadrature import Probe, counted, estimated
 
 _EPS = float(np.finfo(np.float64).eps)
 _BLOCK = 10  # Lanczos steps between two looks at the bounds
@@ -30,8 +30,10 @@ class Spectrum:
     noise : float
         Estimated error of the eigenvalues that comes from the products.
     products : int
-    nodes, weights : array [j], array [j]
-        A quadrature of the spectral measure: all eigenvalues with weight 1/n, or Ritz values.
+    nodes : array [j]
+        All eigenvalues, or the Ritz values.
+    probe : Probe or None
+        What the Gaussian start of the Lanczos process says of the whole spectrum.
     decrease, step : float
         1/2 g' P g and the norm of P g for P = max(|H|, 1e-3 |lambda|_max)^-1: what a Newton-like step
         promises, and how long it is.
@@ -47,7 +49,7 @@ class Spectrum:
     noise: float
     products: int
     nodes: np.ndarray
-    weights: np.ndarray
+    probe: Probe | None
     decrease: float
     step: float
     size: int
@@ -57,37 +59,11 @@ class Spectrum:
         """The largest |lambda| found."""
         return float(np.abs(self.values[[0, -1]]).max())
 
-    def share_above(self, tau):
-        """The share of eigenvalues above tau: an estimate and an interval.
-
-        Exact: a count. Otherwise the Chebyshev-Markov-Stieltjes inequalities bracket the spectral measure of
-        the start between partial sums of the Gauss weights, and for a Gaussian start that measure differs
-        from the share s by a Beta variable's deviation, ``sqrt(2 s (1 - s) / (n + 2))``.
-        """
-        above = min(1.0, float(self.weights[self.nodes > tau].sum()))
+    def shares(self, tau):
+        """The `Shares` of eigenvalues above, within and below +-tau."""
         if self.exact:
-            above = float(np.count_nonzero(self.nodes > tau)) / self.size
-            return above, (above, above)
-        first = int(np.searchsorted(self.nodes, tau, side="right"))  # nodes[first:] > tau
-        high = float(self.weights[max(first - 1, 0):].sum())
-        low = float(self.weights[first + 1:].sum())
-        deviation = max(_deviation(share, self.size) for share in (low, above, high))
-        deviation *= float(ndtri(0.5 + 0.5 * self.confidence))
-        return above, (max(0.0, low - deviation), min(1.0, high + deviation))
-
-    def share_within(self, tau):
-        """The share of eigenvalues within +-tau: a count where exact, else the weight of the nodes there.
-
-        NaN where there is no node: Ritz values repel each other, and a gap between two of them says nothing.
-        """
-        within = np.abs(self.nodes) <= tau
-        if self.exact:
-            return float(np.count_nonzero(within)) / self.size
-        return min(1.0, float(self.weights[within].sum())) if within.any() else float("nan")
-
-
-def _deviation(share, n):
-    return sqrt(2 * share * (1 - share) / (n + 2)) if 0 < share < 1 else 1.0 / n
+            return counted(self.nodes, tau)
+        return estimated([self.probe], self.size, tau, self.confidence)
 
 
 def dense_spectrum(product, gradient, k):
@@ -101,7 +77,7 @@ def dense_spectrum(product, gradient, k):
     decrease, step = _newton_like(values, (gradient @ vectors) ** 2, float(np.abs(values).max()))
     return Spectrum(exact=True, values=values[ends], vectors=vectors[:, ends], residuals=residuals,
                     low=float(values[0]), high=float(values[-1]), confidence=1.0, noise=noise,
-                    products=product.count, nodes=values, weights=np.full(n, 1.0 / n), decrease=decrease,
+                    products=product.count, nodes=values, probe=None, decrease=decrease,
                     step=step, size=n)
 
 
@@ -130,7 +106,7 @@ def lanczos_spectrum(product, gradient, k, max_products, confidence, enough, see
         noise = max(noise, along.noise)
     return Spectrum(exact=False, values=values, vectors=vectors, residuals=residuals, low=low, high=high,
                     confidence=confidence, noise=noise, products=product.count, nodes=ritz.values,
-                    weights=ritz.weights, decrease=decrease, step=step, size=n)
+                    probe=process.probe(), decrease=decrease, step=step, size=n)
 
 
 def _along(product, gradient, steps):

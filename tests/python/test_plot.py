@@ -54,3 +54,14 @@ def test_no_global_state(tmp_path):
     before = "matplotlib.pyplot" in sys.modules
     plot.training(record(), tmp_path / "a.svg")
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+@pytest.mark.parametrize("values", [np.zeros(5), np.r_[np.linspace(-1, 1, 300), 9.0, 12.0], np.full(300, -3.0)],
+                         ids=["zeros", "outliers", "one value"])
+@pytest.mark.parametrize("probes", [1, 4])
+def test_every_density_can_be_drawn(tmp_path, values, probes):
+    from optcore.curvature import spectral_density
+
+    plot.density(spectral_density(np.diag(values), probes, 20), tmp_path / "a.png", title="t")
+    picture = image.imread(tmp_path / "a.png")[:, :, :3]
+    assert (picture < 0.9).any(axis=2).mean() > 0.005
