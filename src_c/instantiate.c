@@ -39,6 +39,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "norm.tmpl.h"
 #include "row_norm.tmpl.h"
 #include "loss.tmpl.h"
+#include "window.tmpl.h"
 #undef T
 #undef TYPE
 #undef BITS
@@ -61,6 +62,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "norm.tmpl.h"
 #include "row_norm.tmpl.h"
 #include "loss.tmpl.h"
+#include "window.tmpl.h"
 #undef T
 #undef TYPE
 #undef BITS
@@ -116,6 +118,10 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define LOSS(type)                                                                                                    \
     {KERNEL(softmax, type), KERNEL(log_softmax, type), KERNEL(cross_entropy, type), KERNEL(cross_entropy_soft, type), \
      KERNEL(cross_entropy_r, type), KERNEL(mse, type), KERNEL(huber, type), KERNEL(bce, type)}
+#define WINDOW(type)                                                                                                  \
+    {KERNEL(windows_to_columns, type), KERNEL(add_columns, type), KERNEL(add_plane_sums, type),                       \
+     KERNEL(max_pool, type), KERNEL(max_pool_backward, type), KERNEL(max_pool_r, type), KERNEL(average_pool, type),   \
+     KERNEL(average_pool_backward, type)}
 
 /* The element-wise rules and passes. */
 #define RULES(K)                                                                                                      \
@@ -153,4 +159,6 @@ const oc_kernels TABLE(OC_LEVEL) = {
                    [OC_TANH] = ACTIVATION(tanh), [OC_GELU] = ACTIVATION(gelu), [OC_GELU_TANH] = ACTIVATION(gelu_tanh),
                    [OC_SILU] = ACTIVATION(silu)},
     .loss = {LOSS(f32), LOSS(f64)},
+    .window = {WINDOW(f32), WINDOW(f64)},
+    .dropout = BOTH(dropout),
 };

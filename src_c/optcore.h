@@ -379,6 +379,41 @@ typedef struct {
     double (*bce)(ptrdiff_t n, const void *z, const void *target, const void *weight, double scale, void *dz);
 } oc_loss_kernels;
 
+/* --------------------------------------------------------------------------------------- convolutions and pools
+ * The windows of one image x[channels][height][width], the last index the fastest, with `pad` rows and columns of zeros
+ * around it: window (r, o) begins at row r*stride_h - pad_h, column o*stride_w - pad_w, and there are out_h x out_w of
+ * them; a pool's have each at least one element of x.
+ *     windows_to_columns  columns[channels][kernel_h][kernel_w][rows][out_w]: each element of the windows of the output
+ *                         rows [row, row + rows), so that a convolution is a matrix product
+ *     add_columns         the transposed map: adds each entry of columns to the element of x that it came from
+ *     add_plane_sums      sums[p] += the sum of x[p][n], from fixed lanes
+ *     max_pool            the largest element of each window, the first of equals, NaN above all; argmax is its place in
+ *                         its channel, height*width <= INT32_MAX. Padding is never the largest
+ *     max_pool_backward   dx <- 0, then each dy is added at its argmax
+ *     max_pool_r          ry <- rx at argmax
+ *     average_pool        the mean of each window, padding included; average_pool_backward its transposed map, dx <- it
+ * No output overlaps an input. */
+typedef struct {
+    ptrdiff_t channels, height, width;
+    ptrdiff_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+    ptrdiff_t out_h, out_w;
+} oc_window;
+
+typedef struct {
+    void (*windows_to_columns)(const oc_window *w, ptrdiff_t row, ptrdiff_t rows, const void *x, void *columns);
+    void (*add_columns)(const oc_window *w, ptrdiff_t row, ptrdiff_t rows, const void *columns, void *x);
+    void (*add_plane_sums)(ptrdiff_t planes, ptrdiff_t n, const void *x, double *sums);
+    void (*max_pool)(const oc_window *w, const void *x, void *y, int32_t *argmax);
+    void (*max_pool_backward)(const oc_window *w, const void *dy, const int32_t *argmax, void *dx);
+    void (*max_pool_r)(const oc_window *w, const void *rx, const int32_t *argmax, void *ry);
+    void (*average_pool)(const oc_window *w, const void *x, void *y);
+    void (*average_pool_backward)(const oc_window *w, const void *dy, void *dx);
+} oc_window_kernels;
+
+/* y_i = x_i*scale, or 0 where 24 random bits, a function of the key and of i, are below `drop`; for the elements
+ * [at, at + n), x and y pointing to the first of them. y may be x. The same bits however the range is cut. */
+typedef void oc_dropout_fn(ptrdiff_t at, ptrdiff_t n, uint64_t key, int32_t drop, double scale, const void *x, void *y);
+
 /* ---------------------------------------------------------------------------------------------- kernel tables */
 
 typedef struct {
@@ -397,6 +432,8 @@ typedef struct {
     oc_add_fn *add_sums;
     oc_activation_kernels activation[OC_N_ACTIVATIONS][OC_N_DTYPES];
     oc_loss_kernels loss[OC_N_DTYPES];
+    oc_window_kernels window[OC_N_DTYPES];
+    oc_dropout_fn *dropout[OC_N_DTYPES];
 } oc_kernels;
 
 int oc_abi_version(void);

@@ -14,3 +14,10 @@ cdef struct product:
 
 # m, n, k > 0, each at most INT_MAX; out overlaps neither operand. BLAS must be held to one thread (blas.pyx says why).
 cdef void multiply(product *p) noexcept nogil
+
+# One BLAS call: out[rows, cols] = alpha op(a) op(b) + beta out, row-major, rows of each array of_... elements apart.
+cdef void gemm(int dtype, bint transpose_a, bint transpose_b, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t k, double alpha,
+               const char *a, Py_ssize_t of_a, const char *b, Py_ssize_t of_b, double beta, char *out,
+               Py_ssize_t of_out) noexcept nogil
+# Multiplications that are worth a thread of their own, in the elements that `num_threads` counts.
+cdef Py_ssize_t elements_of_work(double pairs) noexcept nogil

@@ -61,26 +61,28 @@ cdef void _begin_with_bias(const product *p, Py_ssize_t row, Py_ssize_t rows, Py
         memcpy(p.out + (i * p.n + col) * item, p.bias + col * item, cols * item)
 
 
-cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
+cdef void gemm(int dtype, bint transpose_a, bint transpose_b, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t k, double alpha,
+               const char *a, Py_ssize_t of_a, const char *b, Py_ssize_t of_b, double beta, char *out,
+               Py_ssize_t of_out) noexcept nogil:
     # BLAS is column-major: it sees each operand transposed, so out^T = op(b)^T op(a)^T.
-    cdef int m = <int>min(p.rows, p.m - row), n = <int>min(p.cols, p.n - col), k = <int>p.k
-    cdef int lda = <int>(p.m if p.transpose_a else p.k), ldb = <int>(p.k if p.transpose_b else p.n)
-    cdef int ldc = <int>p.n
-    cdef char ta = b"T" if p.transpose_a else b"N"
-    cdef char tb = b"T" if p.transpose_b else b"N"
+    cdef int m = <int>rows, n = <int>cols, depth = <int>k, lda = <int>of_a, ldb = <int>of_b, ldc = <int>of_out
+    cdef char ta = b"T" if transpose_a else b"N"
+    cdef char tb = b"T" if transpose_b else b"N"
+    cdef float alpha_f = <float>alpha, beta_f = <float>beta
+    if dtype == OC_F32:
+        sgemm(&tb, &ta, &n, &m, &depth, &alpha_f, <float *>b, &ldb, <float *>a, &lda, &beta_f, <float *>out, &ldc)
+    else:
+        dgemm(&tb, &ta, &n, &m, &depth, &alpha, <double *>b, &ldb, <double *>a, &lda, &beta, <double *>out, &ldc)
+
+
+cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
+    cdef Py_ssize_t m = min(p.rows, p.m - row), n = min(p.cols, p.n - col), item = 4 if p.dtype == OC_F32 else 8
     cdef Py_ssize_t a = row if p.transpose_a else row * p.k
     cdef Py_ssize_t b = col * p.k if p.transpose_b else col
-    cdef Py_ssize_t c = row * p.n + col
-    cdef double alpha = p.alpha, beta = p.beta
-    cdef float alpha_f = <float>alpha, beta_f = <float>beta
     if p.bias != NULL:
         _begin_with_bias(p, row, m, col, n)
-    if p.dtype == OC_F32:
-        sgemm(&tb, &ta, &n, &m, &k, &alpha_f, <float *>p.b + b, &ldb, <float *>p.a + a, &lda, &beta_f,
-              <float *>p.out + c, &ldc)
-    else:
-        dgemm(&tb, &ta, &n, &m, &k, &alpha, <double *>p.b + b, &ldb, <double *>p.a + a, &lda, &beta,
-              <double *>p.out + c, &ldc)
+    gemm(p.dtype, p.transpose_a, p.transpose_b, m, n, p.k, p.alpha, p.a + a * item, p.m if p.transpose_a else p.k,
+         p.b + b * item, p.k if p.transpose_b else p.n, p.beta, p.out + (row * p.n + col) * item, p.n)
 
 
 cdef bint _is_below(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
@@ -131,6 +133,10 @@ cdef void _multiply_transposed(const product *p) noexcept nogil:
     _panel(&q, 0, 0)
 
 
+cdef Py_ssize_t elements_of_work(double pairs) noexcept nogil:
+    return <Py_ssize_t>min(pairs / PAIRS_PER_ELEMENT, <double>INT_MAX)
+
+
 cdef void multiply(product *p) noexcept nogil:
     if p.m == 0 or p.n == 0:
         return
@@ -140,8 +146,7 @@ cdef void multiply(product *p) noexcept nogil:
         return
     cdef Py_ssize_t across = (p.n + p.cols - 1) // p.cols
     cdef Py_ssize_t panels = (p.m + p.rows - 1) // p.rows * across, i
-    cdef double work = <double>p.m * p.n * p.k / PAIRS_PER_ELEMENT
-    cdef int threads = num_threads(<Py_ssize_t>min(work, <double>INT_MAX))
+    cdef int threads = num_threads(elements_of_work(<double>p.m * p.n * p.k))
     if panels == 1:  # a parallel region, even of one thread, costs more than a small product
         _panel(p, 0, 0)
         return

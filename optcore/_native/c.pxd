@@ -1,5 +1,5 @@
 # Every declaration of src_c/optcore.h that Cython uses, once.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 cdef extern from "optcore.h" nogil:
     ctypedef enum oc_dtype:
@@ -217,6 +217,24 @@ cdef extern from "optcore.h" nogil:
 
     ctypedef void oc_column_sums_fn(Py_ssize_t rows, Py_ssize_t columns, const void *x, double *sums) noexcept nogil
 
+    ctypedef struct oc_window:
+        Py_ssize_t channels, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, out_h, out_w
+
+    ctypedef struct oc_window_kernels:
+        void (*windows_to_columns)(const oc_window *w, Py_ssize_t row, Py_ssize_t rows, const void *x,
+                                   void *columns) noexcept nogil
+        void (*add_columns)(const oc_window *w, Py_ssize_t row, Py_ssize_t rows, const void *columns,
+                            void *x) noexcept nogil
+        void (*add_plane_sums)(Py_ssize_t planes, Py_ssize_t n, const void *x, double *sums) noexcept nogil
+        void (*max_pool)(const oc_window *w, const void *x, void *y, int32_t *argmax) noexcept nogil
+        void (*max_pool_backward)(const oc_window *w, const void *dy, const int32_t *argmax, void *dx) noexcept nogil
+        void (*max_pool_r)(const oc_window *w, const void *rx, const int32_t *argmax, void *ry) noexcept nogil
+        void (*average_pool)(const oc_window *w, const void *x, void *y) noexcept nogil
+        void (*average_pool_backward)(const oc_window *w, const void *dy, void *dx) noexcept nogil
+
+    ctypedef void oc_dropout_fn(Py_ssize_t at, Py_ssize_t n, uint64_t key, int32_t drop, double scale, const void *x,
+                                void *y) noexcept nogil
+
     ctypedef struct oc_kernels:
         oc_level level
         oc_update_fn *update[OC_N_RULES][2]
@@ -233,6 +251,8 @@ cdef extern from "optcore.h" nogil:
         oc_add_fn *add_sums
         oc_activation_kernels activation[OC_N_ACTIVATIONS][2]
         oc_loss_kernels loss[2]
+        oc_window_kernels window[2]
+        oc_dropout_fn *dropout[2]
 
     int oc_abi_version()
     const char *oc_level_name(oc_level level)

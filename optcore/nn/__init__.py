@@ -4,10 +4,12 @@ A network is described as data (`program`) that the operations' table (`ops`) ex
 """
 
 from optcore.nn import init
+from optcore.nn.images import AvgPool2d, Conv2d, MaxPool2d
 from optcore.nn.layers import (
     ELU,
     GELU,
     BatchNorm,
+    Dropout,
     Flatten,
     GroupNorm,
     InstanceNorm,
@@ -21,7 +23,9 @@ from optcore.nn.layers import (
 )
 from optcore.nn.losses import BCE, MSE, CrossEntropy, Huber
 from optcore.nn.network_objective import objective
+from optcore.nn.residual import Residual
 from optcore.nn.sequential import Sequential
 
-__all__ = ["BCE", "ELU", "GELU", "MSE", "BatchNorm", "CrossEntropy", "Flatten", "GroupNorm", "Huber", "InstanceNorm",
-           "LayerNorm", "Linear", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh", "init", "objective"]
+__all__ = ["BCE", "ELU", "GELU", "MSE", "AvgPool2d", "BatchNorm", "Conv2d", "CrossEntropy", "Dropout", "Flatten",
+           "GroupNorm", "Huber", "InstanceNorm", "LayerNorm", "Linear", "MaxPool2d", "RMSNorm", "ReLU", "Residual",
+           "Sequential", "SiLU", "Sigmoid", "Tanh", "init", "objective"]

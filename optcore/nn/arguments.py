@@ -14,6 +14,16 @@ def positive(value, name):
     return int(value)
 
 
+def pair(value, name, least):
+    """Return an integer, taken twice, or two integers as a tuple, each at least `least`."""
+    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(both) != 2 or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in both):
+        raise TypeError(f"{name}: expected an integer or two, got {value!r}")
+    if min(both) < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+    return tuple(map(int, both))
+
+
 def real(value, name):
     """Return the number as a float; NaN and infinities pass."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):

@@ -1,14 +1,14 @@
 """Layers: small specifications that become operations of a program."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 
 from optcore.nn import arguments
 from optcore.nn.init import SCHEMES
 from optcore.nn.program import Buffer, Op, Parameter
 
 
-def _set(layer, **values):
+def put(layer, **values):
     """Put checked values into a frozen layer."""
     for name, value in values.items():
         object.__setattr__(layer, name, value)
@@ -20,14 +20,69 @@ class Layer:
     input_shape = None
     """Shape of one example, or None where the layer takes any."""
 
+    takes_images = False
+    """Whether what comes after it in a network does not tell the shape of an example."""
+
     def fits(self, shape):
         """Return whether the layer takes examples of this shape."""
         return self.input_shape is None or shape == self.input_shape
+
+    def expected(self):
+        """Return what shapes the layer takes, for an error."""
+        return str(self.input_shape)
+
+    def text(self):
+        """Return the layer as one would type it: what is at its default is left out."""
+        changed = [(f, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default]
+        values = [f"{v!r}" if f.default is MISSING else f"{f.name}={v!r}" for f, v in changed]
+        return f"{type(self).__name__}({', '.join(values)})"
 
     def plan(self, label, shape, start):
         """Return the operation for examples of this shape, its parameters from theta[start] on."""
         name = type(self).__name__.lower()
         return Op(name, label, shape, shape)
+
+
+def first_shape(layers):
+    """Return the shape of one example that the first of the layers to say one takes, or None."""
+    for layer in layers:
+        if layer.input_shape is not None or layer.takes_images:
+            return layer.input_shape
+    return None
+
+
+def chain(layers, shape, start, prefix=""):
+    """Return the operations of layers one after the other.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    shape : tuple of int
+        Of one example.
+    start : int
+        Where their parameters begin in theta.
+    prefix : str
+        Of their labels.
+
+    Returns
+    -------
+    list of Op
+
+    Raises
+    ------
+    ValueError
+        A layer does not take what the one before it gives.
+    """
+    ops = []
+    for i, layer in enumerate(layers):
+        if not layer.fits(shape):
+            source = f"layer {prefix}{i - 1}, {layers[i - 1].text()}," if i else "input_shape"
+            raise ValueError(f"layers: layer {prefix}{i}, {layer.text()}, expected examples of shape "
+                             f"{layer.expected()}, got {shape} from {source}".rstrip(","))
+        ops.append(layer.plan(f"{prefix}{i}", shape, start))
+        start += ops[-1].size
+        shape = ops[-1].out_shape
+    return ops
 
 
 @dataclass(frozen=True)
@@ -59,7 +114,7 @@ class Linear(Layer):
     init: str = "fan_in_uniform"
 
     def __post_init__(self):
-        _set(self, in_features=arguments.positive(self.in_features, "in_features"),
+        put(self, in_features=arguments.positive(self.in_features, "in_features"),
              out_features=arguments.positive(self.out_features, "out_features"),
              bias=arguments.flag(self.bias, "bias"), init=arguments.one_of(self.init, "init", SCHEMES))
 
@@ -110,12 +165,12 @@ class BatchNorm(Layer):
     momentum: float | None = 0.1
 
     def __post_init__(self):
-        _set(self, features=arguments.positive(self.features, "features"), eps=arguments.real(self.eps, "eps"))
+        put(self, features=arguments.positive(self.features, "features"), eps=arguments.real(self.eps, "eps"))
         if not self.eps > 0:
             raise ValueError(f"eps: expected a positive number, got {self.eps}")
         if self.momentum is None:
             return
-        _set(self, momentum=arguments.real(self.momentum, "momentum"))
+        put(self, momentum=arguments.real(self.momentum, "momentum"))
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum: expected None or a number from 0 to 1, got {self.momentum}")
 
@@ -141,7 +196,7 @@ class BatchNorm(Layer):
 
 
 def _positive_eps(layer):
-    _set(layer, eps=arguments.real(layer.eps, "eps"))
+    put(layer, eps=arguments.real(layer.eps, "eps"))
     if not 0 < layer.eps < math.inf:
         raise ValueError(f"eps: expected a finite positive number, got {layer.eps}")
 
@@ -171,7 +226,7 @@ class _RowNorm(Layer):
         shape = self.shape if isinstance(self.shape, tuple | list) else (self.shape,)
         if not shape:
             raise ValueError("shape: expected at least one dimension, got ()")
-        _set(self, shape=arguments.shape(shape, "shape"), affine=arguments.flag(self.affine, "affine"))
+        put(self, shape=arguments.shape(shape, "shape"), affine=arguments.flag(self.affine, "affine"))
         _positive_eps(self)
 
 
@@ -271,7 +326,7 @@ class GroupNorm(Layer):
     affine: bool = True
 
     def __post_init__(self):
-        _set(self, num_groups=arguments.positive(self.num_groups, "num_groups"),
+        put(self, num_groups=arguments.positive(self.num_groups, "num_groups"),
              features=arguments.positive(self.features, "features"), affine=arguments.flag(self.affine, "affine"))
         if self.features % self.num_groups:
             raise ValueError(f"num_groups: expected a divisor of features, {self.features}, got {self.num_groups}")
@@ -318,7 +373,7 @@ class InstanceNorm(Layer):
     affine: bool = False
 
     def __post_init__(self):
-        _set(self, features=arguments.positive(self.features, "features"), affine=arguments.flag(self.affine, "affine"))
+        put(self, features=arguments.positive(self.features, "features"), affine=arguments.flag(self.affine, "affine"))
         _positive_eps(self)
 
     @property
@@ -354,7 +409,7 @@ class ELU(Layer):
     alpha: float = 1.0
 
     def __post_init__(self):
-        _set(self, alpha=arguments.real(self.alpha, "alpha"))
+        put(self, alpha=arguments.real(self.alpha, "alpha"))
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha: expected a finite number of at least 0, got {self.alpha}")
 
@@ -415,3 +470,43 @@ class Flatten(Layer):
     def plan(self, label, shape, start):
         """Return the operation."""
         return Op("flatten", label, shape, (math.prod(shape),))
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training, zero for each value with probability p, the others divided by 1 - p (Srivastava et al. 2014).
+
+    In evaluation the layer does nothing.
+
+    Parameters
+    ----------
+    p : float
+        From 0 to 1.
+
+    Notes
+    -----
+    Which values are zero is a function of the network's seed, the layer, the number of training passes so far and the
+    place in the batch: the same on any number of threads, and in a run that a checkpoint resumes. Two buffers hold what
+    it is computed from, ``seed`` and ``num_passes``, int64. An objective's passes do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Dropout(0.5), oc.nn.Linear(3, 1), input_shape=(3,))
+    >>> bool((net.predict(np.ones((4, 3), "float32")) == net.predict(np.ones((4, 3), "float32"))).all())
+    True
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self):
+        put(self, p=arguments.real(self.p, "p"))
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"p: expected a number from 0 to 1, got {self.p}")
+
+    def plan(self, label, shape, start):
+        """Return the operation."""
+        buffers = {"seed": Buffer(f"{label}.seed", (), None, "int64"),
+                   "num_passes": Buffer(f"{label}.num_passes", (), 0, "int64")}
+        return Op("dropout", label, shape, shape, buffers=buffers, options={"p": self.p})

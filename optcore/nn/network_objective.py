@@ -35,7 +35,7 @@ class NetworkObjective(BatchedObjective):
 
     def fisher(self, theta, v, batch=None):
         """Return the empirical Fisher matrix times v; see `optcore.Objective.fisher`."""
-        if self.mode == "train" and any(op.name == "batch_norm" for op in self._program.ops):
+        if self.mode == "train" and any(op.name == "batch_norm" for op in self._program.every_op()):
             raise ValueError('mode: expected "eval" for the empirical Fisher matrix, got "train": under batch norm an '
                              "example has no gradient of its own")
         return super().fisher(theta, v, batch)
@@ -117,7 +117,8 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, batch_size=None, mem
         outputs.
     mode : {"train", "eval"}
         Whether batch norm takes the statistics of the given examples, which then depend on theta, or the
-        running ones. "train" is the function that training descends.
+        running ones. "train" is the function that training descends; of dropout it takes one mask, that of the next
+        training pass, for every theta, the same for each batch by the places in it, and "eval" takes none.
     dtype : {"float32", "float64"}, optional
         Of the arithmetic, of theta and of all results; the network's where it is not given. Eigenvalues near
         a fitted minimum need float64.

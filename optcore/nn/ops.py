@@ -19,8 +19,17 @@ import numpy as np
 
 from optcore import norm
 from optcore._native.blas import matmul
+from optcore._native.convolution import convolve_images, convolve_images_backward
 from optcore._native.dense import column_sums
+from optcore._native.dropout import dropout
 from optcore._native.functional import DERIVATIVE_OF, activation, activation_backward, activation_second
+from optcore._native.pooling import (
+    average_pool,
+    average_pool_backward,
+    max_pool,
+    max_pool_backward,
+    max_pool_r,
+)
 
 
 @dataclass(slots=True)
@@ -96,6 +105,85 @@ def _linear_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
     matmul(rdy, r.params["weight"], rdx)
     matmul(r.dy, rparams["weight"], rdx, accumulate=True)
     return rdx
+
+
+# --------------------------------------------------------------- convolution: as linear, of windows; stride, padding
+
+def _conv2d(op, r, training, update):
+    y = np.empty((len(r.x), *op.out_shape), r.x.dtype)
+    convolve_images(r.x, r.params["weight"], r.params.get("bias"), y, **op.options)
+    return y
+
+
+def _conv2d_backward(op, r, grads, need_dx):
+    dx = np.empty_like(r.x) if need_dx else None
+    convolve_images_backward(r.dy, r.x, r.params["weight"], grads["weight"], grads.get("bias"), dx, **op.options)
+    return dx
+
+
+def _conv2d_r(op, r, rparams, rx):
+    ry = np.empty_like(r.y)
+    convolve_images(r.x, rparams["weight"], rparams.get("bias"), ry, **op.options)
+    if rx is not None:
+        convolve_images(rx, r.params["weight"], None, ry, **op.options, add=True)
+    return ry, None
+
+
+def _conv2d_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
+    rdx = np.empty_like(r.x) if need_dx else None
+    convolve_images_backward(rdy, r.x, r.params["weight"], rgrads["weight"], rgrads.get("bias"), rdx, **op.options)
+    if rx is not None:
+        convolve_images_backward(r.dy, rx, rparams["weight"], rgrads["weight"], None, rdx, **op.options, add=True)
+    return rdx
+
+
+# ------------------------------------------------------------------------- pools, linear in x where argmax is fixed
+
+def _max_pool2d(op, r, training, update):
+    y, r.saved = max_pool(r.x, **op.options)
+    return y
+
+
+def _scatter(op, r, dy):
+    return max_pool_backward(dy, r.saved, r.x.shape[2:], **op.options)
+
+
+_MAX_POOL2D = Row(_max_pool2d,
+                  lambda op, r, grads, need_dx: _scatter(op, r, r.dy),
+                  lambda op, r, rparams, rx: (max_pool_r(rx, r.saved, **op.options), None),
+                  lambda op, r, rparams, rx, rsaved, rdy, rgrads, need_dx: _scatter(op, r, rdy))
+
+
+def _spread(op, r, dy):
+    return average_pool_backward(dy, r.x.shape[2:], **op.options)
+
+
+_AVG_POOL2D = Row(lambda op, r, training, update: average_pool(r.x, **op.options),
+                  lambda op, r, grads, need_dx: _spread(op, r, r.dy),
+                  lambda op, r, rparams, rx: (average_pool(rx, **op.options), None),
+                  lambda op, r, rparams, rx, rsaved, rdy, rgrads, need_dx: _spread(op, r, rdy))
+
+
+# ---------------------------------------------- dropout: x times a mask, which seed and number of the pass say again
+
+def _dropout(op, r, training, update):
+    if not training:
+        return r.x
+    seed, passes = r.buffers["seed"], r.buffers["num_passes"]
+    r.saved = (op.options["p"], int(seed), int(passes))
+    if update:
+        passes += 1
+    return dropout(r.x, *r.saved)
+
+
+def _masked(r, x):
+    return x if r.saved is None else dropout(x, *r.saved)
+
+
+_DROPOUT = Row(_dropout,
+               lambda op, r, grads, need_dx: _masked(r, r.dy),
+               lambda op, r, rparams, rx: (_masked(r, rx), None),
+               lambda op, r, rparams, rx, rsaved, rdy, rgrads, need_dx: _masked(r, rdy))
 
 
 # ---------------------------------------------------------------------------------------- batch normalization
@@ -193,6 +281,10 @@ _FLATTEN = Row(lambda op, r, training, update: r.x.reshape(r.x.shape[0], op.out_
 
 OPS = {
     "linear": Row(_linear, _linear_backward, _linear_r, _linear_r_backward),
+    "conv2d": Row(_conv2d, _conv2d_backward, _conv2d_r, _conv2d_r_backward),
+    "max_pool2d": _MAX_POOL2D,
+    "avg_pool2d": _AVG_POOL2D,
+    "dropout": _DROPOUT,
     "batch_norm": Row(_batch_norm, _batch_norm_backward, _batch_norm_r, _batch_norm_r_backward),
     "layer_norm": _own_statistics("layer_norm"),
     "rms_norm": _own_statistics("rms_norm"),

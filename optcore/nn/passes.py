@@ -29,6 +29,9 @@ def check_input(program, x, dtype):
 
 
 def _views(op, vector):
+    """The parameters of an operation: slices of a flat vector or, within a residual block, of a mapping by name."""
+    if isinstance(vector, dict):
+        return {key: vector[p.name] for key, p in op.params.items()}
     return {key: p.view(vector) for key, p in op.params.items()}
 
 
@@ -38,15 +41,16 @@ def forward(program, theta, buffers, x, *, training=False, update_running=False)
     Parameters
     ----------
     program : Program
-    theta : ndarray [n]
+    theta : ndarray [n] or dict of name to ndarray
+        The parameters.
     buffers : mapping of name to ndarray
         Written only with `update_running`.
     x : ndarray [N, ...]
         In the dtype of theta.
     training : bool
-        Normalise with the statistics of x instead of the running ones.
+        Normalise with the statistics of x instead of the running ones, and drop out.
     update_running : bool
-        Move the running statistics; only with `training`.
+        Move the running statistics and dropout's counters; only with `training`.
 
     Returns
     -------
@@ -69,12 +73,17 @@ def output(program, theta, buffers, x, *, training=False):
     return x
 
 
-def backward(program, records, dy, grad):
-    """Write the gradient into the flat vector `grad` and each output's adjoint into the records."""
-    for i in range(len(records) - 1, program.first - 1, -1):
+def backward(program, records, dy, grad, need_dx=False):
+    """Write the gradient into `grad`, flat or by name, and each output's adjoint into the records.
+
+    Returns the adjoint of the input where it is asked for.
+    """
+    first = 0 if need_dx else program.first
+    for i in range(len(records) - 1, first - 1, -1):
         op, record = program.ops[i], records[i]
         record.dy = dy
-        dy = OPS[op.name].backward(op, record, _views(op, grad), i > program.first)
+        dy = OPS[op.name].backward(op, record, _views(op, grad), need_dx or i > first)
+    return dy
 
 
 def product(program, records, v, r_loss, out):
@@ -91,13 +100,9 @@ def product(program, records, v, r_loss, out):
         Takes the derivative of the output, returns that of the output's adjoint.
     out : ndarray [n]
     """
-    rz, passed = _along(program, records, v)
-    if rz is None:  # no parameters at all
-        return
-    rdy = r_loss(rz)
-    for i in range(len(records) - 1, program.first - 1, -1):
-        op, grads = program.ops[i], _views(program.ops[i], out)
-        rdy = OPS[op.name].r_backward(op, records[i], *passed[i], rdy, grads, i > program.first)
+    rz, passed = along(program, records, v)
+    if rz is not None:  # None: no parameters at all
+        backward_along(program, records, passed, r_loss(rz), out)
 
 
 def sandwich(program, records, v, middle, out):
@@ -113,14 +118,17 @@ def sandwich(program, records, v, middle, out):
         Takes J v, the derivative of the output; may write into it.
     out : ndarray [n]
     """
-    rz, _ = _along(program, records, v)
+    rz, _ = along(program, records, v)
     if rz is not None:
         backward(program, [replace(record) for record in records], middle(rz), out)
 
 
-def _along(program, records, v):
-    """The derivative of the output along v (None without parameters), and what each operation's was made of."""
-    rx, passed = None, []  # None: the input does not move with theta
+def along(program, records, v, rx=None):
+    """Move theta along v and the input along rx (None: not at all).
+
+    Returns the derivative of the output (None where nothing moves), and of each operation what its own was made of.
+    """
+    passed = []
     for op, record in zip(program.ops, records, strict=True):
         rparams, ry, rsaved = _views(op, v), None, None
         if op.params or rx is not None:
@@ -128,3 +136,12 @@ def _along(program, records, v):
         passed.append((rparams, rx, rsaved))
         rx = ry
     return rx, passed
+
+
+def backward_along(program, records, passed, rdy, out, need_dx=False):
+    """Write the derivative of the gradient into `out`; return that of the input's adjoint where it is asked for."""
+    first = 0 if need_dx else program.first
+    for i in range(len(records) - 1, first - 1, -1):
+        op = program.ops[i]
+        rdy = OPS[op.name].r_backward(op, records[i], *passed[i], rdy, _views(op, out), need_dx or i > first)
+    return rdy

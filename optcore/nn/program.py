@@ -39,11 +39,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array that is not a parameter: its dtype (None for the network's) and what it starts with."""
+    """An array that is not a parameter: its dtype (None for the network's) and what it starts with.
+
+    Where `fill` is None, that is a number drawn from the network's seed.
+    """
 
     name: str
     shape: tuple
-    fill: float
+    fill: float | None
     dtype: str | None = None
 
 
@@ -91,6 +94,13 @@ class Program:
     def first(self):
         """Index of the first operation that has parameters: nothing before it needs a gradient."""
         return next((i for i, op in enumerate(self.ops) if op.params), len(self.ops))
+
+    def every_op(self):
+        """Yield every operation, and after a residual block those within it."""
+        for op in self.ops:
+            yield op
+            if "program" in op.options:
+                yield from op.options["program"].every_op()
 
     def parameters(self):
         """Yield every `Parameter` in the order of theta."""

@@ -1,7 +1,6 @@
 """A network of layers in a row, over one flat vector."""
 
 import contextlib
-import dataclasses
 from types import MappingProxyType
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from optcore.nn import arguments, losses, passes
 from optcore.nn.compiled import LOSSES, Compiled
 from optcore.nn.init import draw
-from optcore.nn.layers import Flatten, Layer
+from optcore.nn.layers import Flatten, Layer, chain, first_shape
 from optcore.nn.program import Program
 from optcore.process import one_pool
 
@@ -46,20 +45,10 @@ def plan(layers, input_shape=None):
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"layers: expected layers of optcore.nn, such as ReLU(), got {layer!r}")
-    shape = None if input_shape is None else arguments.shape(input_shape, "input_shape")
+    shape = first_shape(layers) if input_shape is None else arguments.shape(input_shape, "input_shape")
     if shape is None:
-        shape = next((layer.input_shape for layer in layers if layer.input_shape is not None), None)
-        if shape is None:
-            raise ValueError("input_shape: expected the shape of one example, for no layer says it, got None")
-    ops, start = [], 0
-    for i, layer in enumerate(layers):
-        if not layer.fits(shape):
-            source = f"layer {i - 1}, {_text(layers[i - 1])}," if i else "input_shape"
-            raise ValueError(f"layers: layer {i}, {_text(layer)}, expected examples of shape "
-                             f"{layer.input_shape}, got {shape} from {source}".rstrip(","))
-        ops.append(layer.plan(str(i), shape, start))
-        start += ops[-1].size
-        shape = ops[-1].out_shape
+        raise ValueError("input_shape: expected the shape of one example, for no layer says it, got None")
+    ops = chain(layers, shape, 0)
     return Program(tuple(ops), any_shape=input_shape is None and isinstance(layers[0], Flatten))
 
 
@@ -106,8 +95,8 @@ class Sequential:
         rng = np.random.default_rng(seed)
         for p in self.program.parameters():
             p.view(self._theta)[...] = draw(p.init, rng, p.shape, p.fan_in, p.fan_out)
-        self._buffers = {b.name: np.full(b.shape, b.fill, b.dtype or self.dtype)
-                         for b in self.program.buffers()}
+        self._buffers = {b.name: np.full(b.shape, b.fill if b.fill is not None else rng.integers(2**63),
+                                         b.dtype or self.dtype) for b in self.program.buffers()}
         self.compiled = Compiled(self.program, self._theta, self._buffers)
 
     @property
@@ -314,27 +303,19 @@ class Sequential:
         2  Linear(3, 2)                                          [N, 2]                 8
         23 parameters, float32
         """
-        rows = [(op.label, _text(layer), _shape(op.out_shape), op.size)
+        rows = [(op.label, layer.text(), _shape(op.out_shape), op.size)
                 for layer, op in zip(self.layers, self.program.ops, strict=True)]
         lines = [f"{'layer':<57}{'output':<14}{'parameters':>10}"]
         lines += [f"{label:<3}{text:<54}{shape:<14}{size:>10,}" for label, text, shape, size in rows]
         return "\n".join([*lines, f"{self.program.size:,} parameters, {self.dtype}"])
 
     def __repr__(self):
-        layers = "".join(f"    {_text(layer)},\n" for layer in self.layers)
+        layers = "".join(f"    {layer.text()},\n" for layer in self.layers)
         return f"Sequential(\n{layers}    dtype={self.dtype.name!r},\n)  # {self.program.size:,} parameters"
 
 
 def _shape(shape):
     return f"[{', '.join(['N', *map(str, shape)])}]"
-
-
-def _text(layer):
-    """The layer as one would type it: what is at its default is left out."""
-    changed = [(f, getattr(layer, f.name)) for f in dataclasses.fields(layer)
-               if getattr(layer, f.name) != f.default]
-    values = [f"{v!r}" if f.default is dataclasses.MISSING else f"{f.name}={v!r}" for f, v in changed]
-    return f"{type(layer).__name__}({', '.join(values)})"
 
 
 def _check_grad(grad, theta, x, target):

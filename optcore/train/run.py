@@ -44,7 +44,7 @@ def steps_per_epoch(net, n, batch_size):
 
 def _smallest_batch(net):
     """2 where a batch norm sees one value of each channel for each example: one has no variance."""
-    alone = any(op.name == "batch_norm" and math.prod(op.in_shape[1:]) < 2 for op in net.program.ops)
+    alone = any(op.name == "batch_norm" and math.prod(op.in_shape[1:]) < 2 for op in net.program.every_op())
     return 2 if alone else 1
 
 

@@ -58,5 +58,6 @@ def fingerprint(X, y):
 
 def layers(program):
     """Each operation as text: what it computes and on which shapes, not how its parameters began."""
-    return {f"layer {i}": f"{op.name} {list(op.in_shape)} -> {list(op.out_shape)}"
-            + "".join(f", {k} {v!r}" for k, v in sorted(op.options.items())) for i, op in enumerate(program.ops)}
+    return {f"layer {op.label}": f"{op.name} {list(op.in_shape)} -> {list(op.out_shape)}"
+            + "".join(f", {k} {v!r}" for k, v in sorted(op.options.items()) if k != "program")
+            for op in program.every_op()}

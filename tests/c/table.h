@@ -395,6 +395,53 @@ static void call_run_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
     k->row_norm[d].sums(n, a[0], a[1], 0.25, a[2]);
 }
 
+/* --------------------------------------------------------------------------------------------------------- windows
+ * n x width windows of one image. `which`: three in a row or a column, with padding; two, stride two, of an image of twice the
+ * width or height. */
+enum { ROW_OF_3, COLUMN_OF_3, ROW_OF_2, COLUMN_OF_2 };
+
+static oc_window windows(int which, ptrdiff_t n, ptrdiff_t width) {
+    const ptrdiff_t k = which == ROW_OF_3 || which == COLUMN_OF_3 ? 3 : 2, stride = k == 3 ? 1 : 2, pad = k == 3;
+    if (which == ROW_OF_3 || which == ROW_OF_2)
+        return (oc_window){1, n, width * stride, 1, k, 1, stride, 0, pad, n, width};
+    return (oc_window){1, n * stride, width, k, 1, stride, 1, pad, 0, n, width};
+}
+
+static void call_columns(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const oc_window w = windows(t->which, n, width);
+    k->window[d].windows_to_columns(&w, 0, n, a[0], a[1]);
+}
+
+static void call_add_columns(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const oc_window w = windows(t->which, n, width);
+    k->window[d].add_columns(&w, 0, n, a[0], a[1]);
+}
+
+static void call_plane_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t;
+    k->window[d].add_plane_sums(n, width, a[0], a[1]);
+}
+
+/* argmax has the size of a float. */
+static void call_max_pool(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const oc_window w = windows(t->which, n, width);
+    k->window[d].max_pool(&w, a[0], a[1], a[2]);
+    k->window[d].max_pool_backward(&w, a[1], a[2], a[3]);
+    k->window[d].max_pool_r(&w, a[0], a[2], a[4]);
+}
+
+static void call_average_pool(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const oc_window w = windows(t->which, n, width);
+    k->window[d].average_pool(&w, a[0], a[1]);
+    k->window[d].average_pool_backward(&w, a[1], a[2]);
+}
+
+/* `which`: where the counter's high bits change. */
+static void call_dropout(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)width;
+    k->dropout[d](0xffffffff - (ptrdiff_t)t->which, n, 12345, 1 << 22, 4.0 / 3, a[0], a[1]);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- table */
 
 #define X {IN, EACH, 1}
@@ -458,6 +505,14 @@ static void call_run_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
      {RUN, NONE, RUN, NONE, PARAMETERS, STATISTICS(DOUBLE_INOUT), RUN_OUT}},                                          \
     {"backward_jvp " name, call_rows_backward_jvp, RUNS, 0, which, NULL,                                              \
      {RUN, RUN, RUN, RUN, PARAMETERS, STATISTICS(DOUBLE_IN), RUN_OUT, COLUMN_SUMS}}
+
+/* An image has `times` elements for each window. */
+#define WINDOWS(name, which, times, places)                                                                           \
+    {"columns " name, call_columns, ROWS, 0, which, NULL, {{IN, EACH, times}, {OUT, EACH, places}}},                  \
+    {"add columns " name, call_add_columns, ROWS, 0, which, NULL, {{IN, EACH, places}, {INOUT, EACH, times}}},        \
+    {"max pool " name, call_max_pool, ROWS, 0, which, NULL,                                                           \
+     {{IN, EACH, times}, Y, FLOATS, {OUT, EACH, times}, Y}},                                                          \
+    {"average pool " name, call_average_pool, ROWS, 0, which, NULL, {{IN, EACH, times}, Y, {OUT, EACH, times}}}
 
 #define MIXED(name, rule, options, ...)                                                                               \
     {name ", bfloat16 states", call_mixed, ELEMENTS, 1, rule + OC_BF16_STATES * OC_N_RULES, options,                  \
@@ -575,6 +630,12 @@ static const test table[] = {
     {"cross_entropy_soft", call_entropy_soft, ROWS, 1, 0, NULL, {X, X, {DOUBLE_OUT, UNIT, 1}, Y}},
     {"cross_entropy_soft loss only", call_entropy_soft, ROWS, 1, 0, NULL, {X, X, {DOUBLE_OUT, UNIT, 1}, NONE}},
     {"cross_entropy_r", call_entropy_r, ROWS, 1, 0, NULL, {X, X, Y}},
+    WINDOWS("row of 3", ROW_OF_3, 1, 3),
+    WINDOWS("column of 3", COLUMN_OF_3, 1, 3),
+    WINDOWS("row of 2", ROW_OF_2, 2, 2),
+    WINDOWS("column of 2", COLUMN_OF_2, 2, 2),
+    {"plane sums", call_plane_sums, ROWS, 1, 0, NULL, {X, {DOUBLE_INOUT, UNIT, 1}}},
+    {"dropout", call_dropout, ELEMENTS, 0, 100, NULL, {X, Y}},
     {"column_sums", call_column_sums, ROWS, 0, 0, NULL, {X, {DOUBLE_OUT, WIDTH, 1}}},
     {"add_sums", call_add, ELEMENTS, 1, 0, NULL, {{DOUBLE_IN, UNIT, 1}, {DOUBLE_OUT, UNIT, 1}, {DOUBLE_IN, UNIT, 1}}},
     {"merge_moments", call_merge, ELEMENTS, 0, 0, NULL,

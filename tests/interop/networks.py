@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from dropout_mask import kept
 
 from optcore import nn
 
@@ -23,12 +24,58 @@ NETS = {
                                   nn.Flatten(), nn.Linear(60, 4)]),
     "gelu": ((6,), [nn.Linear(6, 7), nn.GELU(), nn.Linear(7, 5), nn.GELU("tanh"), nn.Linear(5, 4)]),
     "silu": ((6,), [nn.SiLU(), nn.Linear(6, 7), nn.BatchNorm(7), nn.SiLU(), nn.Linear(7, 4), nn.SiLU()]),
+    "convolution": ((2, 6, 5), [nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm(3), nn.Tanh(), nn.MaxPool2d(2),
+                                nn.Conv2d(3, 4, (2, 1), bias=False), nn.Flatten(), nn.Linear(16, 4)]),
+    "strides": ((2, 9, 8), [nn.AvgPool2d((2, 3), stride=(2, 1), padding=1), nn.Conv2d(2, 3, (2, 3), stride=(1, 2),
+                                                                                      padding=(2, 1)),
+                            nn.SiLU(), nn.MaxPool2d(3, stride=2, padding=1), nn.Flatten(), nn.Linear(24, 3)]),
+    "pools first and last": ((3, 8, 6), [nn.MaxPool2d((2, 1)), nn.AvgPool2d(2, stride=1), nn.Conv2d(3, 4, 1, stride=2),
+                                         nn.AvgPool2d(2), nn.Flatten()]),
+    "dropout": ((6,), [nn.Dropout(0.2), nn.Linear(6, 9), nn.Tanh(), nn.Dropout(), nn.Linear(9, 4)]),
+    "residual": ((5,), [nn.Linear(5, 6), nn.Residual(nn.Linear(6, 7), nn.BatchNorm(7), nn.ReLU(), nn.Linear(7, 6)),
+                        nn.Residual(nn.Dropout(0.3), nn.Tanh()), nn.Linear(6, 3)]),
+    "residual first": ((2, 4, 4), [nn.Residual(nn.Conv2d(2, 3, 3, padding=1), nn.Residual(nn.ELU(), nn.Conv2d(3, 3, 1)),
+                                               nn.Conv2d(3, 2, 3, padding=1)), nn.AvgPool2d(2), nn.Flatten()]),
     "activation first": ((5,), [nn.Tanh(), nn.Linear(5, 3), nn.BatchNorm(3, momentum=0.3), nn.Tanh()]),
 }
 
 
-def torch_layer(layer, ndim):
+class Dropout(torch.nn.Module):
+    """With the library's random numbers, from another program."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+        self.register_buffer("seed", torch.tensor(0))
+        self.register_buffer("num_passes", torch.tensor(0))
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        mask = kept(self.p, int(self.seed), int(self.num_passes), x.numel()).reshape(x.shape)
+        self.num_passes += 1
+        return x * torch.tensor(mask) / (1 - self.p)
+
+
+class Residual(torch.nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def torch_layer(layer, op):
+    ndim = len(op.in_shape)
     match layer:
+        case nn.Conv2d():
+            return torch.nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
+                                   layer.padding, bias=layer.bias)
+        case nn.MaxPool2d():
+            return torch.nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
+        case nn.AvgPool2d():
+            return torch.nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)
+        case nn.Dropout():
+            return Dropout(layer.p)
+        case nn.Residual():
+            return Residual(*map(torch_layer, layer.layers, op.options["program"].ops))
         case nn.Linear():
             return torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
         case nn.BatchNorm():
@@ -67,7 +114,7 @@ def pair(name, dtype="float64", seed=3):
     for b in net.buffers.values():
         b[...] = 4 if b.dtype == np.int64 else rng.uniform(0.5, 2, b.shape)
     ops = zip(layers, net.program.ops, strict=True)
-    other = torch.nn.Sequential(*[torch_layer(layer, len(op.in_shape)) for layer, op in ops]).double()
+    other = torch.nn.Sequential(*[torch_layer(layer, op) for layer, op in ops]).double()
     state = {key: torch.tensor(a) for key, a in {**net.parameters, **net.buffers}.items()}
     other.load_state_dict(state)
     x = rng.standard_normal((17, *shape))

@@ -12,13 +12,18 @@ import optcore as oc
 from optcore.nn import (
     ELU,
     GELU,
+    AvgPool2d,
     BatchNorm,
+    Conv2d,
+    Dropout,
     Flatten,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
     Linear,
+    MaxPool2d,
     ReLU,
+    Residual,
     RMSNorm,
     Sequential,
     Sigmoid,
@@ -50,6 +55,11 @@ NOT_COMPILED = {
     "layer_norm": lambda: Sequential(Linear(4, 6), LayerNorm(6)),
     "rms_norm": lambda: Sequential(Linear(4, 6), RMSNorm(6)),
     "group_norm": lambda: Sequential(Linear(4, 6), GroupNorm(2, 6)),
+    "conv2d": lambda: Sequential(Conv2d(2, 3, 3), Flatten(), input_shape=(2, 4, 5)),
+    "max_pool2d": lambda: Sequential(MaxPool2d(2), Flatten(), Linear(2, 3), input_shape=(2, 2, 2)),
+    "avg_pool2d": lambda: Sequential(AvgPool2d(2), Flatten(), Linear(2, 3), input_shape=(2, 2, 2)),
+    "dropout": lambda: Sequential(Linear(4, 6), Dropout()),
+    "residual": lambda: Sequential(Linear(4, 6), Residual(Tanh())),
     "instance_norm": lambda: Sequential(InstanceNorm(2), Flatten(), Linear(6, 4), input_shape=(2, 3)),
 }
 ROWS = (33, 2, 5, 300)  # the arena is planned for the first, shrinks, and grows
@@ -121,7 +131,8 @@ def test_the_python_passes_do_the_rest(name):
     x = rng.standard_normal((8, *net.program.in_shape)).astype("float32")
     grad, target = np.empty_like(net.theta), rng.integers(0, net.program.out_shape[0], 8)
     expected = reference(net, x, target, "cross_entropy")
-    assert same_bits([np.float64(net.loss_and_grad(x, target, grad=grad)), grad], expected)
+    value = np.float64(net.loss_and_grad(x, target, grad=grad))
+    assert same_bits([value, grad, *net.buffers.values()], expected)
 
 
 class Apart(oc.optim.AdamW):

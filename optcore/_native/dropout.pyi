@@ -1,0 +1,3 @@
+from numpy import ndarray
+
+def dropout(x: ndarray, p: float, seed: int, step: int) -> ndarray: ...
