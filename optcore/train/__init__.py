@@ -1,10 +1,12 @@
 """Training: mini-batches through a network and an update rule; history, checkpoints, exact resume."""
 
 from optcore.history import History
+from optcore.train.callbacks import EarlyStopping
 from optcore.train.evaluation import evaluate
 from optcore.train.loop import fit
 from optcore.train.rule import arrays_for
 from optcore.train.run import steps_per_epoch
 from optcore.train.saved import check_fit, fingerprint, load_state
 
-__all__ = ["History", "arrays_for", "check_fit", "evaluate", "fingerprint", "fit", "load_state", "steps_per_epoch"]
+__all__ = ["EarlyStopping", "History", "arrays_for", "check_fit", "evaluate", "fingerprint", "fit", "load_state",
+           "steps_per_epoch"]

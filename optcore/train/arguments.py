@@ -8,22 +8,24 @@ import numpy as np
 from optcore import data
 from optcore.nn import losses, passes
 
+_PIECE = 2**20      # numbers that are looked at together
+
 
 def examples(net, X, y, loss, validation, seed):
-    """Check the data; return X, y and the held-out part or None."""
+    """Check the data; return the rows to train on and the held-out (X, y, rows); None for all rows, and for no part."""
     row = losses.find(loss)
     _check(net, row, "", X, y)
     if validation is None:
-        return X, y, None
+        return None, None
     if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[1])
         labels = y if y.ndim == 1 and y.dtype.kind == "i" else None
         kept, held = data.split(len(X), validation, rng, labels)
-        return X[kept], y[kept], (X[held], y[held])
+        return kept, (X, y, held)
     if not isinstance(validation, list | tuple) or len(validation) != 2:
         raise TypeError(f"validation: expected (X, y), a share or None, got {type(validation).__name__}")
     _check(net, row, "validation ", *validation)
-    return X, y, tuple(validation)
+    return None, (*validation, None)
 
 
 def _check(net, row, part, X, y):
@@ -32,8 +34,12 @@ def _check(net, row, part, X, y):
         losses.check(row, y, len(X), net.program.out_shape, net.theta.dtype)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{part}{str(error).replace('x:', 'X:', 1).replace('target:', 'y:', 1)}") from error
-    if not np.isfinite(X).all():
-        raise ValueError(f"{part}X: expected finite values, got {X[~np.isfinite(X)].flat[0]}")
+    step = max(1, _PIECE // max(1, X[:1].size))
+    for i in range(0, len(X), step):
+        if not np.isfinite(X[i:i + step]).all():
+            where = i + int(np.argmax(~np.isfinite(X[i:i + step]).reshape(len(X[i:i + step]), -1).all(axis=1)))
+            bad = X[where][~np.isfinite(X[where])].flat[0]
+            raise ValueError(f"{part}X: expected finite values, got {bad} in example {where}")
 
 
 def check_place(path):
@@ -42,16 +48,6 @@ def check_place(path):
         raise IsADirectoryError(f"checkpoint: expected a file, got the folder {os.fspath(path)}")
     if not os.path.isdir(os.path.dirname(os.path.realpath(os.fspath(path)))):
         raise FileNotFoundError(f"checkpoint: no such folder: {os.path.dirname(os.fspath(path))}")
-
-
-def callbacks(given):
-    """The functions to call after a step, and those after an epoch."""
-    if not isinstance(given, list | tuple):
-        raise TypeError(f"callbacks: expected a list or tuple of callables, got {type(given).__name__}")
-    for c in given:
-        if not callable(c) and not hasattr(c, "on_step"):
-            raise TypeError(f"callbacks: expected callables or objects with on_step, got {type(c).__name__}")
-    return [c.on_step for c in given if hasattr(c, "on_step")], [c for c in given if callable(c)]
 
 
 def positive(name, n):

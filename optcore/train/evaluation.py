@@ -4,8 +4,10 @@ import numpy as np
 
 from optcore.nn import losses
 
+_PIECE = 4096       # examples that are gathered together
 
-def evaluate(net, X, y, loss="cross_entropy"):
+
+def evaluate(net, X, y, loss="cross_entropy", rows=None):
     """Return loss and accuracy in evaluation mode.
 
     Parameters
@@ -14,6 +16,8 @@ def evaluate(net, X, y, loss="cross_entropy"):
     X, y : ndarray
         As for `fit`.
     loss : str or loss
+    rows : ndarray, int64, optional
+        The examples that are meant; all by default.
 
     Returns
     -------
@@ -21,12 +25,20 @@ def evaluate(net, X, y, loss="cross_entropy"):
         ``validation_loss``; for a classification also ``validation_accuracy``, the share of examples whose
         largest output is the (most probable) class.
     """
-    out = net.predict(X)
+    out = net.predict(X) if rows is None else _outputs(net, X, rows)
+    y = y if rows is None else y[rows]
     result = {"validation_loss": float(losses.find(loss).value(out, y)[0])}
     if has_classes(loss):
         classes = y if y.ndim == 1 else y.argmax(axis=1)
         result["validation_accuracy"] = float(np.mean(out.argmax(axis=1) == classes))
     return result
+
+
+def _outputs(net, X, rows):
+    out = np.empty((len(rows), *net.program.out_shape), net.theta.dtype)
+    for i in range(0, len(rows), _PIECE):
+        out[i:i + _PIECE] = net.predict(X[rows[i:i + _PIECE]])
+    return out
 
 
 def has_classes(loss):

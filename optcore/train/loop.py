@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -12,6 +13,7 @@ from optcore import progress as _progress
 from optcore.nn import Sequential
 from optcore.process import one_pool
 from optcore.train import arguments
+from optcore.train.callbacks import Hooks, call
 from optcore.train.run import Run
 from optcore.train.saved import load_state
 
@@ -52,11 +54,11 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         Of the held-out part and the order of the examples. The start of the network has its own.
     progress : bool
         Show the run on standard error.
-    callbacks : sequence of callables
-        Each is called as ``callback(run)`` after an epoch; one with a method ``on_step`` has that called as
-        ``on_step(run)`` after a step. ``run`` has ``net``, ``optimizer``, ``history``, and ``epoch`` and
-        ``step``, the numbers of finished ones. A true value returned ends the training there. What one with methods
-        ``state_dict`` and ``load_state_dict`` remembers is part of the checkpoint.
+    callbacks : list or tuple
+        Objects with one or more of the methods ``on_start``, ``on_step``, ``on_epoch`` and ``on_end``, or functions to
+        call after an epoch; each is given the run, and a true value returned ends the training there.
+        `optcore.train.callbacks` says what a run has. What one with ``state_dict`` and ``load_state_dict``
+        remembers is part of the checkpoint.
     checkpoint : str or path, optional
         File to save the run to, atomically, every `checkpoint_every` epochs and at the end.
     resume : str or path, optional
@@ -104,72 +106,92 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     epochs, every = arguments.positive("epochs", epochs), arguments.positive("checkpoint_every", checkpoint_every)
     if not isinstance(net, Sequential):
         raise TypeError(f"net: expected an optcore.nn.Sequential, got {type(net).__name__}")
-    X, y, held_out = arguments.examples(net, X, y, loss, validation, seed)
-    after_step, after_epoch = arguments.callbacks(callbacks)
-    run = Run(net, X, y, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks)
+    rows, held_out = arguments.examples(net, X, y, loss, validation, seed)
+    hooks = Hooks(callbacks)
+    run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks)
     if checkpoint is not None:
         arguments.check_place(checkpoint)
     if resume is not None:
         run.restore(load_state(resume), os.fspath(resume))
-    display = _progress.show(epochs, run.epoch) if progress else None
     # What overflows is found by the optimizer's check; NumPy's warnings would only say it twice.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with one_pool, quiet, run.strict(), _Interrupt() as interrupt, _closing(display):
-        while run.epoch < epochs and not interrupt.seen and not run.stopped:
-            for _ in run.steps():
-                run.stopped = _call(after_step, run)
-                if display:
-                    display.update(run.epoch, run.numbers())
-                if interrupt.seen or run.stopped:
-                    break
+    with one_pool, quiet, run.strict(), _Interrupt(run), _displayed(run, epochs, progress), _ending(hooks, run):
+        run.stopped = call(hooks.on_start, run)
+        while run.epoch < epochs and not run.interrupted and not run.stopped:
+            _steps(run, hooks)
             if run.batch < run.batches_per_epoch:
                 break
             run.finish_epoch()
-            run.stopped |= _call(after_epoch, run)
-            if display:
-                display.update(run.epoch, run.numbers())
+            run.stopped |= call(hooks.on_epoch, run)
+            if run.display:
+                run.display.update(run.epoch, 0, run.numbers)
             if checkpoint is not None and run.epoch % every == 0 and run.epoch < epochs:
                 _checkpoint.save(checkpoint, run.state())
-        run.history.interrupted = interrupt.seen
+        run.history.interrupted = run.interrupted
         if checkpoint is not None:
             _checkpoint.save(checkpoint, run.state())
+    if run.interrupted:
+        _tell(run, checkpoint)
     return run.history
 
 
-class _Interrupt:
-    """Turns the first Ctrl-C into a flag where it would raise KeyboardInterrupt; the second raises."""
+def _tell(run, checkpoint):
+    """Say what a Ctrl-C left, for it went no further."""
+    where = f"saved to {os.fspath(checkpoint)}" if checkpoint is not None else "not saved: fit had no checkpoint="
+    print(f"interrupted after step {run.step}, in epoch {run.epoch + 1}; the run is {where}", file=sys.stderr)
 
-    def __init__(self):
-        self.seen = False
-        self.before = None
+
+def _steps(run, hooks):
+    """What is left of an epoch, or of it until something ends the training."""
+    for _ in run.steps():
+        if hooks.on_step:
+            run.stopped = call(hooks.on_step, run)
+        if run.display:
+            run.display.update(run.epoch, run.batch, run.numbers)
+        if run.interrupted or run.stopped:
+            return
+
+
+@contextlib.contextmanager
+def _displayed(run, epochs, progress):
+    if progress:
+        done = run.epoch + run.batch / run.batches_per_epoch
+        run.display = _progress.show(epochs, run.batches_per_epoch, run.n, done)
+    try:
+        yield
+    finally:
+        if run.display:
+            run.display.close()
+
+
+@contextlib.contextmanager
+def _ending(hooks, run):
+    """Call every on_end, also after an error, and after one of them raised."""
+    with contextlib.ExitStack() as stack:
+        for method in hooks.on_end:
+            stack.callback(method, run)
+        try:
+            yield
+        except BaseException as error:
+            run.error = error
+            raise
+
+
+class _Interrupt:
+    """Turns the first Ctrl-C into a flag of the run where it would raise KeyboardInterrupt; the second raises."""
+
+    def __init__(self, run):
+        self.run, self.before = run, None
 
     def __enter__(self):
         main = threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self.before = signal.signal(signal.SIGINT, self.handle)
-        return self
 
     def handle(self, *_):
-        self.seen = True
+        self.run.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __exit__(self, *exc):
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
-
-
-@contextlib.contextmanager
-def _closing(display):
-    try:
-        yield
-    finally:
-        if display:
-            display.close()
-
-
-def _call(callbacks, run):
-    """Call every one, then say whether any wants the training to end."""
-    answers = [c(run) for c in callbacks]
-    return any(answers)
-
-

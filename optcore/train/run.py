@@ -1,6 +1,7 @@
 """The state of a training run, and what moves it: one step, the end of an epoch, a checkpoint."""
 
 import contextlib
+import functools
 import math
 import time
 
@@ -51,10 +52,11 @@ def _smallest_batch(net):
 class Run:
     """The state of a training run: everything that a checkpoint holds."""
 
-    def __init__(self, net, X, y, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks):
-        self.net, self.X, self.y, self.held_out, self.loss = net, X, y, held_out, loss
-        self.batch_size = len(X) if batch_size is None else min(positive("batch_size", batch_size), len(X))
-        self.batches_per_epoch = steps_per_epoch(net, len(X), self.batch_size)
+    def __init__(self, net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks):
+        self.net, self.X, self.y, self.rows, self.held_out, self.loss = net, X, y, rows, held_out, loss
+        self.n = len(X) if rows is None else len(rows)
+        self.batch_size = self.n if batch_size is None else min(positive("batch_size", batch_size), self.n)
+        self.batches_per_epoch = steps_per_epoch(net, self.n, self.batch_size)
         self.smallest = _smallest_batch(net)
         self.shuffle, self.seed = bool(shuffle), seed
         self.rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[0])
@@ -68,7 +70,8 @@ class Run:
         self.rng_before = self.rng.bit_generator.state          # before the order of this epoch was drawn
         self.epoch = self.batch = self.step = 0
         self.seconds = 0.0
-        self.stopped = False
+        self.stopped = self.interrupted = False
+        self.error = self.display = None
         self.history = History(validation=held_out is not None, accuracy=has_classes(loss))
         largest = self.batch_size + self.smallest - 1
         self._x = np.empty((largest, *X.shape[1:]), X.dtype)
@@ -88,9 +91,10 @@ class Run:
     def steps(self):
         """Yield after each step of what is left of this epoch."""
         self.rng_before = self.rng.bit_generator.state
-        order = data.batches(len(self.X), self.batch_size, self.shuffle, self.rng, smallest=self.smallest)
+        order = data.batches(self.n, self.batch_size, self.shuffle, self.rng, smallest=self.smallest)
         for i, index in enumerate(order):
             if i >= self.batch:
+                index = index if self.rows is None else self.rows[index]
                 start = time.perf_counter()
                 self.one_step(index)
                 self.seconds += time.perf_counter() - start
@@ -116,7 +120,7 @@ class Run:
 
     def at_once(self, network, index):
         """Gather, gradient and update in one call; return the loss before the step."""
-        rows = index if len(index) < len(self.X) else None
+        rows = index if len(index) < len(self.X) else None      # of all examples the order does not matter
         try:
             return network.step(self.X, self.y, rows, self.loss, self.grad, self.grads, self.optimizer)
         finally:
@@ -169,10 +173,21 @@ class Run:
         row = {}
         if self.held_out is not None:
             with evaluating(self.optimizer, self.net.theta):
-                row = evaluate(self.net, *self.held_out, self.loss)
+                X, y, rows = self.held_out
+                row = evaluate(self.net, X, y, self.loss, rows)
         self.seconds += time.perf_counter() - start
         self.history.add_epoch(self.batches_per_epoch, seconds=self.seconds, **row)
         self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
+
+    def weights(self):
+        """Copies of the parameters that are evaluated, and of the buffers."""
+        with evaluating(self.optimizer, self.net.theta):
+            return {"theta": self.net.theta.copy(), "buffers": self.buffers()}
+
+    def say(self, text):
+        """Show a line beside the progress display, if there is one."""
+        if self.display is not None:
+            self.display.say(text)
 
     def numbers(self):
         """What a display shows: the last step's loss, and the last epoch's numbers."""
@@ -186,14 +201,18 @@ class Run:
 
     # -------------------------------------------------------------------------------------- save, restore
 
+    @functools.cached_property
+    def checksums(self):
+        """Of the data: read once in a run, and only where a checkpoint needs them."""
+        return {"data": fingerprint(self.X, self.y, self.rows),
+                "validation": fingerprint(*self.held_out) if self.held_out else None}
+
     def settings(self):
         """What must be the same when the run is resumed."""
         return {
             "parameters": self.net.theta.size, "dtype": self.net.theta.dtype.name, "loss": str(self.loss),
-            "examples": len(self.X), "batch_size": self.batch_size,
-            "shuffle": self.shuffle, "seed": self.seed, "data": fingerprint(self.X, self.y),
-            "validation": fingerprint(*self.held_out) if self.held_out else None,
-            **layers(self.net.program), **self.rule,
+            "examples": self.n, "batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed,
+            **self.checksums, **layers(self.net.program), **self.rule,
         }
 
     def state(self):
