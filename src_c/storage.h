@@ -42,6 +42,22 @@ OC_INLINE uint32_t oc_start(uint64_t key, ptrdiff_t at, int stream) {
     return (uint32_t)(oc_mix64(oc_mix64(key + 0x9e3779b97f4a7c15u) + counter) >> 32);
 }
 
+/* Where numbers of neighbours have to be independent too (dropout): the low 32 bits of the index are the counter, the others
+ * part of the key. */
+OC_INLINE uint32_t oc_key(uint64_t key, ptrdiff_t at) {
+    return (uint32_t)(oc_mix64(key + 0x9e3779b97f4a7c15u + ((uint64_t)at >> 32)) >> 32);
+}
+
+/* A 32-bit mixing of two multiplications with low bias (found by Wellons 2018, "hash prospector"). */
+OC_INLINE uint32_t oc_random(uint32_t key, uint32_t i) {
+    uint32_t x = i ^ key;
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
 /* ------------------------------------------------------------------------------------------------------- bfloat16
  * The upper half of a float32. */
 OC_INLINE float oc_from_bf16(uint16_t h) {

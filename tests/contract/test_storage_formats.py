@@ -216,7 +216,7 @@ def test_neighbours_round_evenly_whatever_the_key(share):
     x[0] = 0.75  # the scale is 1
     ups = np.array([np.sum(kept(x, "unsigned", key)[1:] > x[1]) for key in range(300)])
     # Of n multiples of the golden ratio the count in an interval is off by 3 at most for n = 256 (the sum of its
-    # partial quotients, all 1, in the expansion of n in Fibonacci numbers); independent numbers would be off by up to 25.
+    # partial quotients, all 1, in the expansion of n in Fibonacci numbers); independent numbers by up to 25.
     assert np.all(np.abs(ups - share * (BLOCK - 1)) <= 4)
     assert len(set(ups)) > 1, "the start is random"
 
