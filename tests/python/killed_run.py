@@ -35,7 +35,7 @@ def train(path=None, resume=None):
     """Train; return a hash of the end of the run."""
     X, y = problem()
     nn = oc.nn
-    net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm(16), nn.Tanh(), nn.Linear(16, 3), seed=1)
+    net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm(16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 3), seed=1)
     plateau = oc.schedules.ReduceOnPlateau(0.02, factor=0.5, patience=1, threshold=0.05)
     opt = oc.optim.MultiSteps(oc.optim.AdamW(net.theta, lr=plateau), 2)
     stop = EarlyStopping(patience=4, min_delta=0.01)
