@@ -11,12 +11,13 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 import uuid
 
 import numpy as np
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = ["CheckpointError", "load", "remove_leftovers", "save"]
 
 _FORMAT = "optcore checkpoint 1"
 _NO_SUM = "0" * 64          # stands where the checksum goes while the checksum is computed
@@ -29,7 +30,7 @@ class CheckpointError(ValueError):
     """A file that is not a whole, unchanged checkpoint."""
 
 
-def save(path, tree):
+def save(path, tree, *, previous=None):
     """Write a tree of values and arrays to one file, all or nothing.
 
     The old file under this name, if any, stays until the new one is complete and on the disk: a temporary
@@ -44,6 +45,9 @@ def save(path, tree):
         Leaves: arrays and NumPy scalars of a dtype that safetensors has, in any memory layout, native byte
         order; int of any size, float, str, bool, None. Keys: str, int, float, bool or None. An optimizer's
         ``state_dict()`` and ``rng.bit_generator.state`` are such trees.
+    previous : str or path, optional
+        A name in the same folder under which the file that is replaced is kept; one under that name is replaced in
+        turn. At any moment what was last saved is there whole, under one name or the other.
 
     Raises
     ------
@@ -79,12 +83,48 @@ def save(path, tree):
                 file.write(_bytes(a))
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None:
+            _keep(path, os.path.join(folder, os.path.basename(os.fspath(previous))), temporary + "~")
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+        _remove(temporary)
+        _remove(temporary + "~")
         raise
     _sync_folder(folder)
+
+
+def _keep(path, previous, link):
+    """Have the file at `path` under the name `previous` too; where there are no links, under that name only."""
+    if not os.path.exists(path):
+        return
+    try:
+        os.link(path, link)
+    except OSError:
+        os.replace(path, previous)
+        return
+    os.replace(link, previous)
+    # A rename does nothing where both are the same file, as after a kill between the two renames.
+    _remove(link)
+
+
+def _remove(path):
+    with contextlib.suppress(OSError):
+        os.remove(path)
+
+
+def remove_leftovers(path):
+    """Remove what processes that were killed while they wrote this file left: hidden, incomplete, of no use.
+
+    Parameters
+    ----------
+    path : str or path
+        As given to `save`. Nobody must be writing it meanwhile.
+    """
+    folder, name = os.path.split(os.path.realpath(os.fspath(path)))
+    left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}\.tmp~?")
+    for file in os.listdir(folder):
+        if left.fullmatch(file):
+            _remove(os.path.join(folder, file))
 
 
 def load(path):

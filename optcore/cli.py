@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,15 @@ _USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, FloatingPointError)
 def main(argv=None):
     """Run the command; return the exit code: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C."""
     arguments = _parser().parse_args(argv)
+
+    def show(message, *_):
+        print(f"optcore {arguments.command}: warning: {message}", file=sys.stderr)
+
     try:
-        return arguments.run(arguments) or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = show
+            return arguments.run(arguments) or 0
     except _USER_ERRORS as error:
         print(f"optcore {arguments.command}: error: {error}", file=sys.stderr)
         return 1

@@ -181,22 +181,26 @@ def new_folder(folder, settings, overwrite=False):
     if config.exists() and not overwrite and Settings.read(config) != settings:
         raise FileExistsError(f"{folder}: holds a run with other settings; --overwrite replaces it, "
                               f"--out names another folder")
-    if (folder / CHECKPOINT).exists() and not overwrite and not _is_finished(folder / CHECKPOINT, settings):
+    if _saved(folder) and not overwrite and not _is_finished(folder / CHECKPOINT, settings):
         raise FileExistsError(f"{folder}: holds the checkpoint of an unfinished run; --resume continues it, "
                               f"--overwrite begins again")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, HISTORY, TRAINING, DIAGNOSIS):
+    for name in (CHECKPOINT, train.previous(CHECKPOINT), HISTORY, TRAINING, DIAGNOSIS):
         (folder / name).unlink(missing_ok=True)
     settings.write(config)
 
 
 def read_settings(folder):
     """Return the settings of the run in a folder; a FileNotFoundError says what is missing."""
-    for name in (CONFIG, CHECKPOINT):
-        if not (Path(folder) / name).is_file():
+    for name, found in ((CONFIG, (Path(folder) / CONFIG).is_file()), (CHECKPOINT, _saved(folder))):
+        if not found:
             raise FileNotFoundError(f"{folder}: expected the folder of a training run, with {name} in it; "
                                     f"optcore train makes one")
     return Settings.read(Path(folder) / CONFIG)
+
+
+def _saved(folder):
+    return any((Path(folder) / name).is_file() for name in (CHECKPOINT, train.previous(CHECKPOINT)))
 
 
 def _is_finished(path, settings):

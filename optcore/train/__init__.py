@@ -6,7 +6,7 @@ from optcore.train.evaluation import evaluate
 from optcore.train.loop import fit
 from optcore.train.rule import arrays_for
 from optcore.train.run import steps_per_epoch
-from optcore.train.saved import check_fit, fingerprint, load_state
+from optcore.train.saved import check_fit, fingerprint, load_state, previous
 
 __all__ = ["EarlyStopping", "History", "arrays_for", "check_fit", "evaluate", "fingerprint", "fit", "load_state",
-           "steps_per_epoch"]
+           "previous", "steps_per_epoch"]

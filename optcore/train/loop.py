@@ -1,6 +1,7 @@
 """The loop of a training run: epochs, callbacks, checkpoints, Ctrl-C."""
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -8,19 +9,18 @@ import threading
 
 import numpy as np
 
-from optcore import checkpoint as _checkpoint
 from optcore import progress as _progress
 from optcore.nn import Sequential
 from optcore.process import one_pool
 from optcore.train import arguments
 from optcore.train.callbacks import Hooks, call
 from optcore.train.run import Run
-from optcore.train.saved import load_state
+from optcore.train.saved import Checkpoints, find_state
 
 
 def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=32, shuffle=True,
         validation=None, seed=0, progress=True, callbacks=(), checkpoint=None, resume=None,
-        *, checkpoint_every=1):
+        *, checkpoint_every=1, checkpoint_steps=None):
     """Train a network in place.
 
     Parameters
@@ -60,13 +60,17 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         `optcore.train.callbacks` says what a run has. What one with ``state_dict`` and ``load_state_dict``
         remembers is part of the checkpoint.
     checkpoint : str or path, optional
-        File to save the run to, atomically, every `checkpoint_every` epochs and at the end.
+        File to save the run to, atomically, every `checkpoint_every` epochs and at the end. The one before it is kept
+        beside it, as "run.previous.safetensors" for "run.safetensors".
     resume : str or path, optional
         File of a run to continue, on the same data with the same network, rule, settings and callbacks as at its
         start: parameters, buffers, state and history end with the bits of a run that was never interrupted, and so
-        does what a schedule such as `ReduceOnPlateau` remembers.
+        does what a schedule such as `ReduceOnPlateau` remembers. Where the file is damaged, the one before it is
+        used, with a warning.
     checkpoint_every : int
         Epochs.
+    checkpoint_steps : int, optional
+        Save after every so many steps, too: for long epochs.
 
     Returns
     -------
@@ -106,30 +110,34 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     epochs, every = arguments.positive("epochs", epochs), arguments.positive("checkpoint_every", checkpoint_every)
     if not isinstance(net, Sequential):
         raise TypeError(f"net: expected an optcore.nn.Sequential, got {type(net).__name__}")
+    steps = math.inf if checkpoint_steps is None else arguments.positive("checkpoint_steps", checkpoint_steps)
     rows, held_out = arguments.examples(net, X, y, loss, validation, seed)
     hooks = Hooks(callbacks)
     run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks)
     if checkpoint is not None:
         arguments.check_place(checkpoint)
+    source = None
     if resume is not None:
-        run.restore(load_state(resume), os.fspath(resume))
+        state, source = find_state(resume)
+        run.restore(state, source)
+    files = None if checkpoint is None else Checkpoints(checkpoint, source)
     # What overflows is found by the optimizer's check; NumPy's warnings would only say it twice.
     quiet = np.errstate(over="ignore", invalid="ignore")
     with one_pool, quiet, run.strict(), _Interrupt(run), _displayed(run, epochs, progress), _ending(hooks, run):
         run.stopped = call(hooks.on_start, run)
         while run.epoch < epochs and not run.interrupted and not run.stopped:
-            _steps(run, hooks)
+            _steps(run, hooks, files, steps)
             if run.batch < run.batches_per_epoch:
                 break
             run.finish_epoch()
             run.stopped |= call(hooks.on_epoch, run)
             if run.display:
                 run.display.update(run.epoch, 0, run.numbers)
-            if checkpoint is not None and run.epoch % every == 0 and run.epoch < epochs:
-                _checkpoint.save(checkpoint, run.state())
+            if files and run.epoch < epochs and (run.epoch % every == 0 or run.step % steps == 0):
+                files.save(run.state())
         run.history.interrupted = run.interrupted
-        if checkpoint is not None:
-            _checkpoint.save(checkpoint, run.state())
+        if files:
+            files.save(run.state())
     if run.interrupted:
         _tell(run, checkpoint)
     return run.history
@@ -141,7 +149,7 @@ def _tell(run, checkpoint):
     print(f"interrupted after step {run.step}, in epoch {run.epoch + 1}; the run is {where}", file=sys.stderr)
 
 
-def _steps(run, hooks):
+def _steps(run, hooks, files, every):
     """What is left of an epoch, or of it until something ends the training."""
     for _ in run.steps():
         if hooks.on_step:
@@ -150,6 +158,8 @@ def _steps(run, hooks):
             run.display.update(run.epoch, run.batch, run.numbers)
         if run.interrupted or run.stopped:
             return
+        if files and run.step % every == 0 and run.batch < run.batches_per_epoch:
+            files.save(run.state())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A run as a checkpoint holds it: what is read back, and what must be the same when it goes on."""
 
 import os
+import warnings
 import zlib
 
 import numpy as np
@@ -11,8 +12,80 @@ from optcore.history import History
 _PIECE = 2**22      # bytes
 
 
+class Checkpoints:
+    """The file that a run is saved to, and the one before it.
+
+    Parameters
+    ----------
+    path : str or path
+    resumed : str, optional
+        The file from which the run goes on.
+    """
+
+    def __init__(self, path, resumed=None):
+        self.path, self.previous = os.fspath(path), previous(path)
+        self.is_whole = _same(resumed, self.path)       # what may be damaged takes no one's place
+        self.is_ours = self.is_whole or _same(resumed, self.previous)
+        checkpoint.remove_leftovers(path)
+
+    def save(self, state):
+        """Write the state; the file that it replaces becomes the one before it."""
+        if not self.is_ours and os.path.exists(self.previous):
+            os.remove(self.previous)
+        checkpoint.save(self.path, state, previous=self.previous if self.is_whole else None)
+        self.is_ours = self.is_whole = True
+
+
+def previous(path):
+    """The name of the checkpoint before the one at `path`: "run.previous.safetensors" for "run.safetensors"."""
+    root, ending = os.path.splitext(os.fspath(path))
+    return f"{root}.previous{ending}"
+
+
+def _same(a, b):
+    return a is not None and os.path.exists(b) and os.path.samefile(a, b)
+
+
 def load_state(path):
-    """Read the checkpoint of a training run; a ValueError says where it is something else."""
+    """Read the checkpoint of a training run; where it is damaged or gone, the one before it, with a warning.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    CheckpointError
+        A ValueError that names the file: neither is a whole, unchanged checkpoint.
+    ValueError
+        A checkpoint of something else.
+    OSError
+        There is no such file, or it cannot be read.
+    """
+    return find_state(path)[0]
+
+
+def find_state(path):
+    """As `load_state`; return the state and the file from which it came."""
+    path, before = os.fspath(path), previous(path)
+    try:
+        return _state(path), path
+    except (checkpoint.CheckpointError, OSError) as error:
+        if not os.path.isfile(before):
+            raise
+        try:
+            state = _state(before)
+        except ValueError as second:
+            raise checkpoint.CheckpointError(f"{error}; nor is the one before it: {second}") from error
+        warnings.warn(f"{error}; taking the one before it, {before}, of step {state['step']}", stacklevel=3)
+        return state, before
+
+
+def _state(path):
     state = checkpoint.load(path)
     kinds = {"settings": dict, "theta": np.ndarray, "buffers": dict, "optimizer": dict, "epoch": int, "batch": int,
              "step": int, "rng": dict, "seconds": float, "history": dict,
@@ -23,8 +96,7 @@ def load_state(path):
     if "history" not in wrong and not _is_history(keys["history"], keys.get("epoch"), keys.get("step")):
         wrong.append("history")
     if wrong:
-        raise ValueError(f"{os.fspath(path)} is not the checkpoint of a training run: without a valid "
-                         f"{', '.join(wrong)}")
+        raise ValueError(f"{path} is not the checkpoint of a training run: without a valid {', '.join(wrong)}")
     return state
 
 

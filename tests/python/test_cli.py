@@ -40,7 +40,8 @@ def test_train_writes_a_run(table, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "90 examples, 3 features, 2 classes; 72 to train, 18 held out" in out
     assert "network   3-6-2 with batch norm and ReLU, 50 parameters, float32" in out
-    assert sorted(os.listdir(folder)) == ["checkpoint.safetensors", "config.toml", "history.jsonl", "training.png"]
+    assert sorted(os.listdir(folder)) == ["checkpoint.previous.safetensors", "checkpoint.safetensors", "config.toml",
+                                          "history.jsonl", "training.png"]
     rows = [json.loads(line) for line in Path(folder, "history.jsonl").read_text().splitlines()]
     assert [r["kind"] for r in rows] == (["step"] * 9 + ["epoch"]) * 3
     assert rows[-1]["validation_accuracy"] * 18 == pytest.approx(round(rows[-1]["validation_accuracy"] * 18))
@@ -210,6 +211,8 @@ def test_damaged_and_changed_runs(table, tmp_path, capsys):
     path = Path(folder, "checkpoint.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
+    before = Path(folder, "checkpoint.previous.safetensors")
+    before.write_bytes(b"")
     assert main(["diagnose", folder]) == 1
     assert f"{path}: not a whole, unchanged checkpoint" in capsys.readouterr().err
     path.write_bytes(whole)
