@@ -2,11 +2,13 @@
 
 from optcore.curvature.critical import CriticalPoint, classify
 from optcore.curvature.density import SpectralDensity, spectral_density
-from optcore.curvature.escape import Escape, escape
+from optcore.curvature.escape import Escape, escape, escape_time
 from optcore.curvature.estimates import Estimate, diagonal, frobenius_norm, trace
 from optcore.curvature.operators import EmpiricalFisher, GaussNewton, Hessian, Preconditioned
 from optcore.curvature.pairs import Eigenpairs, Extremes, eigenpairs, extremes
+from optcore.curvature.perturbed import perturbed_descent
+from optcore.curvature.taylor import Step, Taylor, taylor
 
 __all__ = ["CriticalPoint", "Eigenpairs", "EmpiricalFisher", "Escape", "Estimate", "Extremes", "GaussNewton", "Hessian",
-           "Preconditioned", "SpectralDensity", "classify", "diagonal", "eigenpairs", "escape", "extremes",
-           "frobenius_norm", "spectral_density", "trace"]
+           "Preconditioned", "SpectralDensity", "Step", "Taylor", "classify", "diagonal", "eigenpairs", "escape",
+           "escape_time", "extremes", "frobenius_norm", "perturbed_descent", "spectral_density", "taylor", "trace"]
