@@ -91,7 +91,7 @@ def preconditioner(optimizer):
         arrays += _arrays(group["params"])
         parts += [_diagonal(name, saved, state["state"].get(i, {})) for i in saved["params"]]
     parts = [np.broadcast_to(part, int(np.prod(a.shape))) for part, a in zip(parts, arrays, strict=True)]
-    if len({id(getattr(a, "base", a)) for a in arrays}) == 1:  # views of one array
+    if all(isinstance(a, np.ndarray) for a in arrays) and len({id(a.base) for a in arrays}) == 1:
         parts = [parts[i] for i in np.argsort([a.__array_interface__["data"][0] for a in arrays])]
     return np.concatenate(parts)
 

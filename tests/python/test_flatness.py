@@ -143,7 +143,7 @@ def test_follow_measures_along_a_run():
              for s in sharpness.steps]
     np.testing.assert_allclose(sharpness.values, exact, rtol=1e-6)
     assert sharpness.lr == [0.05] * 4
-    assert max(sharpness.products[1:]) < sharpness.products[0]  # the last eigenvector is a better start
+    assert max(sharpness.products) <= 21  # 10 for the vector, 10 to look for another, 1 for the residual
 
 
 def test_follow_is_part_of_a_checkpoint(tmp_path):
