@@ -118,44 +118,6 @@ class EmpiricalFisher(_AtPoint):
     _method = "fisher"
 
 
-class Preconditioned(LinearOperator):
-    """P^-1/2 H P^-1/2: the curvature that an adaptive rule with preconditioner P sees.
-
-    Its largest eigenvalue times the rate is what the rule's stability rests on (Cohen et al. 2022).
-
-    Parameters
-    ----------
-    H : LinearOperator [n, n]
-    p : array [n]
-        The diagonal of P, positive; `optcore.curvature.preconditioner` reads it from a rule.
-
-    Examples
-    --------
-    >>> import numpy as np, optcore as oc
-    >>> oc.curvature.Preconditioned(np.diag([4.0, 9.0]), np.array([4.0, 1.0])) @ np.ones(2)
-    array([1., 9.])
-    """
-
-    def __init__(self, H, p):
-        self._operator = _symmetric_operator(H)
-        p = np.asarray(p, dtype=np.float64)
-        if p.shape != self._operator.shape[:1]:
-            raise ValueError(f"p: expected shape ({self._operator.shape[0]},), got {p.shape}")
-        if not (np.isfinite(p) & (p > 0)).all():
-            raise ValueError(f"p: expected positive numbers, got {p.min()} to {p.max()}")
-        self._root = 1 / np.sqrt(p)
-        self.product_error = product_error(H)
-        super().__init__(np.dtype(np.float64), self._operator.shape)
-
-    def _matvec(self, v):
-        return self._root * np.asarray(self._operator.matvec(self._root * v.reshape(-1))).reshape(-1)
-
-    def _adjoint(self):
-        return self
-
-    _transpose = _adjoint
-
-
 def product_error(H):
     """Relative error to expect of a product with H."""
     return float(getattr(H, "product_error", np.finfo(np.float64).eps))
@@ -165,7 +127,7 @@ class Products:
     """What the solvers see of an operator: products in float64, counted and checked to be finite."""
 
     def __init__(self, H):
-        self._operator = _symmetric_operator(H)
+        self._operator = symmetric_operator(H)
         self.n = self._operator.shape[0]
         self.count = 0
         self.error = product_error(H)
@@ -194,7 +156,8 @@ class Products:
         return 0.5 * (matrix + matrix.T), noise
 
 
-def _symmetric_operator(H):
+def symmetric_operator(H):
+    """Return H as a linear operator after checking that it is square, real and, where that can be seen, symmetric."""
     if isinstance(H, np.ndarray):
         if H.ndim != 2 or H.shape[0] != H.shape[1]:
             raise ValueError(f"H: expected a square matrix, got shape {H.shape}")

@@ -76,3 +76,80 @@ def test_escape_from_an_objective_that_is_not_finite():
 def test_errors_of_escape(arguments, error, match):
     with pytest.raises(error, match=match):
         oc.curvature.escape(**{"obj": network(), "theta": np.zeros(2), **arguments})
+
+
+# --- times
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-6])
+def test_the_escape_time_is_that_of_gradient_descent(distance):
+    lr, obj = 0.01, network()
+    theta = np.full(2, distance * np.sqrt(0.5))  # along the eigenvector of -2
+    result = oc.curvature.escape(obj, theta)
+    assert result.curvature == pytest.approx(-2, rel=1e-4)
+    assert result.offset == pytest.approx(distance, rel=1e-3)
+    steps, t = 0, theta.copy()
+    while np.linalg.norm(t) < 0.1:
+        t -= lr * obj.loss_and_grad(t)[1]
+        steps += 1
+    # The quadratic is 1 % off at a distance of 0.1.
+    assert oc.curvature.escape_time(-2, lr, 0.1, distance) == pytest.approx(steps, abs=1.5)
+    assert result.time(lr) == pytest.approx(np.log(result.lengths[0] / result.offset) / np.log(1.02), rel=1e-3)
+
+
+def test_escape_times_at_the_ends():
+    assert oc.curvature.escape_time(-1, 0.1, 1e-3, 1) == 0
+    at_rest = oc.curvature.escape(network(), np.zeros(2))
+    assert at_rest.offset == pytest.approx(2.2e-16 * np.sqrt(2), rel=0.01)  # the rounding of |theta0|
+    assert np.isnan(oc.curvature.escape(network(), np.ones(2)).time(0.1))
+    for arguments in ((1, 0.1, 1, 1), (-1, 0, 1, 1), (-1, 1, -1, 1), (-1, 1, 1, np.inf)):
+        with pytest.raises(ValueError, match="expected a"):
+            oc.curvature.escape_time(*arguments)
+
+
+# --- perturbed gradient descent
+
+
+def plateau(n, negative):
+    """A saddle in n dimensions that turns up far away: x'Dx/2 + |x|^4/4."""
+    d = np.ones(n)
+    d[0] = -negative
+    return oc.Objective(lambda t: float(0.5 * t @ (d * t) + 0.25 * (t @ t) ** 2),
+                        lambda t: d * t + (t @ t) * t, theta0=np.zeros(n))
+
+
+@pytest.mark.parametrize("n", [2, 300])
+def test_perturbed_descent_leaves_a_saddle_at_which_gradient_descent_rests(n):
+    obj = plateau(n, 0.5)
+    result = oc.curvature.perturbed_descent(obj, np.zeros(n), lr=0.2)
+    assert result.loss == pytest.approx(-0.0625, rel=1e-3)  # x_1^2 = 1/2: the minimum
+    assert abs(result.theta[0]) == pytest.approx(np.sqrt(0.5), rel=1e-2)
+    assert result.decrease == -result.loss
+    assert len(result.lengths) == 2  # from the saddle, and at the minimum, where it ends
+    assert "did not fall" in result.message
+
+
+def test_perturbed_descent_ends_at_a_minimum_where_it_was():
+    obj = plateau(5, -1.0)
+    result = oc.curvature.perturbed_descent(obj, np.zeros(5), lr=0.2)
+    assert not result.theta.any()
+    assert (result.loss, result.decrease, len(result.lengths)) == (0, 0, 1)
+
+
+def test_perturbed_descent_never_returns_a_higher_loss():
+    obj = plateau(5, 0.5)
+    theta = np.full(5, 0.9)
+    for lr in (0.3, 3.0, 1e6):
+        result = oc.curvature.perturbed_descent(obj, theta, lr=lr, max_steps=50)
+        assert result.loss <= obj.loss(theta)
+        assert result.loss == obj.loss(result.theta)
+    assert "not finite" in result.message
+    first, again = (oc.curvature.perturbed_descent(obj, np.zeros(5), 0.2, seed=3) for _ in range(2))
+    assert np.array_equal(first.theta, again.theta)
+
+
+@pytest.mark.parametrize("options", [{"lr": 0}, {"curvature": -1}, {"radius": np.inf}, {"gradient_tol": 0},
+                                     {"max_steps": 0}])
+def test_errors_of_perturbed_descent(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        oc.curvature.perturbed_descent(network(), np.zeros(2), **{"lr": 0.1, **options})
