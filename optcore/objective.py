@@ -1,12 +1,33 @@
 """A loss as a function of one flat vector theta: what every analysis of the library works on."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Objective"]
+__all__ = ["LayerState", "Objective"]
 
 _MOST_NOISE = 1e-3  # a step of the central difference longer than a tenth of theta sees another place
+
+
+class LayerState(NamedTuple):
+    """What `Objective.layers` says of one layer of weights, with the norms and the activation behind it.
+
+    Attributes
+    ----------
+    name : str
+    weight_gradient : float
+        2-norm of the gradient of the loss with respect to the layer's weights.
+    signal_gradient : float
+        2-norm, over all examples, of the gradient with respect to the pre-activations.
+    dead : float
+        Share of the units whose activation has a zero derivative on every example; NaN without an activation.
+    """
+
+    name: str
+    weight_gradient: float
+    signal_gradient: float
+    dead: float
 
 
 class Objective:
@@ -50,6 +71,8 @@ class Objective:
         float32 or float64, of theta and of every vector returned.
     mode : str or None
         "train" or "eval": which batch-norm statistics the loss uses, where it has any.
+    lower_bound : float
+        What the loss is never below, where its form says so (0 for the losses of `oc.nn`); else -inf.
     product_error : float
         Relative error to expect of a Hessian-vector product: the rounding unit eps of the dtype for a product
         that was given or overridden, `gradient_noise` to the power 2/3 for the central difference.
@@ -73,6 +96,7 @@ class Objective:
     """
 
     mode = None
+    lower_bound = -math.inf
 
     def __init__(self, loss=None, grad=None, hvp=None, theta0=None, n_examples=1, *, loss_and_grad=None,
                  theta_scale=1.0, noise=None):
@@ -238,6 +262,10 @@ class Objective:
             As `gauss_newton`.
         """
         return Objective.gauss_newton(self, theta, v, batch)
+
+    def layers(self, theta, batch=None):
+        """Return a `LayerState` for each layer of weights, from input to output; None where no layers are known."""
+        return None
 
     def _measured_noise(self):
         u = np.random.default_rng(0).standard_normal(self.size)

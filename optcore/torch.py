@@ -1,8 +1,11 @@
 """PyTorch modules as objectives: what the analyses of the library see of them."""
 
+import math
+
 import numpy as np
 
 from optcore.batched import BatchedObjective
+from optcore.objective import LayerState
 
 __all__ = ["objective"]
 
@@ -79,6 +82,15 @@ class TorchObjective(BatchedObjective):
         theta0 = torch.cat([p.detach().reshape(-1) for p in params.values()]).numpy()
         super().__init__(theta0, len(X), batch_size, memory)
 
+    def place_of(self, tensor):
+        """Return where a parameter of the module begins in theta; None if it is none."""
+        start = 0
+        for p in self._module.parameters():
+            if p is tensor:
+                return start
+            start += p.numel()
+        return None
+
     def _output(self, theta, rows):
         """(flat parameters, outputs, targets): the graph begins at the flat tensor, which shares theta's memory."""
         torch, module = self._torch, self._module
@@ -134,6 +146,61 @@ class TorchObjective(BatchedObjective):
         if not y.requires_grad:
             return self._torch.zeros_like(x)
         return self._torch.autograd.grad(y, x, v, retain_graph=True, materialize_grads=True)[0]
+
+    def layers(self, theta, batch=None):
+        """Return how the gradient reaches each module that has a matrix of weights; see `optcore.Objective.layers`.
+
+        Pre-activations are what goes into a module of `torch.nn.modules.activation`, else what a module of weights
+        and a normalization behind it put out: activations that are called as functions are not seen.
+        """
+        theta, batch = self.check_theta(theta), self.check_batch(batch)
+        found = {}
+        for rows, share in self._parts(batch):
+            for name, state, alive in self._signals(theta, rows, share):
+                found.setdefault(name, []).append((state, alive))
+        return [self._joined(name, parts) for name, parts in found.items()] or None
+
+    def _signals(self, theta, rows, share):
+        """(name, (squared gradients of weights and signal), which units answer) of each layer over some examples."""
+        torch, blocks = self._torch, []
+
+        def seen(name, module):
+            def hook(_module, args, out):
+                if not isinstance(out, torch.Tensor):
+                    return
+                weight = getattr(module, "weight", None)
+                if weight is not None and weight.ndim > 1:
+                    blocks.append({"name": name, "out": out, "slope": None})
+                elif blocks and type(module).__module__ == "torch.nn.modules.activation":
+                    if blocks[-1]["slope"] is None and out.requires_grad:
+                        ones = torch.ones_like(out)
+                        blocks[-1]["slope"] = torch.autograd.grad(out, args[0], ones, retain_graph=True)[0]
+                elif blocks and weight is not None and blocks[-1]["slope"] is None:
+                    blocks[-1]["out"] = out
+            return hook
+
+        hooks = [m.register_forward_hook(seen(name, m)) for name, m in self._module.named_modules()
+                 if not any(True for _ in m.children())]
+        try:
+            flat, z, y = self._output(theta, rows)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        grads = torch.autograd.grad(self._loss_fn(z, y), [flat, *(b["out"] for b in blocks)], allow_unused=True)
+        weights = dict(zip(self._shapes, torch.split(grads[0], [s.numel() for s in self._shapes.values()]),
+                           strict=True))
+        for block, signal in zip(blocks, grads[1:], strict=True):
+            name, slope = block["name"], block["slope"]
+            weight = weights.get(f"{name}.weight" if name else "weight")
+            size = 0.0 if signal is None else share * float(signal.double().norm())
+            alive = None if slope is None else (slope != 0).transpose(0, min(1, slope.ndim - 1)).flatten(1).any(1)
+            yield name or "0", (share * weight, size**2), alive
+
+    def _joined(self, name, parts):
+        weight = sum(state[0].double() for state, _ in parts)
+        alive = [a for _, a in parts if a is not None]
+        dead = 1 - float(sum(a.double() for a in alive).clamp(max=1).mean()) if alive else math.nan
+        return LayerState(name, float(weight.norm()), math.sqrt(sum(state[1] for state, _ in parts)), dead)
 
     def _bytes(self, state):
         z = state[1]

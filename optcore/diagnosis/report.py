@@ -1,15 +1,25 @@
-"""What people see of a diagnosis: evidence with units, a remedy with numbers, and what was not measured."""
+"""What people see of a diagnosis: evidence with intervals, what was not measured, the text."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from optcore.diagnosis.measure import Quantity
+from optcore.diagnosis.remedies import Remedy, remedy_for
 
 _MEANING = {
     "diverged": "The run has diverged.",
+    "dead_units": "Most units of a layer answer to no example: their weights get no gradient.",
+    "exploding_gradients": "The gradient grows from layer to layer on its way back.",
+    "vanishing_gradients": "The gradient shrinks from layer to layer on its way back: the first layers do not learn.",
+    "plateau": "Training sits on a plateau: the gradient is small over a large distance, with no critical point near.",
     "saddle": "Training sits at a saddle point.",
     "maximum": "Training sits at a maximum.",
     "minimum": "Training has arrived at a minimum.",
+    "lr_too_large": "The rate is too large: the steps bounce across a valley, or leave it.",
+    "edge_of_stability": "The rate is at the edge of stability: the loss need not fall at every step.",
+    "noise_floor": "The noise of the mini-batches takes back what the steps gain.",
+    "lr_too_small": "The rate is too small: the loss falls, but hardly.",
     "progressing": "Training is not at a critical point: the loss can still fall.",
     "undetermined": "The measurements do not decide.",
 }
@@ -24,7 +34,8 @@ class Diagnosis:
     verdict : str
         The cause that binds.
     confidence : float
-        From 0 to 1; not yet calibrated, see `Cause`.
+        From 0 to 1: the share of right verdicts among generated cases that were decided by as much; see
+        ``docs/diagnosis.md``.
     causes : tuple of Cause
         All that hold, the verdict first.
     evidence : dict of str to Quantity
@@ -41,9 +52,31 @@ class Diagnosis:
     evidence: dict
     remedy: str
     missing: tuple
+    _change: Remedy = field(repr=False, compare=False)
+    _source: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def distance(self):
+        """How far the verdict is from another one, 0 to 1: what its confidence was calibrated by."""
+        return self.causes[0].margin
+
+    @property
+    def undetermined(self):
+        """Same as `missing`: the measurements that would decide, or could change the verdict."""
+        return self.missing
+
+    def to_dict(self):
+        """Return everything as numbers, strings, lists and dicts, fit for JSON: what is not finite is None."""
+        return {
+            "verdict": self.verdict, "confidence": self.confidence, "meaning": self._meaning(),
+            "causes": [{"name": c.name, "confidence": c.confidence, "margin": c.margin, "reason": c.reason}
+                       for c in self.causes],
+            "evidence": {name: {"value": _json(q.value), "low": _json(q.low), "high": _json(q.high), "note": q.note}
+                         for name, q in self.evidence.items()},
+            "remedy": self.remedy, "missing": list(self.missing)}
 
     def __str__(self):
-        shown = "" if self.verdict == "undetermined" else f" (confidence {self.confidence:.2g}, not calibrated)"
+        shown = "" if self.verdict == "undetermined" else f" (confidence {self.confidence:.2g})"
         lines = [f"{self.verdict}{shown}: {self._meaning()}"]
         lines += [f"  why      {self.causes[0].reason}"]
         lines += [f"  also     {cause.name}: {cause.reason}" for cause in self.causes[1:]]
@@ -62,6 +95,10 @@ class Diagnosis:
         return _MEANING[self.verdict]
 
 
+def _json(value):
+    return value if math.isfinite(value) else None
+
+
 def _value(q):
     text = f"{q.value:.4g}"
     if q.low != q.high and not (math.isinf(q.low) and math.isinf(q.high)):
@@ -69,10 +106,11 @@ def _value(q):
     return text
 
 
-def explain(m, causes):
+def explain(m, causes, source=None):
     """Return the Diagnosis of measurements and the causes decided on."""
-    return Diagnosis(causes[0].name, causes[0].confidence, causes, _evidence(m), _remedy(m, causes[0]),
-                     tuple(_missing(m, causes[0])))
+    change = remedy_for(m, causes[0])
+    return Diagnosis(causes[0].name, causes[0].confidence, causes, _evidence(m), change.text,
+                     tuple(_missing(m, causes[0])), change, source)
 
 
 def _exactly(value, note=""):
@@ -83,6 +121,8 @@ def _exactly(value, note=""):
 def _evidence(m):
     point = m.point
     mode = f"{point.mode} statistics" if point.mode else ""
+    if m.sample < m.n_examples:
+        mode = ", ".join(filter(None, [mode, f"over a sample of {m.sample} of {m.n_examples} examples"]))
     evidence = {"loss": _exactly(point.loss, mode), "gradient norm": _exactly(point.gradient_norm)}
     if m.start:
         name = "loss at obj.theta0" if m.start == "obj.theta0" else "loss at the start"
@@ -91,71 +131,85 @@ def _evidence(m):
         recent = m.losses[-5:]
         evidence["recent fall of the loss"] = _exactly(
             recent[0] - recent[-1], f"over the last {len(recent)} entries of the history")
-    if not m.finite:
-        return evidence
+    if m.finite:
+        evidence |= {**_spectrum(m), **_searches(m), **_layers(m), **_steps(m), **_counterfactual(m)}
+    return evidence
+
+
+def _spectrum(m):
+    point = m.point
     smallest, largest = float(point.eigenvalues[0]), float(point.eigenvalues[-1])
     how = ("of all eigenvalues" if point.confidence == 1 else f"interval with probability {point.confidence:g}")
     how += "" if m.exact_products else ", by differences of the gradient"
-    evidence |= {
+    found = {
         "smallest eigenvalue": Quantity(smallest, min(point.bounds[0], smallest), smallest,
                                         f"residual {point.residuals[0]:.1g}, {how}"),
         "largest eigenvalue": Quantity(largest, largest, max(point.bounds[1], largest),
                                        f"residual {point.residuals[-1]:.1g}, {how}"),
         "minimum ratio": Quantity(point.minimum_ratio, *point.minimum_ratio_interval,
-                                  "positive / all eigenvalues"),
+                                  "positive / all eigenvalues")}
+    if not math.isnan(point.zero_share):
+        found["zero share"] = _exactly(point.zero_share, f"eigenvalues within {point.tau:.2g} / all")
+    return found
+
+
+def _searches(m):
+    point = m.point
+    found = {
         "promise of the gradient": _exactly(point.decrease, f"decrease by a Newton-like step; near = {point.near:.1e}"),
         "gain down the gradient": _exactly(m.gain_gradient, f"realised at distance {m.length_gradient:.3g}"),
-    }
-    if not math.isnan(point.zero_share):
-        evidence["zero share"] = _exactly(point.zero_share, f"eigenvalues within {point.tau:.2g} / all")
+        "left to gain": _exactly(m.left, "the most that any search or run found, or the height above a known bound")}
     if m.searched:
-        evidence["gain along flat directions"] = _exactly(
+        found["gain along flat directions"] = _exactly(
             m.gain_flat, f"the best along {m.searched}, up to distance {point.radius:.3g}")
     if point.direction is not None:
-        evidence["gain along -curvature"] = _exactly(m.gain_curvature, f"realised at distance {m.length_curvature:.3g}")
-    if m.rule is not None and m.rule.lr is not None:
-        evidence["learning rate"] = _exactly(m.rule.lr, m.rule.name)
+        found["gain along -curvature"] = _exactly(m.gain_curvature, f"realised at distance {m.length_curvature:.3g}")
+    return found
+
+
+def _layers(m):
+    found = {}
+    if m.layers and len(m.layers) > 1 and m.layers[-1].signal_gradient and m.layers[-1].weight_gradient:
+        found["signal gradient, first / last"] = _exactly(m.signal_ratio, f"over {len(m.layers)} layers of weights")
+        found["weight gradient, first / last"] = _exactly(m.weight_ratio)
+    dead = [s for s in m.layers or () if not math.isnan(s.dead)]
+    if dead:
+        worst = max(dead, key=lambda s: s.dead)
+        found["dead units"] = _exactly(worst.dead, f"largest share, in layer {worst.name}")
+    return found
+
+
+def _steps(m):
+    if m.rule is None:
+        return {}
+    found = {"learning rate": _exactly(m.rule.lr, m.rule.name)}
     if m.sharpness is not None:
-        evidence["sharpness"] = _exactly(m.sharpness, f"lr * largest eigenvalue / {m.rule.threshold:.3g}: "
-                                                      "above 1 the rule is unstable on a quadratic")
-    return evidence
+        found["sharpness"] = _exactly(m.sharpness, f"lr * largest eigenvalue / {m.rule.threshold:.3g}: "
+                                                   "above 1 the rule is unstable on a quadratic")
+    found["first order of a step"] = _exactly(m.first_order, "S: rate times squared gradient")
+    found["curvature takes back"] = _exactly(m.second_order, "O: half the squared step's curvature")
+    if m.noise is not None:
+        found["noise takes back"] = m.noise._replace(note=f"N: {m.noise.note}")
+    return found
 
 
-def _remedy(m, cause):
-    point = m.point
-    if cause.name == "diverged":
-        return "go back to a state that was finite; a lower rate, warm-up, or a clipped gradient norm"
-    if cause.name in ("saddle", "maximum"):
-        return (f"optcore.curvature.escape: a step of length {m.length_curvature:.3g} along negative curvature "
-                f"lowers the loss by {m.gain_curvature:.4g}, measured" + _plain_steps(m))
-    if cause.name == "minimum":
-        needs = f"other capacity, data or regularisation (largest curvature {point.eigenvalues[-1]:.3g})"
-        if m.flat_share == 0:
-            return f"the optimizer is done: a lower loss needs {needs}"
-        return f"to second order no step is left: a lower loss needs a way along the flat directions, or {needs}"
-    if cause.name == "progressing":
-        rate = ""
-        if m.sharpness is not None and m.sharpness > 1:
-            limit = m.rule.threshold / float(point.eigenvalues[-1])
-            rate = f"; the rate {m.rule.lr:.3g} is above the stable {limit:.3g} of the quadratic model: lower it"
-        return (f"train on: one step of length {m.length_gradient:.3g} down the gradient gains {m.gain_gradient:.3g}"
-                + rate)
-    if m.length_flat and point.curvature == "minimum" and point.kind == "minimum":
-        return (f"a step of length {m.length_flat:.3g} along a flat direction (optcore.curvature.classify: `flat`) "
-                f"lowers the loss by {m.gain_flat:.4g}, measured; then train on")
-    return "measure what is missing before changing the training"
-
-
-def _plain_steps(m):
-    """How long plain steps would need: the distance r to the saddle along v grows by 1 + lr |lambda| a step."""
-    if m.rule is None or not m.rule.lr or m.rule.name != "SGD":
-        return ""
-    curvature = -float(m.point.eigenvalues[0])
-    offset = m.slope_curvature / curvature
-    if offset == 0:
-        return "; plain steps would stay for ever (the gradient has no part along it)"
-    steps = math.log(max(m.length_curvature / offset, 1)) / math.log1p(m.rule.lr * curvature)
-    return f"; plain steps at lr {m.rule.lr:.3g} would take about {math.ceil(steps)}"
+def _counterfactual(m):
+    r = m.runs
+    if r is None:
+        return {}
+    found = {"gain at the rate": _exactly(r.stay.gain, f"{r.steps} steps of a copy, without noise"),
+             "gain at a tenth": _exactly(r.low.gain, f"{r.steps} steps at lr {0.1 * m.rule.lr:.3g}"),
+             "gain at ten times": _exactly(r.high.gain, f"{r.steps} steps at lr {10 * m.rule.lr:.3g}")}
+    if r.long is not None:
+        found["gain of a longer run"] = _exactly(r.long.gain, f"{r.long_steps} steps at the rate")
+    if r.later is not None:
+        found["gain of dropping later"] = _exactly(m.point.loss - r.later.end,
+                                                   f"a tenth of the rate after {r.long_steps} steps")
+    if r.noisy is not None:
+        mean, error = m.noisy_gain
+        found["gain on mini-batches"] = Quantity(mean, mean - 2 * error, mean + 2 * error,
+                                                 f"{r.steps} steps, {len(r.noisy)} runs, two standard errors")
+    return found
 
 
 def _missing_flat(m):
@@ -165,7 +219,7 @@ def _missing_flat(m):
     others = m.flat_unsearched
     yield (f"higher orders along the other flat directions, about {others}, and along curved paths" if others
            else "higher orders along curved paths through the flat directions: straight lines were searched")
-    if m.flat_share > 0.5:
+    if m.flat_share > 0.5 and m.layers is None:
         yield "whether units are dead: most directions are flat, as where no example activates a unit"
 
 
@@ -177,13 +231,18 @@ def _missing(m, cause):
         yield "derivatives above the second: the loss on small circles around theta"
     if cause.name == "minimum" and m.flat_share != 0:
         yield from _missing_flat(m)
-    if cause.name == "diverged":
-        yield "the largest curvature at the start, which bounds the stable rate"
-    if cause.name in ("progressing", "undetermined"):
-        if m.rule is None:
-            yield "the rate against the curvature: no optimizer was given"
-        elif m.sharpness is None and m.finite:
-            yield f"the curvature that {m.rule.name} sees through its preconditioner, against its threshold"
-        yield "what more steps of the same rule would gain, at its rate and at lower and higher ones"
+    if m.rule is None:
+        yield from _missing_rule(m, cause)
+    elif m.rule.threshold is None:
+        yield f"the rate against the curvature: the stability limit of {m.rule.name} is not known"
+    if m.rule is not None:
+        yield from m.rule.notes
+    if m.layers is None and cause.name not in ("minimum", "maximum", "saddle"):
+        yield "the gradient layer by layer, and dead units: this objective knows no layers"
+
+
+def _missing_rule(m, cause):
+    if cause.name in ("progressing", "undetermined", "plateau", "diverged"):
+        yield "the rate against the curvature, and what more steps would gain: no optimizer was given"
     if m.batch_size is not None and m.batch_size < m.n_examples:
-        yield f"the noise of mini-batches of {m.batch_size} against the gradient"
+        yield f"the noise of mini-batches of {m.batch_size} against the gradient: no optimizer was given"

@@ -1,7 +1,15 @@
-"""Pure decisions: from measurements to the causes that hold, the one that binds first."""
+"""Pure decisions: from measurements to the causes that hold, the one that binds first.
+
+Each test gives a margin in [-1, 1]: the smallest of its conditions' distances from their thresholds, on a logarithmic
+scale on which a factor of three is 1. A cause holds where its margin is not negative. The verdict is the first in the
+order of the tests; how far it is from another one is the smaller of its own margin and of what the tests before it
+missed by. `calibration.confidence` says how often a verdict at such a distance was right.
+"""
 
 import math
 from dataclasses import dataclass
+
+from optcore.diagnosis.calibration import confidence
 
 
 @dataclass(frozen=True)
@@ -10,8 +18,24 @@ class Thresholds:
 
     Attributes
     ----------
+    dead : float
+        Share of a layer's units with a zero derivative everywhere.
+    exploding, exploding_unstable : float
+        Gradient of the pre-activations, first layer over last; the second where the rate is above the stable one.
+    vanishing : float
+        Gradient of the weights, first layer over last.
+    depth : int
+        Layers of weights from which on a gradient can vanish or explode.
+    diverged : float
+        Height above the lowest known loss, now over at the start.
+    plateau : float
+        Gain of the run, and first and second order at the distance R, over the loss that is left.
+    plateau_rate : float
+        Effective rate times the largest curvature on a plateau.
     saddle : float
         At a saddle a Newton-like step promises at most this share of the gain along negative curvature.
+    unexplained : float
+        Near a saddle the gain along negative curvature is at most this multiple of what curvature promises there.
     minimum_near : float
         At a minimum `CriticalPoint.near` is at most this, and
     minimum_share : float
@@ -19,12 +43,55 @@ class Thresholds:
     excess : float
         Beside a minimum no step gains more than the Newton-like step promises: one that gains more than this
         multiple of it refutes the minimum.
+    runaway : float
+        A copy diverges that rises by this multiple of what is left to gain.
+    drop : float
+        What dropping the rate gains at once, over the loss that is left: below it, nothing is lost to oscillation.
+    oscillation : float
+        Share of that gain that a longer run at the rate leaves in the oscillation of a valley.
+    later : float
+        Share of that gain by which dropping later is better than dropping now.
+    edge, beyond_edge : float
+        Rate times curvature over the rule's limit at the edge of stability, at least and at most: farther beyond it the
+        quadratic model does not describe the steps.
+    edge_gain : float
+        At the edge 50 steps gain at most this share of what is left: a run that gains more is on its way.
+    noise : float
+        What noise takes back, over what is left of a step's first order.
+    noisy_gain : float
+        Gain of mini-batch steps over that of steps without noise at a noise floor.
+    small_rate, small_cosine, small_ratio, small_gain : float
+        A rate is too small where rate times curvature over the limit is at most the first, the gradient keeps its
+        direction by at least the second, ten times the rate gains at least the third as much, and the gain is at
+        most the fourth of what is left.
     """
 
+    dead: float = 0.7
+    exploding: float = 70.0
+    exploding_unstable: float = 10.0
+    vanishing: float = 1e-3
+    depth: int = 3
+    diverged: float = 50.0
+    plateau: float = 1e-2
+    plateau_rate: float = 1e-3
     saddle: float = 0.02
+    unexplained: float = 10.0
     minimum_near: float = 1e-4
     minimum_share: float = 1e-6
     excess: float = 1.5
+    runaway: float = 10.0
+    drop: float = 1e-3
+    oscillation: float = 0.5
+    later: float = 0.2
+    edge: float = 0.93
+    beyond_edge: float = 2.0
+    edge_gain: float = 0.5
+    noise: float = 0.05
+    noisy_gain: float = 0.7
+    small_rate: float = 1e-3
+    small_cosine: float = 0.99
+    small_ratio: float = 5.0
+    small_gain: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,70 +103,145 @@ class Cause:
     name : str
         A verdict.
     confidence : float
-        From 0 to 1; an ordering by what was shown, not yet calibrated on cases. One look at one point: never
-        0.8 or more, except for what is not finite.
+        From 0 to 1: the share of right ones among generated cases decided by as much (`docs/diagnosis.md`).
     reason : str
+    margin : float
+        By how much its test holds and those before it do not, 0 to 1.
     """
 
     name: str
     confidence: float
     reason: str
+    margin: float = 0.0
 
 
 def decide(m, thresholds):
     """Return the causes that hold at measurements m, at least one, the verdict first."""
-    tests = (_diverged, _higher_order, _saddle, _minimum, _progressing)
-    found = []
-    for test in tests:
-        cause = test(m, thresholds)
-        if cause is not None:
-            found.append(cause)
-            if test in (_diverged, _higher_order):
+    found, clear = [], 1.0
+    for test in TESTS:
+        outcome = test(m, thresholds)
+        if outcome is None:
+            continue
+        name, margin, reason = outcome
+        if margin >= 0:
+            distance = min(margin, clear) if not found else min(margin, 0.5)
+            found.append(Cause(name, confidence(name, distance), reason, distance))
+            if name in _FINAL:
                 break
+        elif not found:
+            clear = min(clear, -margin)
     return tuple(found) or (_undetermined(m, thresholds),)
 
 
-def _diverged(m, thresholds):
-    if not m.finite:
-        return Cause("diverged", 0.99, m.point.certificate)
-    return None
+def above(value, threshold):
+    """The margin of value >= threshold, both positive."""
+    if not value > 0:
+        return -1.0
+    return min(1.0, max(-1.0, math.log(value / threshold) / math.log(3))) if math.isfinite(value) else 1.0
+
+
+def below(value, threshold):
+    """The margin of value <= threshold; negative values are below."""
+    return -1.0 if math.isnan(value) else -above(value, threshold)
+
+
+def holds(fact):
+    """The margin of a fact that is true or false."""
+    return 1.0 if fact else -1.0
+
+
+def _not_finite(m, t):
+    return None if m.finite else ("diverged", 1.0, m.point.certificate)
+
+
+def _dead_units(m, t):
+    worst = max((s for s in m.layers or () if not math.isnan(s.dead)), key=lambda s: s.dead, default=None)
+    if worst is None or worst.dead < 0.3:
+        return None
+    margin = (worst.dead - t.dead) / (1 - t.dead) if worst.dead >= t.dead else (worst.dead - t.dead) / 0.3
+    return ("dead_units", max(-1.0, margin),
+            f"{100 * worst.dead:.0f} % of the units of layer {worst.name} have a zero derivative on every example")
+
+
+def _exploding(m, t):
+    if not m.layers or len(m.layers) < t.depth or not m.layers[-1].signal_gradient:
+        return None
+    ratio = m.signal_ratio
+    unstable = m.sharpness is not None and m.sharpness > 1
+    margin = above(ratio, t.exploding_unstable if unstable else t.exploding)
+    return ("exploding_gradients", margin, f"the gradient grows {ratio:.3g} times from layer {m.layers[-1].name} to "
+                                           f"layer {m.layers[0].name}")
+
+
+def _far_above(m, t):
+    if not math.isfinite(m.height):
+        return None
+    margin = above(m.height, t.diverged)
+    if m.runs is not None and (m.runs.long or m.runs.stay).finite:
+        margin = min(margin, -_oscillation(m, t))  # bounded, and gained back by a lower rate: nothing is lost
+    return ("diverged", margin,
+            f"the loss is {m.height:.3g} times as far above the lowest known one as at the start ({m.start})")
+
+
+def _vanishing(m, t):
+    if not m.layers or len(m.layers) < t.depth or not m.layers[-1].weight_gradient:
+        return None
+    ratio = m.weight_ratio
+    margin = min(below(ratio, t.vanishing), above(m.point.near, t.minimum_near))
+    return ("vanishing_gradients", margin, f"the gradient of the weights of layer {m.layers[0].name} is {ratio:.2g} of "
+                                           f"that of layer {m.layers[-1].name}")
 
 
 def _critical(m):
     return m.point.kind != "not critical"
 
 
-def _higher_order(m, thresholds):
+def _higher_order(m, t):
     if m.point.kind == "degenerate":
-        return Cause("undetermined", 0.0, "gradient and curvature are both zero here: higher orders decide")
+        return "undetermined", 1.0, "gradient and curvature are both zero here: higher orders decide"
     return None
 
 
-def _nearly(m, thresholds):
+def _plateau(m, t):
+    if _critical(m) or not m.left > 0:
+        return None
+    slope, bend = m.reach("slope") / m.left, m.reach("bend") / m.left
+    margins = [below(slope, t.plateau), below(bend, t.plateau), above(m.point.near, t.minimum_near)]
+    words = f"over the distance {m.radius:.3g} gradient and curvature change the loss by {max(slope, bend):.1g}"
+    if m.runs is not None:
+        gain = m.runs.stay.gain / m.left
+        margins += [below(gain, t.plateau), below(m.rule.effective_lr * m.curvature, t.plateau_rate)]
+        words += f", {m.runs.steps} steps by {max(gain, 0):.1g}"
+    return "plateau", min(margins), f"{words} of the {m.left:.3g} that is left to gain"
+
+
+def _nearly(m, t):
     """Whether the gradient promises next to nothing, beside the radius and beside what was gained."""
     gained = m.loss_start - m.point.loss
-    return (math.isfinite(gained) and gained > 0 and m.point.near <= thresholds.minimum_near
-            and m.point.decrease <= thresholds.minimum_share * gained)
+    return (math.isfinite(gained) and gained > 0 and m.point.near <= t.minimum_near
+            and m.point.decrease <= t.minimum_share * gained)
 
 
-def _saddle(m, thresholds):
+def _saddle(m, t):
     point = m.point
     if point.direction is None or m.gain_curvature <= 0:
         return None
-    confidence = 0.75 if _critical(m) else 0.7
-    if not _critical(m) and point.decrease > thresholds.saddle * m.gain_curvature:
-        if not _nearly(m, thresholds) or m.gain_curvature <= thresholds.excess * point.decrease:
-            return None
-        confidence = 0.6
+    # A gain far beyond the curvature's own promise comes from elsewhere, as from a well behind a plateau.
+    promise = 0.5 * abs(float(point.eigenvalues[0])) * m.length_curvature**2
+    margin = min(below(point.decrease, t.saddle * m.gain_curvature), below(m.gain_curvature, t.unexplained * promise))
+    if _critical(m):
+        margin = 1.0
+    elif _nearly(m, t):
+        margin = max(margin, min(0.3, below(t.excess * point.decrease, m.gain_curvature)))
     up = "no curvature is positive" if point.curvature == "maximum" else "it curves up along others"
-    return Cause("maximum" if point.curvature == "maximum" else "saddle", confidence,
-                 f"the gradient is small and the loss curves down along a direction (lambda = "
-                 f"{point.eigenvalues[0]:.4g}); {up}")
+    return ("maximum" if point.curvature == "maximum" else "saddle", margin,
+            f"the gradient is small and the loss curves down along a direction (lambda = "
+            f"{point.eigenvalues[0]:.4g}); {up}")
 
 
-def _minimum(m, thresholds):
+def _minimum(m, t):
     point = m.point
-    if (point.direction is not None and m.gain_curvature > 0) or _flat_descent(m, thresholds):
+    if (point.direction is not None and m.gain_curvature > 0) or flat_descent(m, t):
         return None
     scale = max(abs(float(point.eigenvalues[0])), abs(float(point.eigenvalues[-1])))
     # Beside the minimum the smallest eigenvalue is off by as much as theta is, relative to the radius.
@@ -108,21 +250,24 @@ def _minimum(m, thresholds):
     if not certified:
         return None
     curved = "no direction curves down" + ("" if point.confidence == 1 else f" (probability {point.confidence:g})")
-    confidence = 0.75 if point.confidence == 1 else 0.7
+    margin = 1.0
     if m.flat_share != 0:
         curved += f", {_flat_words(m)}"
-        confidence = 0.6 if m.searched and m.flat_unsearched == 0 else 0.5
+        margin = 0.6 if m.searched and m.flat_unsearched == 0 else 0.3
     if point.kind == "minimum":
-        return Cause("minimum", confidence, f"the gradient is zero to tolerance; {curved}")
-    if _nearly(m, thresholds):
-        share = point.decrease / (m.loss_start - point.loss)
-        return Cause("minimum", min(confidence, 0.6), f"what the gradient promises is {share:.1g} of what was gained "
-                                                      f"since the start ({m.start}); {curved}")
-    return None
+        return "minimum", margin, f"the gradient is zero to tolerance; {curved}"
+    gained = m.loss_start - point.loss
+    if not (math.isfinite(gained) and gained > 0):
+        return None
+    share = point.decrease / gained
+    margin = min(margin, below(share, t.minimum_share), below(point.near, t.minimum_near))
+    return "minimum", margin, (f"what the gradient promises is {share:.1g} of what was gained since the start "
+                               f"({m.start}); {curved}")
 
 
-def _flat_descent(m, thresholds):
-    return m.gain_flat > thresholds.excess * m.point.decrease
+def flat_descent(m, t):
+    """Whether a flat direction leads further down than the gradient promises."""
+    return m.gain_flat > t.excess * m.point.decrease
 
 
 def _flat_words(m):
@@ -137,21 +282,103 @@ def _flat_words(m):
     return f"{share}; along {m.searched} such direction(s) the loss {found} up to distance {m.point.radius:.3g}"
 
 
-def _progressing(m, thresholds):
-    if _critical(m) or m.gain_gradient <= 0:
+def _too_large(m, t):
+    if m.runs is None or _critical(m):
         return None
-    return Cause("progressing", 0.6, "the gradient is not small: a step down the gradient still lowers the loss by "
-                                     f"{m.gain_gradient:.3g}")
+    runs, loss = m.runs, m.point.loss
+    drop = runs.low.gain
+    last = runs.long or runs.stay
+    rise = last.end - loss
+    if not last.finite or rise > t.runaway * m.left:
+        margin = above(rise, t.runaway * m.left) if last.finite else 1.0
+        return ("lr_too_large", margin, f"a copy that goes on at lr {m.rule.lr:.3g} "
+                                        + ("leaves all bounds" if not last.finite else f"rises by {rise:.3g}")
+                                        + f"; at a tenth of it the loss falls by {drop:.3g}")
+    if runs.later is None or drop <= 0:
+        return None
+    kept = (runs.long.end - runs.later.end) / drop
+    return ("lr_too_large", _oscillation(m, t),
+            f"a tenth of the rate gains {drop:.3g} within {runs.steps} steps; {runs.long_steps} more steps at lr "
+            f"{m.rule.lr:.3g} leave {100 * kept:.0f} % of that in the oscillation across a valley")
 
 
-def _undetermined(m, thresholds):
+def _oscillation(m, t):
+    """The margin of a rate that is too large though the run stays bounded: across a valley."""
+    runs = m.runs
+    drop = runs.low.gain
+    if runs.later is None or drop <= 0:
+        return -1.0
+    kept = (runs.long.end - runs.later.end) / drop
+    better = (runs.low.end - runs.later.end) / drop
+    return min(above(kept, t.oscillation), below(better, t.later), above(drop, t.drop * m.left))
+
+
+def _edge(m, t):
+    if m.runs is None or m.sharpness is None or _critical(m):
+        return None
+    bounded = m.runs.stay.finite and (m.runs.long is None or m.runs.long.finite)
+    # The limit is a factor of two away at most: a distance of 7 % is as much as a factor of three elsewhere.
+    margin = min(holds(bounded), max(-1.0, min(1.0, (m.sharpness - t.edge) / (1 - t.edge))),
+                 below(m.sharpness, t.beyond_edge), below(m.runs.stay.gain, t.edge_gain * m.left))
+    return ("edge_of_stability", margin,
+            f"lr times the largest curvature is {m.sharpness:.3g} of the rule's limit, and the loss stays bounded")
+
+
+def _noise_floor(m, t):
+    if m.runs is None or m.runs.noisy is None or not m.runs.stay.gain > 0:
+        return None
+    free, (mean, error) = m.runs.stay.gain, m.noisy_gain
+    kept = m.first_order - m.second_order
+    share = m.noise.value / kept if kept > 0 else math.inf
+    apart = (t.noisy_gain * free - mean) / (2 * error) if error > 0 else math.inf
+    ratio = mean / free
+    margin = min(above(share, t.noise), max(-1.0, min(1.0, (t.noisy_gain - ratio) / 0.5)),
+                 above(free, t.drop * m.left), max(-1.0, min(1.0, apart - 1)))
+    return ("noise_floor", margin,
+            f"steps without noise gain {free:.3g}, mini-batches of {m.batch_size} {max(mean, 0):.2g} (+-{error:.1g}): "
+            f"noise takes back {share:.2g} of what a step gains")
+
+
+def _too_small(m, t):
+    if m.runs is None or _critical(m) or m.sharpness is None:
+        return None
+    stay, high = m.runs.stay, m.runs.high
+    if not stay.gain > 0:
+        return None
+    margin = min(below(m.sharpness, t.small_rate), holds(stay.cosine >= t.small_cosine),
+                 above(high.gain / stay.gain, t.small_ratio), below(stay.gain, t.small_gain * m.left))
+    return ("lr_too_small", margin,
+            f"{m.runs.steps} steps gain {stay.gain:.3g} of the {m.left:.3g} that is left, ten times the rate "
+            f"{high.gain / stay.gain:.3g} times as much; lr is {m.sharpness:.1g} of the limit")
+
+
+def _progressing(m, t):
+    if _critical(m):
+        return None
+    if m.runs is None:
+        if m.gain_gradient <= 0:
+            return None
+        return ("progressing", 0.3, "the gradient is not small: a step down the gradient still lowers the loss by "
+                                    f"{m.gain_gradient:.3g}")
+    gain = m.runs.stay.gain if m.runs.noisy is None else m.noisy_gain[0] - 2 * m.noisy_gain[1]
+    if not gain > m.rounding:
+        return None
+    return "progressing", above(gain, m.rounding), f"{m.runs.steps} more steps of the rule lower the loss by {gain:.3g}"
+
+
+def _undetermined(m, t):
     if not _critical(m):
         why = "the gradient is not small, but no step along it lowers the loss: a kink, noise, or rounding"
     elif m.point.direction is not None:
         why = "negative curvature was found, but no step along it lowers the loss: higher orders or a kink"
-    elif _flat_descent(m, thresholds):
+    elif flat_descent(m, t):
         why = (f"gradient and curvature show no way down, but along a flat direction the loss is {m.gain_flat:.3g} "
                f"lower at distance {m.length_flat:.3g}: higher orders decide")
     else:
         why = "the gradient is zero to tolerance, but the sign of the smallest curvature was not settled"
     return Cause("undetermined", 0.0, why)
+
+
+TESTS = (_not_finite, _far_above, _dead_units, _exploding, _vanishing, _higher_order, _saddle, _plateau, _minimum,
+         _too_large, _edge, _noise_floor, _too_small, _progressing)
+_FINAL = ("diverged", "undetermined")

@@ -5,13 +5,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optcore.batched import BatchedObjective
-from optcore.nn import losses, passes
+from optcore.nn import losses, passes, signals
 from optcore.nn.sequential import Sequential
 from optcore.process import one_pool
 
 
 class NetworkObjective(BatchedObjective):
     """What `optcore.nn.objective` returns; see there."""
+
+    lower_bound = 0.0
 
     def __init__(self, net, loss, X, y, mode="train", dtype=None, **batches):
         if not isinstance(net, Sequential):
@@ -39,6 +41,14 @@ class NetworkObjective(BatchedObjective):
             raise ValueError('mode: expected "eval" for the empirical Fisher matrix, got "train": under batch norm an '
                              "example has no gradient of its own")
         return super().fisher(theta, v, batch)
+
+    def layers(self, theta, batch=None):
+        """Return how the gradient reaches each layer of weights; see `optcore.Objective.layers`."""
+        theta, batch = self.check_theta(theta), self.check_batch(batch)
+        grad = self.loss_and_grad(theta, batch)[1]
+        pieces = self._at(theta, batch).pieces
+        return signals.states(self._program, grad, (
+            ((piece.state or self._evaluate(theta, piece.rows)[2]).records, piece.share) for piece in pieces))
 
     def _examples(self, rows):
         return _converted("X", self._x[rows], self.dtype), self._y[rows]

@@ -37,7 +37,7 @@ def test_verdicts_on_the_network(scale, height, shift):
         d = oc.diagnose(obj, scale * np.array(place))
         assert d.verdict == verdict, place
         assert d.causes[0].name == verdict
-        assert 0 < d.confidence < 0.8
+        assert 0.5 <= d.confidence < 1
 
 
 def test_a_run_that_has_nearly_arrived_is_at_its_minimum():
@@ -119,11 +119,10 @@ def test_a_network_whose_units_are_all_dead_is_not_done():
     obj = oc.nn.objective(net, "cross_entropy", x, y)
     d = oc.diagnose(obj, net.theta.copy())
     assert d.evidence["loss"].value == pytest.approx(np.log(2))
-    assert d.verdict in ("minimum", "undetermined")
-    assert d.confidence <= 0.5
+    assert d.verdict == "dead_units"
+    assert d.evidence["dead units"].value == 1
+    assert "100 % of the units of layer 0" in d.causes[0].reason
     assert "done" not in str(d)
-    assert any("dead" in item for item in d.missing)
-    assert any("other flat directions" in item for item in d.missing)
 
 
 def test_a_spectrum_that_is_not_resolved_is_no_license():
@@ -201,7 +200,7 @@ def test_sharpness_against_the_threshold_of_the_rule(options, threshold):
         optimizer = oc.optim.SGD(theta, lr=factor * threshold / curvature, **options)
         d = oc.diagnose(quadratic([curvature]), theta, optimizer)
         assert d.evidence["sharpness"].value == pytest.approx(factor)
-        assert ("lower it" in d.remedy) == (factor > 1)
+        assert (d.verdict == "lr_too_large") == ("lower lr" in d.remedy) == (factor > 1)
         for _ in range(400):
             optimizer.step(curvature * theta)
         assert (abs(theta[0]) > 1) == (factor > 1)
@@ -215,8 +214,9 @@ def test_the_optimizer_is_read_and_never_changed():
     d = oc.diagnose(network(), theta, optimizer, batch_size=1, history=[3.0, 2.0, 1.5])
     assert d.evidence["learning rate"].value == 0.05  # a schedule, at the next step
     assert d.evidence["recent fall of the loss"].value == 1.5
-    assert "sharpness" not in d.evidence
-    assert any("AdamW" in item for item in d.missing)
+    # One step with gradient 1 leaves v_hat = 1, so P = 1: the Hessian's own largest eigenvalue counts, limit 38.
+    largest = d.evidence["largest eigenvalue"].value
+    assert d.evidence["sharpness"].value == pytest.approx(0.05 * largest / 38, rel=0.1)
     assert np.array_equal(theta, start)
     after = optimizer.state_dict()
     for name, value in before["state"][0].items():
@@ -245,7 +245,7 @@ def test_the_report_of_a_saddle():
     obj.mode = "train"
     d = oc.diagnose(obj, theta, oc.optim.SGD(theta.copy(), lr=0.1))
     text = str(d)
-    for piece in ("saddle (confidence", "not calibrated", "smallest eigenvalue", "train statistics", "escape",
+    for piece in ("saddle (confidence", "smallest eigenvalue", "train statistics", "escape",
                   "learning rate"):
         assert piece in text
     # The gradient along (1, 1)/sqrt(2) is 2 r at distance r = 1.4e-4; each step multiplies it by 1.2.

@@ -1,0 +1,156 @@
+"""What to do, with numbers: the words, and the change that `Diagnosis.verify` runs."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to do.
+
+    Attributes
+    ----------
+    text : str
+    factor : float or None
+        Of the rate, where that is to be changed.
+    batch : int or None
+        Examples in a step, where that is to be changed.
+    escape : bool
+        A step along negative curvature goes first.
+    """
+
+    text: str
+    factor: float | None = None
+    batch: int | None = None
+    escape: bool = False
+
+
+def remedy_for(m, cause):
+    """Return the Remedy of the cause that binds."""
+    return _REMEDIES[cause.name](m)
+
+
+def _limit(m):
+    """The largest stable rate of the quadratic model here; None where it is not known."""
+    if m.sharpness is None or not m.sharpness > 0:
+        return None
+    return m.rule.lr / m.sharpness
+
+
+def _diverged(m):
+    text = "go back to a state that was finite"
+    limit = _limit(m) if m.finite else None
+    if limit is not None:
+        text += f"; here the stable rate is at most {limit:.3g} (largest curvature {m.curvature:.3g})"
+    return Remedy(f"{text}; a lower rate, warm-up, or a clipped gradient norm")
+
+
+def _dead_units(m):
+    return Remedy("initialise the biases of that layer at zero and its weights by kaiming_uniform, lower the rate that "
+                  "drove them there, take an activation without a dead side (ELU, GELU), or normalise before it")
+
+
+def _exploding(m):
+    per_layer = m.signal_ratio ** (1 / (len(m.layers) - 1))
+    return Remedy(f"scale the initial weights down by {per_layer:.3g} a layer (xavier or kaiming initialisation), put "
+                  f"a normalization between the layers, or clip the gradient norm (now {m.point.gradient_norm:.3g})")
+
+
+def _vanishing(m):
+    per_layer = m.weight_ratio ** (1 / (len(m.layers) - 1))
+    return Remedy(f"each layer passes on {per_layer:.2g} of the gradient: scale the initial weights up by "
+                  f"{1 / per_layer:.3g} a layer (xavier or kaiming initialisation), take ReLU in place of a saturating "
+                  "activation, or put a normalization between the layers")
+
+
+def _plateau(m):
+    return Remedy(f"no rate that is stable leaves it soon (gradient {m.point.gradient_norm:.2g}): another start "
+                  "(smaller weights), a loss that is steep where it is wrong (cross-entropy in place of squared error), "
+                  "normalization, or an adaptive rule")
+
+
+def _saddle(m):
+    return Remedy(f"optcore.curvature.escape: a step of length {m.length_curvature:.3g} along negative curvature "
+                  f"lowers the loss by {m.gain_curvature:.4g}, measured" + _plain_steps(m), escape=True)
+
+
+def _plain_steps(m):
+    """How long plain steps would need: the distance r to the saddle along v grows by 1 + lr |lambda| a step."""
+    if m.rule is None or not m.rule.lr or m.rule.name != "SGD":
+        return ""
+    curvature = -float(m.point.eigenvalues[0])
+    offset = m.slope_curvature / curvature
+    if offset == 0:
+        return "; plain steps would stay for ever (the gradient has no part along it)"
+    steps = math.log(max(m.length_curvature / offset, 1)) / math.log1p(m.rule.effective_lr * curvature)
+    return f"; plain steps at lr {m.rule.lr:.3g} would take about {math.ceil(steps)}"
+
+
+def _minimum(m):
+    needs = f"other capacity, data or regularisation (largest curvature {m.point.eigenvalues[-1]:.3g})"
+    if m.flat_share == 0:
+        return Remedy(f"the optimizer is done: a lower loss needs {needs}")
+    return Remedy(f"to second order no step is left: a lower loss needs a way along the flat directions, or {needs}")
+
+
+def _too_large(m):
+    limit, lr = _limit(m), m.rule.lr
+    target = min(0.1 * lr, limit) if limit is not None else 0.1 * lr
+    gain = m.runs.low.gain
+    text = f"lower lr from {lr:.3g} to {target:.3g}, or decay it"
+    if gain > 0:
+        text += (f": {m.runs.steps} steps at {0.1 * lr:.3g} gain {gain:.4g}, at {lr:.3g} {m.runs.stay.gain:.2g}, "
+                 "measured")
+    if limit is not None and limit < lr:
+        text += (f"; largest curvature {m.curvature:.4g}, limit of {m.rule.name} {m.rule.threshold:.3g}/lr: stable up "
+                 f"to {limit:.3g}")
+    return Remedy(text, factor=target / lr)
+
+
+def _edge(m):
+    drop = m.runs.low.gain
+    text = "nothing to do while the loss falls over many steps"
+    if drop > 0:
+        text += f"; a decay to {0.1 * m.rule.lr:.3g} would gain {drop:.3g} within {m.runs.steps} steps now"
+    return Remedy(text, factor=0.1)
+
+
+def _noise(m):
+    free, (mean, _) = m.runs.stay.gain, m.noisy_gain
+    larger = min(m.n_examples, 4 * m.batch_size)
+    excess = max(free - mean, 0.0)
+    text = (f"noise holds the loss {excess:.3g} above what this rate reaches without it; it is proportional to "
+            f"lr and to 1/batch: about {m.point.loss - mean - 0.9 * excess:.4g} at lr {0.1 * m.rule.lr:.3g}, "
+            f"{m.point.loss - mean - (1 - m.batch_size / larger) * excess:.4g} at batches of {larger}")
+    return Remedy(text, factor=0.1)
+
+
+def _too_small(m):
+    limit = _limit(m)
+    best = 0.3 * limit if limit is not None else 10 * m.rule.lr
+    return Remedy(f"raise lr from {m.rule.lr:.3g} to about {best:.3g} (the quadratic model is stable up to "
+                  f"{limit or math.nan:.3g}); ten times the rate gained {m.runs.high.gain:.3g} in {m.runs.steps} "
+                  f"steps, this one {m.runs.stay.gain:.3g}, measured", factor=best / m.rule.lr)
+
+
+def _progressing(m):
+    text = f"train on: one step of length {m.length_gradient:.3g} down the gradient gains {m.gain_gradient:.3g}"
+    if m.runs is not None:
+        text += f"; {m.runs.steps} steps of the rule gain {m.runs.stay.gain:.3g}"
+    limit = _limit(m)
+    if limit is not None and m.rule.lr > limit:
+        text += f"; the rate {m.rule.lr:.3g} is above the stable {limit:.3g} of the quadratic model: lower it"
+    return Remedy(text)
+
+
+def _undetermined(m):
+    if m.length_flat and m.point.curvature == "minimum" and m.point.kind == "minimum":
+        return Remedy(f"a step of length {m.length_flat:.3g} along a flat direction (optcore.curvature.classify: "
+                      f"`flat`) lowers the loss by {m.gain_flat:.4g}, measured; then train on")
+    return Remedy("measure what is missing before changing the training")
+
+
+_REMEDIES = {"diverged": _diverged, "dead_units": _dead_units, "exploding_gradients": _exploding,
+             "vanishing_gradients": _vanishing, "plateau": _plateau, "saddle": _saddle, "maximum": _saddle,
+             "minimum": _minimum, "lr_too_large": _too_large, "edge_of_stability": _edge, "noise_floor": _noise,
+             "lr_too_small": _too_small, "progressing": _progressing, "undetermined": _undetermined}

@@ -1,0 +1,236 @@
+"""An optimizer, read: what its step is made of, and copies of it that move copies of theta."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from optcore import optim
+
+_FROZEN = 1e30  # the preconditioner of a parameter that the optimizer does not move
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What was read of an optimizer; see `read`.
+
+    Attributes
+    ----------
+    name : str
+    lr : float
+        The largest rate of the groups, of a schedule the value at the next step.
+    momentum : float
+        The weight b of the past in the step.
+    effective_lr : float
+        What a lasting gradient is multiplied by: lr / (1 - b), or lr where the rule averages.
+    threshold : float or None
+        lr times the largest curvature (of P^-1/2 H P^-1/2) above which the rule is unstable on a quadratic (Cohen et
+        al. 2021, 2022); None where it is not known.
+    scale : array [n] or None
+        The diagonal of P; None for the identity.
+    adaptive : bool
+        P depends on the gradients: with an empty state `scale` says nothing yet.
+    empty : bool
+        No step has been taken.
+    notes : tuple of str
+        What a copy does not repeat.
+    """
+
+    name: str
+    lr: float
+    momentum: float
+    effective_lr: float
+    threshold: float | None
+    scale: np.ndarray | None
+    adaptive: bool
+    empty: bool
+    notes: tuple
+    _groups: tuple
+    _state: dict
+    _class: type
+    _flags: dict
+
+    def copy(self, theta, factor=1.0):
+        """Return a copy of the optimizer that moves the array theta in place, its rates multiplied by a factor."""
+        groups = [{**options, "lr": factor * options["lr"],
+                   "params": [theta[start:start + math.prod(shape)].reshape(shape) for start, shape in places]}
+                  for options, places in self._groups]
+        copy = self._class(groups, **self._flags)
+        state = {**self._state, "param_groups": [{**saved, "lr": group["lr"]} for saved, group in
+                                                 zip(self._state["param_groups"], groups, strict=True)]}
+        copy.load_state_dict(state)
+        return copy
+
+    def split(self, grad):
+        """The flat gradient in the structure that a copy is stepped with."""
+        return [grad[start:start + math.prod(shape)].reshape(shape) for _, places in self._groups
+                for start, shape in places]
+
+    def preconditioner(self, square):
+        """Return the diagonal of P [n], or None where it is the identity or not known.
+
+        Parameters
+        ----------
+        square : array [n]
+            The mean square of the gradient at fixed theta: what an empty state would hold after many steps there.
+        """
+        if self.adaptive and self.empty:
+            eps = float(self._groups[0][0].get("eps", 0.0))
+            return np.maximum(np.sqrt(square) + eps, 1e-30)
+        return self.scale
+
+
+def read(optimizer, size, slices=None):
+    """Return the Rule of an optimizer.
+
+    Parameters
+    ----------
+    optimizer : optcore.optim rule or wrapper, torch.optim.Optimizer, or None
+    size : int
+        n: the optimizer's arrays are theta, or lie in it.
+    slices : callable, optional
+        Array -> where it begins in theta, or None; for what does not lie in order.
+
+    Returns
+    -------
+    Rule or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no optimizer, or one over something else than theta.
+    """
+    if optimizer is None:
+        return None
+    notes = []
+    while isinstance(optimizer, optim.Wrapper) and optimizer.opt is not None:
+        notes.append(f"what {type(optimizer).__name__} does around {type(optimizer.opt).__name__}: the runs step the "
+                     "rule itself")
+        optimizer = optimizer.opt
+    groups = getattr(optimizer, "param_groups", None)
+    if not isinstance(groups, list) or not groups or not callable(getattr(optimizer, "state_dict", None)):
+        raise TypeError("optimizer: expected an optcore.optim rule or a torch.optim.Optimizer, got "
+                        f"{type(optimizer).__name__}")
+    cls = _class_of(optimizer, notes)
+    state = optimizer.state_dict(portable=True) if isinstance(optimizer, optim.Optimizer) else optimizer.state_dict()
+    saved = [_numbers(g) for g in state["param_groups"]]
+    known = tuple(({k: g[k] for k in cls.rule.options if k in g}, tuple(places))
+                  for g, places in zip(saved, _places(groups, size, slices), strict=True))
+    state = {**state, "param_groups": [{**g, "params": list(p["params"])}
+                                       for g, p in zip(saved, state["param_groups"], strict=True)]}
+    flags = {k: getattr(optimizer, k, None) for k in ("clip_norm", "clip_value")}
+    return _described(type(optimizer).__name__, cls, known, state, flags, size, notes)
+
+
+def _class_of(optimizer, notes):
+    """The optcore rule that a copy is made of: the same, PyTorch's of the same name, or one with the same state."""
+    if isinstance(optimizer, optim.Optimizer):
+        return type(optimizer)
+    name = type(optimizer).__name__
+    if name.lower() in optim.names():
+        return optim.get(name.lower())
+    states = [set(s) for s in optimizer.state_dict()["state"].values()] or [set()]
+    nearest = ("adamw" if {"exp_avg", "exp_avg_sq"} <= states[0] else "rmsprop" if "square_avg" in states[0] else "sgd")
+    notes.append(f"the steps of {name}, a rule not known here: its copies are {nearest} with its rate and state")
+    return optim.get(nearest)
+
+
+def _numbers(group):
+    """The options of a group as plain numbers: PyTorch's rate may be a tensor."""
+    plain = {}
+    for key, value in group.items():
+        if key != "params":
+            plain[key] = float(value) if hasattr(value, "item") and not isinstance(value, (bool, str)) else value
+    return plain
+
+
+def _places(groups, size, slices):
+    """Where each array of each group lies in theta: (start, shape)."""
+    arrays = [a for group in groups for a in group["params"]]
+    starts = [slices(a) for a in arrays] if slices else _starts(arrays, size)
+    sizes = [math.prod(a.shape) for a in arrays]
+    if starts is None:
+        if sum(sizes) != size:
+            raise ValueError(f"optimizer: expected a rule over the {size} parameters of theta, got one over "
+                             f"{sum(sizes)}")
+        starts = np.cumsum([0, *sizes[:-1]]).tolist()
+    if any(s is None for s in starts):
+        raise ValueError("optimizer: expected a rule over the parameters of the objective, got another array")
+    places = iter([(int(s), tuple(a.shape)) for s, a in zip(starts, arrays, strict=True)])
+    return [[next(places) for _ in group["params"]] for group in groups]
+
+
+def _starts(arrays, size):
+    """The places of NumPy views of one vector of the size of theta; None where they are not that."""
+    bases = {id(_base(a)): _base(a) for a in arrays}
+    if len(bases) != 1 or not all(isinstance(a, np.ndarray) for a in arrays):
+        return None
+    base = next(iter(bases.values()))
+    if base.size != size or any(a.dtype != base.dtype for a in arrays):
+        return None
+    origin = base.__array_interface__["data"][0]
+    return [(a.__array_interface__["data"][0] - origin) // a.itemsize for a in arrays]
+
+
+def _base(array):
+    base = getattr(array, "base", None)
+    return array if not isinstance(base, np.ndarray) or base.dtype != array.dtype else _base(base)
+
+
+def _described(name, cls, groups, state, flags, size, notes):
+    """The Rule: momentum, threshold and preconditioner by the name of the class."""
+    options, kind = groups[0][0], cls.__name__
+    lr = max(abs(float(o["lr"])) for o, _ in groups) if all("lr" in o for o, _ in groups) else math.nan
+    entries = [state["state"].get(i, {}) for i in range(sum(len(p) for _, p in groups))]
+    averages = "betas" in options
+    b = float(options["betas"][0] if averages else options.get("momentum", 0.0))
+    damp = float(options.get("dampening", 0.0)) if b else 0.0
+    share = (1 - b) if averages else (1 - damp)  # of a new gradient in the momentum
+    scale, adaptive = _scale(kind, groups, entries, size, lr)
+    threshold = _threshold(kind, b, share, options)
+    if any(o.get("maximize") for o, _ in groups):
+        threshold = None
+    empty = not any(float(e.get("step", 0)) for e in entries)
+    return Rule(name, lr, b, lr * share / (1 - b) if b < 1 else lr, threshold, scale, adaptive, empty, tuple(notes),
+                groups, state, cls, flags)
+
+
+def _threshold(kind, b, share, options):
+    if kind not in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad"):
+        return None
+    threshold = (2 + 2 * b) / share
+    return threshold / (1 + 2 * b) if options.get("nesterov") else threshold
+
+
+def _scale(kind, groups, entries, size, lr):
+    """The diagonal of P over theta, rates of groups that differ included; whether it depends on gradients."""
+    adaptive = kind in ("Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "AdEMAMix")
+    scale, entries, plain = np.full(size, _FROZEN), iter(entries), True
+    for options, places in groups:
+        for start, shape in places:
+            entry, stop = next(entries), start + math.prod(shape)
+            root = _root(kind, options, entry) if adaptive else None
+            rate = abs(float(options.get("lr", lr)))
+            scale[start:stop] = (1.0 if root is None else np.maximum(root, 1e-30)) * (lr / rate if rate else _FROZEN)
+            plain = plain and root is None and rate == lr
+    return (None if plain and (scale < _FROZEN).all() else scale), adaptive
+
+
+def _root(kind, options, entry):
+    """Sqrt(v_hat) + eps of one array, flat; None before the first step."""
+    second = {"RMSprop": "square_avg", "Adagrad": "sum"}.get(kind, "exp_avg_sq")
+    if kind != "RMSprop" and options.get("amsgrad") and "max_exp_avg_sq" in entry:
+        second = "max_exp_avg_sq"
+    if second not in entry:
+        return None
+    v, step = np.asarray(entry[second], np.float64).reshape(-1), float(entry.get("step", 0))
+    if not step:
+        return None
+    if kind == "RMSprop" and options.get("centered"):
+        v = np.maximum(v - np.asarray(entry["grad_avg"], np.float64).reshape(-1) ** 2, 0)
+    if kind == "Adagrad":
+        v = v / step if options.get("average") else v
+        return (np.sqrt(v) + float(options["eps"])) * (1 + (step - 1) * float(options.get("lr_decay", 0.0)))
+    if kind != "RMSprop":
+        v = v / (1 - float(options["betas"][1]) ** step)
+    return np.sqrt(v) + float(options["eps"])

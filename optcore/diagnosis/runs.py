@@ -1,0 +1,136 @@
+"""Counterfactual runs: copies of theta and of the optimizer, stepped as training would, or otherwise."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_FAR = 1e6  # a run ends where its loss has risen to so many times the first step's promise above its start
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a copy did.
+
+    Attributes
+    ----------
+    losses : array [k + 1]
+        Over the examples of the analysis: before the first step, and after each. Of a run on mini-batches, only at
+        its start and `at` the places where it was looked at.
+    at : array [k + 1]
+        The number of steps behind each loss.
+    theta : array [n]
+        Where it ended.
+    optimizer : rule
+        The copy.
+    cosine : float
+        Between the gradients at the start and at the end, as the preconditioner measures; NaN for mini-batches.
+    end : float
+        The loss at the end: the median of the last fifth, on mini-batches the mean of the second half; infinite for
+        a run that left all bounds.
+    """
+
+    losses: np.ndarray
+    at: np.ndarray
+    theta: np.ndarray
+    optimizer: Any
+    cosine: float
+    end: float
+
+    @property
+    def finite(self):
+        """Whether the run stayed within bounds."""
+        return math.isfinite(self.end)
+
+    @property
+    def gain(self):
+        """How much lower the end is than the start."""
+        return float(self.losses[0]) - self.end
+
+
+def full(obj, theta, rule, steps, *, factor=1.0, rows=None, scale=None, optimizer=None):
+    """Run without noise: each step takes the gradient over all examples of the analysis.
+
+    Parameters
+    ----------
+    obj : Objective
+    theta : array [n]
+        Not changed.
+    rule : Rule
+    steps : int
+    factor : float
+        Of the rate.
+    rows : int array or None
+        The examples of the analysis.
+    scale : array [n], optional
+        Diagonal of P, for the cosine.
+    optimizer : rule, optional
+        A copy that goes on, over ``theta`` itself, in place of a new one.
+    """
+    theta = theta.copy()
+    mover = rule.copy(theta, factor)
+    if optimizer is not None:
+        mover = _go_on(rule, optimizer, theta, factor)
+    losses, first, grad = [], None, None
+    with np.errstate(all="ignore"):
+        for step in range(steps + 1):
+            loss, grad = obj.loss_and_grad(theta, rows)
+            losses.append(loss)
+            if first is None:
+                first, wide = grad.astype(np.float64), grad.astype(np.float64)
+                far = loss + _FAR * max(abs(loss), rule.effective_lr * float(first @ first))
+            if not (math.isfinite(loss) and np.isfinite(grad).all()) or loss > far:
+                return Run(np.array(losses), np.arange(len(losses)), theta, mover, math.nan, math.inf)
+            if step < steps:
+                mover.step(rule.split(grad))
+        wide = grad.astype(np.float64)
+        metric = 1.0 if scale is None else 1 / scale
+        size = math.sqrt(float(wide @ (metric * wide)) * float(first @ (metric * first)))
+        cosine = float(first @ (metric * wide)) / size if size > 0 else math.nan
+    end = float(np.median(losses[-max(1, steps // 5):]))
+    return Run(np.array(losses), np.arange(steps + 1), theta, mover, cosine, end)
+
+
+def _go_on(rule, optimizer, theta, factor):
+    """A copy of a copy, over another array, at the rate that a factor gives."""
+    mover = rule.copy(theta, factor)
+    rates = [g["lr"] for g in mover.param_groups]
+    mover.load_state_dict(optimizer.state_dict())
+    for group, lr in zip(mover.param_groups, rates, strict=True):
+        group["lr"] = lr
+    return mover
+
+
+def noisy(obj, theta, rule, steps, batch_size, rng, *, factor=1.0, rows=None, looks=10):
+    """Run on mini-batches, drawn as in training: without replacement until all have been seen.
+
+    The loss over the examples of the analysis is taken at the start and at `looks` places in the second half.
+    """
+    theta = theta.copy()
+    mover = rule.copy(theta, factor)
+    start = obj.loss(theta, rows)
+    at = np.unique(np.linspace(0.5 * steps, steps, looks).astype(int))
+    losses, places, order = [start], [0], iter(())
+    with np.errstate(all="ignore"):
+        for step in range(1, steps + 1):
+            batch = next(order, None)
+            if batch is None:
+                order = batches(obj.n_examples, batch_size, rng)
+                batch = next(order)
+            loss, grad = obj.loss_and_grad(theta, batch)
+            if not (math.isfinite(loss) and np.isfinite(grad).all()):
+                return Run(np.array([start, math.inf]), np.array([0, step]), theta, mover, math.nan, math.inf)
+            mover.step(rule.split(grad))
+            if step in at:
+                losses.append(obj.loss(theta, rows))
+                places.append(step)
+    end = float(np.mean(losses[1:]))
+    return Run(np.array(losses), np.array(places), theta, mover, math.nan, end if math.isfinite(end) else math.inf)
+
+
+def batches(n, size, rng):
+    """Yield batches of one epoch in a new order; a rest of fewer than size examples is left out."""
+    order = rng.permutation(n)
+    for start in range(0, n - size + 1, size):
+        yield order[start:start + size]
