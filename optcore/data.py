@@ -3,11 +3,12 @@
 import csv
 import itertools
 import math
-import numbers
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from optcore.checks import integer, number
 
 __all__ = ["Dataset", "batches", "load", "split", "standardize"]
 
@@ -55,8 +56,8 @@ def batches(n, batch_size=None, shuffle=True, rng=None, drop_last=False, *, smal
     >>> sorted(np.concatenate(list(batches(5, 2, rng=rng))).tolist())
     [0, 1, 2, 3, 4]
     """
-    n, smallest = _count("n", n), _count("smallest", smallest)
-    size = n if batch_size is None else min(_count("batch_size", batch_size), n)
+    n, smallest = integer("n", n), integer("smallest", smallest)
+    size = n if batch_size is None else min(integer("batch_size", batch_size), n)
     if shuffle and not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: expected a numpy.random.Generator to shuffle with, got {type(rng).__name__}")
     order = rng.permutation(n) if shuffle and size < n else np.arange(n)
@@ -174,10 +175,8 @@ def split(n, fraction, rng, labels=None):
     >>> len(kept), sorted((held_out % 2).tolist())
     (8, [0, 1])
     """
-    n = _count("n", n)
-    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
-        raise TypeError(f"fraction: expected a number, got {type(fraction).__name__}")
-    if n < 2 or not 0.0 < fraction < 1.0:
+    n = integer("n", n)
+    if n < 2 or not 0.0 < number("fraction", fraction, -math.inf) < 1.0:
         raise ValueError(f"fraction: expected a share in (0, 1) of 2 or more examples, got {fraction} of {n}")
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
@@ -369,14 +368,6 @@ def _target(name, target, task):
     if len(classes) < 2:
         raise ValueError(f"{name}: expected at least 2 classes, got only {classes[0]}")
     return y.astype(np.int64), tuple(map(str, classes.tolist()))
-
-
-def _count(name, n):
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
-        raise TypeError(f"{name}: expected an integer, got {type(n).__name__}")
-    if n < 1:
-        raise ValueError(f"{name}: expected at least 1, got {n}")
-    return int(n)
 
 
 def _real_array(name, a):

@@ -25,6 +25,8 @@ from optcore._native.layerwise cimport Layers
 from optcore._native.tensors cimport STAGED, Book, Tensor, Tensors, nothing
 from optcore._native.threads cimport GRAIN
 
+from optcore.checks import number
+
 cnp.import_array()
 
 RULES = {
@@ -191,9 +193,19 @@ cdef class Stepper(Tensors):
         finally:
             self._leave()
 
+    def _given(self, grads):
+        """Return the gradients as a tuple, one for each parameter, after every check of `step`."""
+        self._enter()
+        try:
+            held = self._bind_gradients(grads, "grads", "gradient")
+        finally:
+            self._leave()
+        return held if isinstance(held, tuple) else (held,)
+
     cdef int _enter(self) except -1:
         if not oc_take(&self.busy):
-            raise RuntimeError("this optimizer is at work in another thread: one step or change at a time")
+            raise RuntimeError("this optimizer is at work, in another thread or below this call: one step or change at a "
+                               "time")
         return 0
 
     cdef void _leave(self) noexcept:
@@ -292,14 +304,9 @@ cdef class Stepper(Tensors):
     cdef double _positive(self, str name, object value) except? -1:
         if value is None:
             return 0
-        cdef double number
-        try:
-            number = value
-        except TypeError:
-            raise TypeError(f"{name}: expected a positive number or None, got {value!r}") from None
-        if not number > 0:
-            raise ValueError(f"{name}: expected a positive number or None, got {value!r}")
-        return number
+        if isinstance(value, float) and <double>value > 0:
+            return value  # infinity is one that limits nothing
+        return number(name, value, open_low=True)
 
     cdef int _refresh(self, double clip_value) except -1:
         """Read the options of the groups that have changed since the last step."""

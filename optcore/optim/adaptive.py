@@ -1,7 +1,7 @@
 """Update rules whose sigma is made of past gradients: kin of RMSprop and Adam. Kernels: ``src_c/update.tmpl.h``."""
 
 from optcore.optim.optimizer import Optimizer
-from optcore.optim.options import number, numbers
+from optcore.optim.options import numbers, within
 from optcore.optim.rule import Rule, Scalar, Slot
 
 
@@ -249,5 +249,5 @@ class AdEMAMix(Optimizer):
         options={"lr": 1e-3, "betas": (0.9, 0.999, 0.9999), "alpha": 2.0, "beta3_warmup": None, "alpha_warmup": None,
                  "eps": 1e-8, "weight_decay": 0.0, "maximize": False},
         slots=(Slot("exp_avg_fast", 2), Slot("exp_avg_slow", 3), Slot("exp_avg_sq", 4)),
-        checks={"betas": (numbers(3, 0, 1), ("beta1", "beta2", "beta3")), "alpha": (number(0), ("alpha",))},
+        checks={"betas": (numbers(3, 0, 1), ("beta1", "beta2", "beta3")), "alpha": (within(0), ("alpha",))},
     )

@@ -1,16 +1,17 @@
-"""What a wrapper needs of arrays: a rule's parameters with their names, gradients checked before anything is written,
-and arithmetic in place, a block at a time.
+"""What a wrapper needs of arrays: a rule's parameters as numbers to compute on, copies of them in a state, and
+arithmetic in place, a block at a time.
 """
 
+import itertools
 import math
-from bisect import bisect_right
 from collections.abc import Mapping
 
 import numpy as np
 
 from optcore._native import reduce as _reduce
+from optcore._native.storage import check_parameter
+from optcore.optim import storage
 
-GRADIENTS = ("float32", "float64", "float16", "bfloat16")
 BLOCK = 16384  # elements: a few arrays of a block stay in the cache between two passes
 
 
@@ -23,30 +24,6 @@ def named(params):
     return ["params"], [params]
 
 
-def check_wide(names, arrays):
-    """Raise TypeError if one of the arrays is narrower than float32. Whether each is an array is not asked here."""
-    for name, a in zip(names, arrays, strict=True):
-        if isinstance(a, np.ndarray) and a.dtype.itemsize < 4:
-            raise TypeError(f"{name}: expected float32 or float64 under a wrapper, got {a.dtype}")
-
-
-def check_updatable(name, a):
-    """Raise unless a is an array that can be updated in place."""
-    if not isinstance(a, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
-    if a.dtype not in (np.float32, np.float64) or not a.dtype.isnative:
-        raise TypeError(f"{name}: expected float32 or float64 of native byte order, got {a.dtype.str}")
-    if not a.flags.c_contiguous or not a.flags.aligned:
-        raise ValueError(f"{name}: expected a C-contiguous, aligned array, got strides {a.strides}")
-    check_writable(name, a)
-
-
-def check_writable(name, a):
-    """Raise if a is read-only."""
-    if not a.flags.writeable:
-        raise ValueError(f"{name}: expected a writable array, got a read-only one")
-
-
 def blocks(*arrays):
     """Yield flat views of the same up to BLOCK elements of C-contiguous arrays of one size."""
     flat = [a.reshape(-1) for a in arrays]
@@ -54,18 +31,19 @@ def blocks(*arrays):
         yield [f[begin:begin + BLOCK] for f in flat]
 
 
+def wide(a, kind):
+    """The numbers of an array of a kind: itself, or of half precision a float32 copy."""
+    return storage.values(a, kind, None, "float32") if kind in storage.HALVES else a
+
+
 def norm_of(grads):
-    """The 2-norm of all gradients together, None ones left out."""
-    return math.hypot(*(_reduce.norm(_wide(g)) for g in grads if g is not None))
+    """The 2-norm of all gradients together, None ones left out; each float32 or float64."""
+    return math.hypot(*(_reduce.norm(g) for g in grads if g is not None))
 
 
 def has_nonfinite(g):
-    """Whether a gradient has an element that is NaN or infinite."""
-    return _reduce.count_nonfinite(_wide(g)) > 0
-
-
-def _wide(g):
-    return g if g.dtype.itemsize >= 4 else g.astype(np.float32)
+    """Whether a float32 or float64 gradient has an element that is NaN or infinite."""
+    return _reduce.count_nonfinite(g) > 0
 
 
 def exchange(a, b):
@@ -78,59 +56,68 @@ def exchange(a, b):
 
 
 class Parameters:
-    """Arrays with their names, and the check of gradients for them."""
+    """The parameters of a rule, or bare arrays, as a wrapper computes on them: in float32 or float64.
 
-    def __init__(self, names, arrays):
-        self.names, self.arrays = names, arrays
-        self._spans = sorted((*_span(a), name) for name, a in zip(names, arrays, strict=True) if a.size)
-        self._ends = [end for _, end, _ in self._spans]
+    Parameters
+    ----------
+    names : list of str
+    arrays : list of ndarray
+        As a user gave them; ``bits`` has them as a dtype of NumPy's own, bfloat16 as uint16.
+    kinds : list of str
+        How each is kept, as ``storage.Plan`` has it.
+    masters : list of ndarray or None
+        What a rule moves in the place of each half-precision one.
+    """
 
-    def check_apart(self):
-        """Raise ValueError if two of the arrays share memory."""
-        for before, after in zip(self._spans, self._spans[1:], strict=False):
+    def __init__(self, names, arrays, kinds, masters):
+        self.names, self.arrays, self._kinds, self._masters = names, arrays, kinds, masters
+        self.bits = [storage.raw(a) for a in arrays]
+
+    @classmethod
+    def bare(cls, params, uint16_as):
+        """Those of arrays that no rule moves; raise unless each can be updated in place and has memory of its own."""
+        names, arrays = named(params)
+        for name, a in zip(names, arrays, strict=True):
+            check_parameter(a, name, uint16_as)
+        spans = sorted((*_span(a), name) for name, a in zip(names, arrays, strict=True) if a.size)
+        for before, after in itertools.pairwise(spans):
             if after[0] < before[1]:
                 raise ValueError(f"params: expected arrays of their own memory, but {after[2]} overlaps {before[2]}")
+        kinds = [uint16_as if a.dtype == np.uint16 else a.dtype.name for a in arrays]
+        return cls(names, arrays, kinds, [None] * len(arrays))
+
+    def __len__(self):
+        return len(self.arrays)
 
     def check_writable(self):
         """Raise ValueError if an array has become read-only."""
         for name, a in zip(self.names, self.arrays, strict=True):
-            check_writable(name, a)
+            if not a.flags.writeable:
+                raise ValueError(f"{name}: expected a writable array, got a read-only one")
 
-    def gradients(self, grads, single):
-        """Return the gradients as a list, one for each array, None where there is none; raise if one does not fit.
+    def is_half(self, i):
+        """Whether parameter i is rounded to half precision, its numbers kept apart from it."""
+        return self._kinds[i] in storage.HALVES
 
-        ``single``: a bare array may stand for a list of one.
-        """
-        if isinstance(grads, Mapping):
-            if len(grads) != len(self.names) or any(name not in grads for name in self.names):
-                raise ValueError(f"grads: expected the names {sorted(self.names)}, got {sorted(map(str, grads))}")
-            given = [grads[name] for name in self.names]
-        elif isinstance(grads, (list, tuple)):
-            given = list(grads)
-        elif single:
-            given = [grads]
-        else:
-            raise TypeError(f"grads: expected a sequence or mapping like params, got {type(grads).__name__}")
-        if len(given) != len(self.names):
-            raise ValueError(f"grads: expected {len(self.names)} gradients, one per parameter, got {len(given)}")
-        for name, a, g in zip(self.names, self.arrays, given, strict=True):
-            if g is not None:
-                self._check_gradient(f"gradient of {name}", a, g)
-        return given
+    def numbers(self, i):
+        """The numbers of parameter i: the array itself, or its master, or a float32 copy. `settle` what is written."""
+        master = self._masters[i]
+        return wide(self.arrays[i], self._kinds[i]) if master is None else master
 
-    def _check_gradient(self, name, a, g):
-        if not isinstance(g, np.ndarray):
-            raise TypeError(f"{name}: expected a NumPy array, got {type(g).__name__}")
-        if g.dtype.name not in GRADIENTS or not g.dtype.isnative:
-            raise TypeError(f"{name}: expected dtype {', '.join(GRADIENTS)} of native byte order, got {g.dtype.name}")
-        if g.shape != a.shape:
-            raise ValueError(f"{name}: expected the shape of the parameter, {a.shape}, got {g.shape}")
-        if not g.flags.c_contiguous or not g.flags.aligned:
-            raise ValueError(f"{name}: expected a C-contiguous, aligned array, got strides {g.strides}")
-        begin, end = _span(g)
-        i = bisect_right(self._ends, begin)
-        if begin < end and i < len(self._spans) and self._spans[i][0] < end:
-            raise ValueError(f"{name}: expected memory of its own, got an array that overlaps {self._spans[i][2]}")
+    def copy(self, i):
+        """A copy of the numbers of parameter i."""
+        return np.array(self.numbers(i), order="C", subok=False)
+
+    def zeros(self, i):
+        """Zeros like its numbers."""
+        master = self._masters[i]
+        dtype = master.dtype if master is not None else np.float32 if self.is_half(i) else self.arrays[i].dtype
+        return np.zeros(self.arrays[i].shape, dtype)
+
+    def settle(self, i, numbers):
+        """Round numbers into a half-precision parameter, to nearest; nothing to do for another, which is they."""
+        if self.is_half(i):
+            storage.put(numbers, self.arrays[i], self._kinds[i])
 
 
 def _span(a):

@@ -1,7 +1,7 @@
 """Update rules that keep an average of theta. Kernels: ``src_c/update_averaged.tmpl.h``."""
 
 from optcore.optim.optimizer import Optimizer
-from optcore.optim.options import number
+from optcore.optim.options import within
 from optcore.optim.rule import Rule, Scalar, Slot
 
 
@@ -51,7 +51,7 @@ class ASGD(Optimizer):
         options={"lr": 1e-2, "lambd": 1e-4, "alpha": 0.75, "t0": 1e6, "weight_decay": 0.0, "maximize": False},
         slots=(Slot("ax", 2),),
         scalars=(Scalar("eta", "lr"), Scalar("mu", 1.0)),
-        checks={"alpha": (number(0), ("alpha",))},
+        checks={"alpha": (within(0), ("alpha",))},
     )
 
 
@@ -80,9 +80,16 @@ class _ScheduleFree:
 
     def step(self, grads):
         """Update as :meth:`Optimizer.step` does. RuntimeError in eval mode: the gradients belong at y."""
+        self._expect_training()
+        super().step(grads)
+
+    def _given(self, grads):
+        self._expect_training()
+        return super()._given(grads)
+
+    def _expect_training(self):
         if not self.training:
             raise RuntimeError("step: expected train mode, but theta holds the average: call train() first")
-        super().step(grads)
 
     def state_dict(self, *, portable=False):
         """Return a copy of the state, as :meth:`Optimizer.state_dict`; each group also has ``"train_mode"``."""
@@ -159,7 +166,7 @@ class ScheduleFreeSGD(_ScheduleFree, Optimizer):
                  "maximize": False},
         slots=(Slot("z", 2),),
         scalars=_SCALARS,
-        checks={"momentum": (number(0, 1), ("beta1",))},
+        checks={"momentum": (within(0, 1), ("beta1",))},
         check=lambda group: _share_of_x("momentum", group["momentum"]),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from optcore._native import reduce as _reduce
-from optcore.optim.options import number
+from optcore.checks import number
 
 
 def _gradients(grads):
@@ -65,8 +65,8 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0):
     """
     arrays = _gradients(grads)
     if max_norm != math.inf:
-        max_norm = number(0)("max_norm", max_norm)
-    if norm_type != math.inf and number(0)("norm_type", norm_type) == 0:
+        max_norm = number("max_norm", max_norm)
+    if norm_type != math.inf and number("norm_type", norm_type) == 0:
         raise ValueError(f"norm_type: expected a number > 0, got {norm_type!r}")
     if norm_type == 2:
         norm = math.hypot(*(_reduce.norm(g) for g in arrays))
@@ -106,6 +106,6 @@ def clip_grad_value_(grads, clip_value):
     array([ 1. , -0.5])
     """
     arrays = _gradients(grads)
-    clip_value = number(0)("clip_value", clip_value)
+    clip_value = number("clip_value", clip_value)
     for g in arrays:
         np.clip(g, -clip_value, clip_value, out=g)

@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 
-from optcore.optim.arrays import BLOCK, Parameters, blocks, check_updatable, checked_copies, copies, exchange, named
+from optcore.checks import flag, integer, number
+from optcore.optim.arrays import BLOCK, Parameters, blocks, checked_copies, copies, exchange
 from optcore.optim.optimizer import Optimizer
-from optcore.optim.wrappers import Wrapper, integer, number
+from optcore.optim.wrappers import Wrapper
 
 
 class EMA(Wrapper):
@@ -20,13 +21,15 @@ class EMA(Wrapper):
     ----------
     params_or_opt : Optimizer, wrapper, array, sequence or mapping of arrays
         Over a rule: ``step`` steps it and, if it moved, updates the average. Over arrays: call ``update`` after each
-        change. float32 or float64, C-contiguous, writable.
+        change. Of any dtype that a parameter of a rule can have, C-contiguous, writable.
     decay : float
         d, in [0, 1).
     debias : bool
         Give every theta_i a weight in proportion to d**(t - i): the early average follows fast, and the first
         weights have no more part in it than their age allows. Without it theta_1 keeps the weight d**(t - 1), as in
         ``torch.optim.swa_utils.AveragedModel`` with ``get_ema_multi_avg_fn(decay)``.
+    uint16_as : {None, "bfloat16", "float16"}
+        Over arrays: what uint16 ones among them hold.
 
     Attributes
     ----------
@@ -35,7 +38,8 @@ class EMA(Wrapper):
 
     Notes
     -----
-    The average is a second copy of the parameters, in their dtype. In float32 it rests where w * (theta - average) is
+    The average is a second copy of the parameters, in their dtype, of half-precision ones in float32 (of their masters
+    where there are any). In float32 it rests where w * (theta - average) is
     below half a unit in the last place: with d = 0.9999 that is a relative difference of 3e-4 to 6e-4.
 
     References
@@ -58,35 +62,45 @@ class EMA(Wrapper):
     array([3.])
     """
 
-    def __init__(self, params_or_opt, decay=0.999, debias=False):
-        self.decay = _decay(decay)
-        if not isinstance(debias, (bool, np.bool_)):
-            raise TypeError(f"debias: expected True or False, got {debias!r}")
-        self.debias, self.updates = bool(debias), 0
-        self._average, self._applied = [], False
+    def __init__(self, params_or_opt, decay=0.999, debias=False, *, uint16_as=None):
+        self.decay, self.debias, self.updates = _decay(decay), flag("debias", debias), 0
+        self._average, self._kept, self._applied = [], {}, False
         if isinstance(params_or_opt, (Optimizer, Wrapper)):
             super().__init__(params_or_opt)
+            if uint16_as is not None:
+                raise ValueError("uint16_as: expected None over a rule, which has been told")
         else:
-            names, arrays = named(params_or_opt)
-            for name, a in zip(names, arrays, strict=True):
-                check_updatable(name, a)
-            self.opt, self._known = None, Parameters(names, arrays)
-            self._known.check_apart()
-            self._grow(arrays)
+            self.opt, self._known = None, Parameters.bare(params_or_opt, uint16_as)
+            self._grow(self._known)
         self._parameters()
 
     def _options(self):
         return f"decay={self.decay}, debias={self.debias}"
 
     def __repr__(self):
-        of = f"{len(self._known.arrays)} arrays" if self.opt is None else repr(self.opt)
+        of = f"{len(self._known)} arrays" if self.opt is None else repr(self.opt)
         return f"{self.description()} of {of}"
 
     def _parameters(self):
         return self._known if self.opt is None else super()._parameters()
 
-    def _grow(self, arrays):
-        self._average += [a.copy() for a in arrays[len(self._average):]]
+    def _grow(self, parameters):
+        self._average += [parameters.copy(i) for i in range(len(self._average), len(parameters))]
+
+    def eval(self):
+        """Let the parameters hold what the rule evaluates. RuntimeError within `applied`, as from `train`."""
+        self._refuse_applied("eval")
+        super().eval()
+
+    def train(self):
+        """Let the parameters hold what the rule trains, after `eval`."""
+        self._refuse_applied("train")
+        super().train()
+
+    def add_param_group(self, group):
+        """Add a group of parameters to the rule; see ``Optimizer.add_param_group``. RuntimeError within `applied`."""
+        self._refuse_applied("add_param_group")
+        super().add_param_group(group)
 
     @property
     def average(self):
@@ -131,14 +145,15 @@ class EMA(Wrapper):
             Within `applied`.
         """
         self._refuse_applied("update")
-        weight = self._weight(_decay(self.decay), self.updates + 1)
+        weight, parameters = self._weight(_decay(self.decay), self.updates + 1), self._parameters()
         with np.errstate(all="ignore"):
-            for array, average in zip(self._parameters().arrays, self._average, strict=True):
+            for i, average in enumerate(self._average):
+                theta = parameters.numbers(i)
                 if weight == 1:
-                    average[...] = array
+                    average[...] = theta
                     continue
-                change = np.empty(min(BLOCK, array.size), array.dtype)
-                for x, mean in blocks(array, average):
+                change = np.empty(min(BLOCK, theta.size), theta.dtype)
+                for x, mean in blocks(theta, average):
                     d = np.subtract(x, mean, out=change[:x.size])
                     np.multiply(d, weight, out=d)
                     np.add(mean, d, out=mean)
@@ -154,7 +169,8 @@ class EMA(Wrapper):
     def applied(self):
         """Exchange the parameters and their average within a ``with`` block; both come back bit for bit.
 
-        The exchange is in place, without a copy. What the block writes into the parameters goes into the average.
+        The exchange is in place, without a copy, and what the block writes into the parameters goes into the average.
+        Half-precision parameters hold the average rounded to nearest, and what is written to them there is lost.
 
         Raises
         ------
@@ -164,17 +180,28 @@ class EMA(Wrapper):
         self._refuse_applied("applied")
         parameters = self._parameters()
         parameters.check_writable()
-        pairs = list(zip(parameters.arrays, self._average, strict=True))
-        self._swap(pairs)
+        self._apply(parameters)
         try:
             yield
         finally:
-            self._swap(pairs)
+            self._take_back(parameters)
 
-    def _swap(self, pairs):
-        for array, average in pairs:
-            exchange(array, average)
-        self._applied = not self._applied
+    def _apply(self, parameters):
+        for i, average in enumerate(self._average):
+            if parameters.is_half(i):
+                self._kept[i] = parameters.bits[i].copy()
+                parameters.settle(i, average)
+            else:
+                exchange(parameters.arrays[i], average)
+        self._applied = True
+
+    def _take_back(self, parameters):
+        for i, average in enumerate(self._average):
+            if parameters.is_half(i):
+                parameters.bits[i][...] = self._kept.pop(i)
+            else:
+                exchange(parameters.arrays[i], average)
+        self._applied = False
 
     def _refuse_applied(self, name):
         if self._applied:
@@ -213,15 +240,13 @@ class EMA(Wrapper):
     def _own_state(self):
         return {"updates": self.updates, "average": copies(self._average)}
 
-    def _own_checked(self, state, arrays):
-        return integer("state['updates']", state["updates"], 0), checked_copies("average", state["average"], arrays)
+    def _own_checked(self, state, parameters):
+        return (integer("state['updates']", state["updates"], 0),
+                checked_copies("average", state["average"], self._average))
 
     def _take(self, own):
         self.updates, self._average = own
 
 
 def _decay(x):
-    x = number("decay", x)
-    if x >= 1:
-        raise ValueError(f"decay: expected a number in [0, 1), got {x!r}")
-    return x
+    return number("decay", x, high=1.0, open_high=True)

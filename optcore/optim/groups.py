@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from optcore.checks import number
 from optcore.optim.arrays import named
-from optcore.optim.options import number
 
 
 def is_bias_or_norm(name, array):
@@ -22,7 +22,8 @@ def is_bias_or_norm(name, array):
     -------
     bool
         True for an array of at most one dimension; for a name that ends in "bias"; and for one with a word that ends
-        in "norm" or "normalization", or is "bn" or "ln" (words end at anything that is not a letter).
+        in "norm", "norms" or "normalization", or is "bn", "ln", "gn" or "rms" (words end at anything that is not a
+        letter).
 
     Examples
     --------
@@ -34,7 +35,8 @@ def is_bias_or_norm(name, array):
     (False, True)
     """
     words = re.split(r"[^a-z]+", name.lower())
-    norm = any(w in ("bn", "ln") or w.endswith(("norm", "normalization", "normalisation")) for w in words)
+    norm = any(w in ("bn", "ln", "gn", "rms") or w.endswith(("norm", "norms", "normalization", "normalisation"))
+               for w in words)
     return array.ndim <= 1 or norm or name.lower().endswith("bias")
 
 
@@ -76,7 +78,7 @@ def decay_groups(params, weight_decay, exclude=is_bias_or_norm):
     if not callable(exclude):
         raise TypeError(f"exclude: expected a callable of name and array, got {type(exclude).__name__}")
     if not callable(weight_decay):
-        number(0)("weight_decay", weight_decay)
+        number("weight_decay", weight_decay)
     names, arrays = named(params)
     if not isinstance(params, Mapping) and any(isinstance(a, Mapping) for a in arrays):
         raise TypeError("params: expected arrays, got group dicts")

@@ -2,7 +2,7 @@
 ``src_c/update_layerwise.tmpl.h``; what happens between them: ``_native/layerwise.pyx``."""
 
 from optcore.optim.optimizer import Optimizer
-from optcore.optim.options import number
+from optcore.optim.options import within
 from optcore.optim.rule import Rule, Slot
 from optcore.process import one_pool
 
@@ -136,8 +136,8 @@ def _eps_pair(name, value):
         raise TypeError(f"{name}: expected (number or None, number), got {value!r}")
     if len(value) != 2:
         raise ValueError(f"{name}: expected 2 numbers, got {len(value)}")
-    first = -1.0 if value[0] is None else number(0)(f"{name}[0]", value[0])
-    return first, number(0)(f"{name}[1]", value[1])
+    first = -1.0 if value[0] is None else within(0)(f"{name}[0]", value[0])
+    return first, within(0)(f"{name}[1]", value[1])
 
 
 def _vector(shape):

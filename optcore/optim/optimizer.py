@@ -1,24 +1,19 @@
 """What every rule shares: parameter groups, options, state. A rule itself is a row of data (``rules.py``)."""
 
-import contextlib
 import inspect
 from collections.abc import Mapping
-from numbers import Integral
 
-from optcore._native.storage import check_parameter
-from optcore._native.update import Stepper
 from optcore.optim import storage
-from optcore.optim.options import CHECKS, SCHEDULED
-from optcore.optim.rule import Rule
-from optcore.optim.state import EXTRAS, SCALE, checked
-from optcore.optim.storage import Kept
+from optcore.optim.holder import Holder
+from optcore.optim.options import CHECKS, SCHEDULED, in_groups
+from optcore.optim.state import EXTRAS, SCALE, checked, checked_seed
 
 _STORAGE = {"state_dtype": None, "master_weights": False, "compensated": False, "stochastic_rounding": False,
             "ema_decay": None, "uint16_as": None}
 _COMMON = {"clip_norm": None, "clip_value": None, "nonfinite": "propagate", **_STORAGE, "seed": 0}
 
 
-class Optimizer(Stepper):
+class Optimizer(Holder):
     """Base class of the update rules.
 
     Parameters
@@ -69,10 +64,11 @@ class Optimizer(Stepper):
 
     Notes
     -----
-    A finite gradient never freezes a parameter. A rule that squares it, and so would hold an infinite sigma for ever,
-    takes it within +-2**63 in float32, +-2**480 in float64, for m as for sigma, and forgets it at the rate of its
-    means; the sum of Adagrad stops short of infinity. Infinity and NaN are no large gradients: they propagate.
-    ``docs/accuracy.md`` has each rule's answer, and the error of a step in ulp.
+    A finite gradient leaves no infinity in the state. A rule that squares it, and so would hold an infinite sigma for
+    ever, takes it within +-2**63 in float32, +-2**480 in float64, for m as for sigma, and forgets it at the rate of its
+    means. The sum of Adagrad, which forgets nothing, stops short of infinity: the steps that follow are as small as it
+    makes them. Infinity and NaN are no large gradients: they propagate. ``docs/accuracy.md`` has each rule's
+    answer, and the error of a step in ulp.
 
     Steps are counted in an int64. PyTorch's float32 counter stands still at 2**24; a larger ``"step"`` is rounded when
     PyTorch loads it.
@@ -86,8 +82,6 @@ class Optimizer(Stepper):
     >>> theta, bool(np.isfinite(opt.state_dict()["state"][0]["exp_avg_sq"]).all())
     (array([-0.5], dtype=float32), True)
     """
-
-    rule: Rule
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -107,7 +101,7 @@ class Optimizer(Stepper):
         options = given.arguments
         params = options.pop("params")
         self.clip_norm, self.clip_value = options.pop("clip_norm"), options.pop("clip_value")
-        self.nonfinite, self._seed = options.pop("nonfinite"), _checked_seed(options.pop("seed"))
+        self.nonfinite, self._seed = options.pop("nonfinite"), checked_seed("seed", options.pop("seed"))
         self._storage = storage.Storage(**{k: options.pop(k) for k in _STORAGE})
         self._check_clipping()
         if self._storage.state_dtype == "int8" and not any(s.codes for s in self.rule.slots):
@@ -122,6 +116,18 @@ class Optimizer(Stepper):
         else:
             self.add_param_group({"params": params})
             self._single = not isinstance(params, (Mapping, list, tuple))
+
+    def __setattr__(self, name, value):
+        if name in self.rule.options:
+            raise in_groups(name)
+        if name in _STORAGE or name == "seed":
+            raise AttributeError(f"{name}: expected it when the optimizer is made, for it cannot be changed")
+        super().__setattr__(name, value)
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError(f"{type(self).__name__}: an optimizer moves the very arrays that it was given, so it cannot be "
+                        "copied or pickled; make another one over copies of them, and "
+                        "new.load_state_dict(old.state_dict())")
 
     @property
     def steps(self):
@@ -178,15 +184,6 @@ class Optimizer(Stepper):
                 raise
             self._single = False
 
-    @contextlib.contextmanager
-    def _changing(self):
-        """Hold off steps of other threads while parameters or state change."""
-        self._exclusive()
-        try:
-            yield
-        finally:
-            self._release()
-
     def _add(self, labels, arrays, index, group):
         self._open_group()
         for label, array in zip(labels, arrays, strict=True):
@@ -195,98 +192,6 @@ class Optimizer(Stepper):
         self._bound(self._all_state())  # overlaps are found before memory is spent on state
         if arrays:
             self._read_group(index)
-
-    def _add_parameter(self, label, name, array):
-        check_parameter(array, name, self._storage.uint16_as)
-        plan = self._storage.plan(name, array, self.rule.layerwise)
-        extras = self._new_extras(array, plan)
-        i = self._bind(array, name, label, plan.arithmetic, self._storage.uint16_as, extras.get("master"))
-        self.rule.check_shape(name, array.shape)
-        self._arrays.append(array)
-        self._state.append(extras)
-        self._names.append(name)
-        self._plans.append(plan)
-        self._copies.append(None)
-        if plan.rounding != "nearest":
-            self._bind_rounding(i, plan.parameter, plan.rounding, extras.get("compensation"))
-        if plan.master:
-            self._bind_master(i, extras["master"])
-        if "ema" in extras:
-            self._bind_average(i, extras["ema"], self._storage.ema_decay)
-
-    def _new_extras(self, array, plan):
-        """What stands beside a parameter, whatever the rule: as it begins."""
-        extras = {}
-        if plan.master:
-            extras["master"] = storage.values(array, plan.parameter, None, plan.arithmetic)
-        if plan.rounding == "pair":
-            extras["compensation"] = storage.zeros(array, array.shape, plan.parameter)
-        if self._storage.ema_decay is not None:
-            extras["ema"] = storage.values(array, plan.parameter, None, plan.arithmetic)
-        return extras
-
-    def copy_to(self, arrays):
-        """Have each step write the new parameters to other arrays too, in the pass that computes them.
-
-        Parameters
-        ----------
-        arrays : the structure of ``params``, or None
-            An array of the parameter's shape and of any dtype that a parameter can have, such as bfloat16 for the
-            forward pass; None for a parameter without one. None instead of the structure ends it for all.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An array that cannot be written to, of another shape, or that overlaps another one; nothing has been
-            changed. With ``master_weights``, whose parameters are such copies already.
-
-        Notes
-        -----
-        Steps write the copies, and ``eval`` and ``train`` of the schedule-free rules. What else changes a parameter,
-        such as a wrapper or the program itself, does not. No state holds the arrays: give them again after a restart.
-
-        Examples
-        --------
-        >>> import numpy as np, optcore as oc
-        >>> theta, half = np.zeros(2, "float32"), np.zeros(2, "float16")
-        >>> opt = oc.optim.SGD(theta, lr=1.0)
-        >>> opt.copy_to(half)
-        >>> opt.step(np.array([1.0, -2.0], "float32"))
-        >>> half
-        array([-1.,  2.], dtype=float16)
-        """
-        new = [None] * len(self._arrays) if arrays is None else self._listed(arrays)
-        if any(plan.master and a is not None for plan, a in zip(self._plans, new, strict=True)):
-            raise ValueError("arrays: expected None for parameters with master_weights, which are copies already")
-        old = self._copies
-        with self._changing():
-            try:
-                self._bind_copies(new)
-            except BaseException:
-                self._bind_copies(old)
-                raise
-
-    def _listed(self, arrays):
-        if isinstance(arrays, Mapping):
-            if set(map(str, arrays)) != set(self._names):
-                raise ValueError(f"arrays: expected the names {self._names}, got {list(arrays)}")
-            return [{str(k): v for k, v in arrays.items()}[name] for name in self._names]
-        listed = list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
-        if len(listed) != len(self._arrays):
-            raise ValueError(f"arrays: expected {len(self._arrays)}, one per parameter, got {len(listed)}")
-        return listed
-
-    def _bind_copies(self, new):
-        for i, a in enumerate(new):
-            if not self._plans[i].master:
-                self._bind_copy(i, a, f"the copy of {self._names[i]}")
-        self._copies = new
-        self._bound(self._all_state())
-
-    def _members(self, index):
-        """Indices of the parameters of a group."""
-        start = sum(len(g["params"]) for g in self.param_groups[:index])
-        return range(start, start + len(self.param_groups[index]["params"]))
 
     def _read_options(self, index):
         """Return the C options of a group, checked; allocate the state that they ask for."""
@@ -308,61 +213,6 @@ class Optimizer(Stepper):
             numbers[key] = self._checks[key][0](key, value)
         self.rule.check(numbers)
         return numbers
-
-    def _allocate(self, index, numbers):
-        added = False
-        for slot in self.rule.slots:
-            if slot.when is not None and not numbers[slot.when]:
-                continue
-            for i in self._members(index):
-                if slot.key not in self._state[i] and slot.shape(self._arrays[i].shape) is not None:
-                    self._put_state(i, slot, self._new_state(i, slot, numbers))
-                    if slot.restarts:
-                        self._set_step(i, 0)
-                    added = True
-        if added:
-            self._bound(self._all_state())
-
-    def _kind(self, i, slot):
-        """How the state array of a slot is kept."""
-        plan = self._plans[i]
-        if plan.state == "int8":
-            return slot.codes or plan.arithmetic
-        return plan.state
-
-    def _kept(self, i, slot, arrays):
-        """The array of a slot among ``arrays``, as it is kept."""
-        return Kept(self._kind(i, slot), arrays[slot.key], arrays.get(slot.key + SCALE))
-
-    def _kept_beside(self, i, key):
-        """What stands beside a parameter under a key, as it is kept."""
-        plan = self._plans[i]
-        return Kept(plan.parameter if key == "compensation" else plan.arithmetic, self._state[i][key])
-
-    def _new_state(self, i, slot, numbers):
-        """The arrays of a slot as it begins: its own, and where it holds codes their scales."""
-        shape, kind = slot.shape(self._arrays[i].shape), self._kind(i, slot)
-        new = {slot.key: storage.zeros(self._theta(i), shape, kind)}
-        if kind in storage.CODES:
-            new[slot.key + SCALE] = storage.scales(shape)
-        if slot.initial:
-            storage.put(numbers[slot.initial], new[slot.key], kind, new.get(slot.key + SCALE))
-        return new
-
-    def _theta(self, i):
-        """What the rule moves."""
-        return self._state[i].get("master", self._arrays[i])
-
-    def _put_state(self, i, slot, new):
-        array = new[slot.key]
-        if slot.factor:
-            self._bind_factor(i, slot.stream, array)
-        else:
-            self._bind_state(i, slot.stream, array, self._kind(i, slot), new.get(slot.key + SCALE))
-        self._state[i].update(new)
-
-    def _all_state(self):
-        return [a for slots in self._state for a in slots.values()] + [a for a in self._copies if a is not None]
 
     # -------------------------------------------------------------------------------------------------- state
 
@@ -454,12 +304,6 @@ class Optimizer(Stepper):
             self._steps, self._seed = new.steps, new.seed
             self._bound(self._all_state())
 
-    def _filled(self, i, slot, given):
-        """The arrays of a slot with what a state holds."""
-        new = self._new_state(i, slot, {slot.initial: 0})
-        self._kept(i, slot, new).take(given)
-        return new
-
     def _load(self, i, numbers, entry):
         step = entry.step
         for slot in self.rule.slots:
@@ -490,14 +334,6 @@ def _scheduled(key, schedule, steps):
     except Exception as error:
         raise RuntimeError(f"{key}: expected a value of the schedule after {steps} steps, got "
                            f"{type(error).__name__}: {error}") from error
-
-
-def _checked_seed(seed):
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"seed: expected an integer, got {seed!r}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: expected an integer in [0, 2**64), got {seed!r}")
-    return int(seed)
 
 
 def _labelled(params, first):

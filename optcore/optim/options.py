@@ -1,32 +1,14 @@
 """The options of a parameter group: how each is checked, and which constants of the C kernel it sets."""
 
 import math
-from numbers import Integral
+from functools import partial
 
-import numpy as np
+from optcore.checks import flag, integer, number, one_of
 
 
-def number(low, high=math.inf):
+def within(low, high=math.inf):
     """Return the check of a number in [low, high)."""
-
-    def check(name, value):
-        if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
-            raise TypeError(f"{name}: expected a number, got {value!r}")
-        try:
-            number = float(value)
-        except TypeError:
-            raise TypeError(f"{name}: expected a number, got {value!r}") from None
-        if not low <= number < high or math.isinf(number):
-            raise ValueError(f"{name}: expected a number in [{low}, {high}), got {value!r}")
-        return number
-
-    return check
-
-
-def _flag(name, value):
-    if not isinstance(value, (bool, np.bool_, Integral)) or value not in (0, 1):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return int(value)
+    return partial(number, low=low, high=high, open_high=True)
 
 
 def numbers(count, low, high=math.inf):
@@ -37,7 +19,7 @@ def numbers(count, low, high=math.inf):
             raise TypeError(f"{name}: expected {count} numbers in [{low}, {high}), got {value!r}")
         if len(value) != count:
             raise ValueError(f"{name}: expected {count} numbers, got {len(value)}")
-        return tuple(number(low, high)(f"{name}[{i}]", v) for i, v in enumerate(value))
+        return tuple(within(low, high)(f"{name}[{i}]", v) for i, v in enumerate(value))
 
     return check
 
@@ -57,73 +39,66 @@ def _step_sizes(name, value):
 
 
 def _count(name, value):
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a number of steps, got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name}: expected a number of steps, at least 0, got {value!r}")
-    return float(value)
+    return float(integer(name, value, 0))
 
 
 def _count_or_none(name, value):
     return 0.0 if value is None else _count(name, value)
 
 
-def _power(name, value):
-    if number(-math.inf)(name, value) > 0:
-        raise ValueError(f"{name}: expected a power of the step number, at most 0, got {value!r}")
-    return float(value)
-
-
 def _few(name, value):
-    if _count(name, value) >= 100:
+    if integer(name, value, 0) >= 100:
         raise ValueError(f"{name}: expected a number of steps below 100, got {value!r}")
     return float(value)
 
 
 def _adjustment(name, value):
-    if value not in (None, "original", "match_rms_adamw"):
-        raise ValueError(f'{name}: expected "original", "match_rms_adamw" or None, got {value!r}')
-    return int(value == "match_rms_adamw")
+    return int(value is not None and one_of(name, value, ("original", "match_rms_adamw")) == "match_rms_adamw")
 
 
 # Option of a group -> (check that returns the number or numbers, the C options that they set). A rule that means
 # something else by a name says so in its row (``Rule.checks``).
 CHECKS = {
-    "lr": (number(0), ("lr",)),
+    "lr": (within(0), ("lr",)),
     "betas": (numbers(2, 0, 1), ("beta1", "beta2")),
-    "eps": (number(0), ("eps",)),
-    "alpha": (number(0, 1), ("alpha",)),
-    "momentum": (number(0), ("momentum",)),
-    "dampening": (number(-math.inf), ("dampening",)),
-    "weight_decay": (number(0), ("weight_decay",)),
-    "lr_decay": (number(0), ("lr_decay",)),
-    "rho": (number(0), ("rho",)),
-    "momentum_decay": (number(0), ("momentum_decay",)),
+    "eps": (within(0), ("eps",)),
+    "alpha": (partial(number, high=1.0), ("alpha",)),  # 1 as in PyTorch: v stays
+    "momentum": (within(0), ("momentum",)),
+    "dampening": (within(-math.inf), ("dampening",)),
+    "weight_decay": (within(0), ("weight_decay",)),
+    "lr_decay": (within(0), ("lr_decay",)),
+    "rho": (within(0), ("rho",)),
+    "momentum_decay": (within(0), ("momentum_decay",)),
     "alpha_warmup": (_count_or_none, ("alpha_warmup",)),
     "beta3_warmup": (_count_or_none, ("beta3_warmup",)),
     "etas": (_etas, ("shrink", "grow")),
     "step_sizes": (_step_sizes, ("step_min", "step_max")),
-    "lambd": (number(0), ("lambd",)),
-    "t0": (number(0), ("t0",)),
+    "lambd": (within(0), ("lambd",)),
+    "t0": (within(0), ("t0",)),
     "warmup_steps": (_count, ("warmup_steps",)),
-    "r": (number(0), ("r",)),
-    "weight_lr_power": (number(0), ("weight_lr_power",)),
-    "trust_coefficient": (number(0), ("trust",)),
-    "beta2_decay": (_power, ("beta2_decay",)),
-    "d": (number(1), ("rms_u",)),
+    "r": (within(0), ("r",)),
+    "weight_lr_power": (within(0), ("weight_lr_power",)),
+    "trust_coefficient": (within(0), ("trust",)),
+    "beta2_decay": (partial(number, low=-math.inf, high=0.0), ("beta2_decay",)),
+    "d": (within(1), ("rms_u",)),
     "ns_coefficients": (numbers(3, -math.inf), ("ns_a", "ns_b", "ns_c")),
     "ns_steps": (_few, ("ns_steps",)),
     "adjust_lr_fn": (_adjustment, ("match_rms",)),
-    "initial_accumulator_value": (number(0), ()),
-    "amsgrad": (_flag, ("amsgrad",)),
-    "maximize": (_flag, ("maximize",)),
-    "nesterov": (_flag, ("nesterov",)),
-    "centered": (_flag, ("centered",)),
-    "average": (_flag, ("average",)),
-    "warm_start": (_flag, ("warm_start",)),
-    "bias_correction": (_flag, ("bias_correction",)),
-    "decoupled_weight_decay": (_flag, ("decoupled",)),
+    "initial_accumulator_value": (within(0), ()),
+    "amsgrad": (flag, ("amsgrad",)),
+    "maximize": (flag, ("maximize",)),
+    "nesterov": (flag, ("nesterov",)),
+    "centered": (flag, ("centered",)),
+    "average": (flag, ("average",)),
+    "warm_start": (flag, ("warm_start",)),
+    "bias_correction": (flag, ("bias_correction",)),
+    "decoupled_weight_decay": (flag, ("decoupled",)),
 }
 
 # Options that may be a schedule: a callable of the number of steps taken.
 SCHEDULED = ("lr", "weight_decay")
+
+
+def in_groups(name):
+    """The error of an option that is set as an attribute, which nothing would read."""
+    return AttributeError(f"{name}: expected it in the groups, param_groups[0][{name!r}] = ..., for each has its own")

@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from optcore._native import reduce as _reduce
+from optcore.checks import flag, number
 from optcore.optim.arrays import BLOCK, blocks, checked_copies, copies, exchange, norm_of
-from optcore.optim.wrappers import Wrapper, number
+from optcore.optim.wrappers import Wrapper
 
 
 class SAM(Wrapper):
@@ -36,8 +37,9 @@ class SAM(Wrapper):
     Notes
     -----
     `first_step` keeps a copy of the parameters, so that `second_step` steps from their very bits. A None gradient
-    leaves its parameter where it is. In a group with ``maximize`` epsilon has the other sign. Two gradients make a
-    step: the schedules and ``steps`` of the rule count steps.
+    leaves its parameter where it is. In half precision theta + epsilon is rounded to nearest: what is below half a unit
+    in the last place of theta moves nothing. In a group with ``maximize`` epsilon has the other sign. Two gradients
+    make a step: the schedules and ``steps`` of the rule count steps.
 
     References
     ----------
@@ -63,9 +65,7 @@ class SAM(Wrapper):
     def __init__(self, opt, rho=0.05, adaptive=False):
         super().__init__(opt)
         self._expect_arrays()
-        if not isinstance(adaptive, (bool, np.bool_)):
-            raise TypeError(f"adaptive: expected True or False, got {adaptive!r}")
-        self.rho, self.adaptive = number("rho", rho), bool(adaptive)
+        self.rho, self.adaptive = number("rho", rho), flag("adaptive", adaptive)
         self.perturbed, self._left_out = False, False
         self._origin, self._moved = [], []
         self._parameters()
@@ -77,8 +77,22 @@ class SAM(Wrapper):
     def _options(self):
         return f"rho={self.rho}, adaptive={self.adaptive}"
 
-    def _grow(self, arrays):
-        self._origin += [None] * (len(arrays) - len(self._origin))
+    def _grow(self, parameters):
+        self._origin += [None] * (len(parameters) - len(self._origin))
+
+    def eval(self):
+        """Let the parameters hold what the rule evaluates. RuntimeError between the two steps, as from `train`."""
+        self._refuse_perturbed("eval")
+        super().eval()
+
+    def train(self):
+        """Let the parameters hold what the rule trains, after `eval`."""
+        self._refuse_perturbed("train")
+        super().train()
+
+    def _refuse_perturbed(self, name):
+        if self.perturbed:
+            raise RuntimeError(f"{name}: expected second_step or restore after the first_step before")
 
     def step(self, gradient):
         """Take both steps. All or nothing: an error has changed nothing.
@@ -113,18 +127,17 @@ class SAM(Wrapper):
         TypeError, ValueError, FloatingPointError
             As the rule's step; nothing has been changed.
         """
-        if self.perturbed:
-            raise RuntimeError("first_step: expected second_step or restore after the first_step before")
+        self._refuse_perturbed("first_step")
         rho, parameters = number("rho", self.rho), self._parameters()
-        given = parameters.gradients(grads, self._single)
+        given = self._gradients(grads)
         parameters.check_writable()
-        norm = self._norm(parameters.arrays, given)
+        norm = self._norm(parameters, given)
         skipped = self.skipped_steps
         self._left_out = not self._check_finite(parameters, given, norm)
         self.skipped_steps = skipped         # the step is counted once, by second_step
         self._moved = []
         if not self._left_out:
-            self._keep(parameters.arrays, given)
+            self._keep(parameters.bits, given)
             self._perturb(given, rho / (norm + 1e-12))
         self.perturbed = True
 
@@ -146,7 +159,7 @@ class SAM(Wrapper):
         if not self.perturbed:
             raise RuntimeError("second_step: expected a first_step before it")
         parameters = self._parameters()
-        given = parameters.gradients(grads, self._single)
+        given = self._gradients(grads)
         parameters.check_writable()
         if self._left_out:
             self.skipped_steps += 1
@@ -165,13 +178,13 @@ class SAM(Wrapper):
             self._swap()
             self.perturbed = self._left_out = False
 
-    def _norm(self, arrays, given):
+    def _norm(self, parameters, given):
         if not self.adaptive:
             return norm_of(given)
         norms, product = [], np.empty(BLOCK)
         with np.errstate(all="ignore"):
-            for a, g in zip(arrays, given, strict=True):
-                for x, dx in () if g is None else blocks(a, g):
+            for i, g in enumerate(given):
+                for x, dx in () if g is None else blocks(parameters.numbers(i), g):
                     norms.append(_reduce.norm(np.multiply(x, dx, out=product[:x.size], dtype=np.float64)))
         return math.hypot(*norms)
 
@@ -187,26 +200,27 @@ class SAM(Wrapper):
         with np.errstate(all="ignore"):
             for i in self._moved:
                 change = np.empty(min(BLOCK, given[i].size))    # double: neither x**2 nor g / |g| leaves its range
-                for x, dx in blocks(self._known.arrays[i], given[i]):
+                half = self._known.is_half(i)                   # a master stays where it is
+                theta = self._known.copy(i) if half else self._known.arrays[i]
+                for x, dx in blocks(theta, given[i]):
                     e = np.multiply(dx, signs[i] * scale, out=change[:x.size], dtype=np.float64)
                     if self.adaptive:
                         np.multiply(np.multiply(e, x, out=e), x, out=e)
                     np.add(x, e, out=x, casting="same_kind")
+                self._known.settle(i, theta)
 
     def _swap(self):
         for i in self._moved:
-            exchange(self._known.arrays[i], self._origin[i])
+            exchange(self._known.bits[i], self._origin[i])
 
     def _own_state(self):
         kept = [o if self.perturbed and i in set(self._moved) else None for i, o in enumerate(self._origin)]
         return {"perturbed": self.perturbed, "left_out": self._left_out, "origin": copies(kept)}
 
-    def _own_checked(self, state, arrays):
-        for key in ("perturbed", "left_out"):
-            if not isinstance(state[key], (bool, np.bool_)):
-                raise TypeError(f"state[{key!r}]: expected True or False, got {state[key]!r}")
-        origin = checked_copies("origin", state["origin"], arrays, all_of_them=False)
-        return bool(state["perturbed"]), bool(state["left_out"]), origin
+    def _own_checked(self, state, parameters):
+        perturbed, left_out = (flag(f"state[{key!r}]", state[key]) for key in ("perturbed", "left_out"))
+        origin = checked_copies("origin", state["origin"], parameters.bits, all_of_them=False)
+        return perturbed, left_out, origin
 
     def _take(self, own):
         self.perturbed, self._left_out, self._origin = own

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from optcore.checks import integer, number
 from optcore.optim import storage
-from optcore.optim.options import number
 from optcore.optim.storage import Kept
 
 SCALE = "_scale"                            # behind the key of an array of codes: their scales
@@ -58,7 +58,7 @@ def checked(opt, state):
     entries = []
     for index in range(len(groups)):
         entries += [_entry(opt, i, given[i], numbers[index]) for i in opt._members(index)]
-    return State(groups, numbers, entries, steps, _seed(state.get("seed", opt._seed)))
+    return State(groups, numbers, entries, steps, checked_seed("state['seed']", state.get("seed", opt._seed)))
 
 
 def _indices(groups, sizes):
@@ -119,7 +119,7 @@ def _entry(opt, i, entry, numbers):
     missing = [key for key in wanted if entry.get(key) is None]
     if step and missing:
         raise ValueError(f"state[{i}]: expected the keys {missing}, got {list(entry)}")
-    scalars = [number(-math.inf)(f"state[{i}][{s.key!r}]", entry[s.key]) for s in opt.rule.scalars] if step else []
+    scalars = [number(f"state[{i}][{s.key!r}]", entry[s.key], -math.inf) for s in opt.rule.scalars] if step else []
     return Entry(step, arrays, scalars)
 
 
@@ -154,7 +154,8 @@ def _array(value):
     return np.require(given, given.dtype.newbyteorder("="), "CA")
 
 
-def _seed(value):
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < 2**64:
-        raise ValueError(f"state['seed']: expected an integer in [0, 2**64), got {value!r}")
+def checked_seed(name, value):
+    """Return a seed as an int after checking that it is one of 64 bits."""
+    if not 0 <= integer(name, value, -math.inf) < 2**64:
+        raise ValueError(f"{name}: expected an integer in [0, 2**64), got {value!r}")
     return int(value)

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from optcore._native import storage as _native
+from optcore.checks import flag, number
 
 #: What an array of a kind is to NumPy. Codes have a float32 scale for each block beside them.
 DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16,
@@ -69,18 +69,14 @@ class Storage:
         if self.state_dtype is not None and str(self.state_dtype) not in _STATE_DTYPES:
             raise ValueError(f"state_dtype: expected None or one of {list(_STATE_DTYPES)}, got {self.state_dtype!r}")
         for name in ("master_weights", "compensated", "stochastic_rounding"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+            flag(name, getattr(self, name))
         if self.master_weights + self.compensated + self.stochastic_rounding > 1:
             raise ValueError("master_weights, compensated, stochastic_rounding: expected one of them at most, for each "
                              "keeps what rounding a parameter would lose")
         if self.uint16_as not in (None, *HALVES):
             raise ValueError(f'uint16_as: expected None, "bfloat16" or "float16", got {self.uint16_as!r}')
         if self.ema_decay is not None:
-            if isinstance(self.ema_decay, bool) or not isinstance(self.ema_decay, Real):
-                raise TypeError(f"ema_decay: expected a number or None, got {self.ema_decay!r}")
-            if not 0 <= self.ema_decay < 1:
-                raise ValueError(f"ema_decay: expected a number in [0, 1), got {self.ema_decay!r}")
+            number("ema_decay", self.ema_decay, high=1.0, open_high=True)
 
     def kind(self, array):
         """The kind of a user's array that `Stepper._bind` will accept."""
@@ -127,7 +123,7 @@ def scales(shape):
 def values(array, kind, scale, arithmetic):
     """The numbers that an array holds, as a new array of the arithmetic's dtype."""
     out = np.empty(array.shape, arithmetic)
-    _native.load(_raw(array), kind, scale, out)
+    _native.load(raw(array), kind, scale, out)
     return out
 
 
@@ -135,8 +131,9 @@ def put(numbers, array, kind, scale=None, key=0):
     """Write numbers of any floating dtype into an array of a kind."""
     dtype = np.float64 if np.asarray(numbers).dtype == np.float64 else np.float32
     wide = np.ascontiguousarray(np.broadcast_to(np.asarray(numbers, dtype), array.shape))
-    _native.store(wide, _raw(array), kind, scale, key)
+    _native.store(wide, raw(array), kind, scale, key)
 
 
-def _raw(array):
+def raw(array):
+    """The bits of an array of bfloat16 as uint16; another array as it is."""
     return array.view(np.uint16) if array.dtype.name == "bfloat16" else array

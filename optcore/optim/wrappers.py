@@ -4,30 +4,23 @@ A wrapper is stepped like a rule and passes on everything else: groups, options,
 wrappers. ``ema.py`` and ``sam.py`` have two more.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
-from numbers import Integral
 
 import numpy as np
 
-from optcore.optim.arrays import (
-    Parameters,
-    blocks,
-    check_wide,
-    checked_copies,
-    copies,
-    has_nonfinite,
-    named,
-    norm_of,
-)
+from optcore.checks import integer, number
+from optcore.optim.arrays import Parameters, blocks, checked_copies, copies, has_nonfinite, norm_of, wide
 from optcore.optim.optimizer import Optimizer
+from optcore.optim.options import CHECKS, in_groups
 
 
 class Wrapper:
     """Base class: a rule, or another wrapper, in ``opt``, and its attributes.
 
-    A wrapper computes on the parameters themselves and so wants them in float32 or float64: a sum or mean of bfloat16
-    numbers would soon stand still, and it would not see their masters. ``ema_decay`` is an average for those.
+    A wrapper computes in float32, in float64 for float64 parameters, and keeps its own arrays so. Of a half-precision
+    parameter it takes the master where the rule keeps one, else the value; what it writes is rounded to nearest.
     """
 
     def __init__(self, opt):
@@ -35,11 +28,21 @@ class Wrapper:
             raise TypeError(f"opt: expected a rule of optcore.optim or a wrapper, got {type(opt).__name__}")
         self.opt, self._known = opt, None
 
+    def __setattr__(self, name, value):
+        if name in CHECKS and name not in inspect.signature(type(self)).parameters:
+            raise in_groups(name)
+        super().__setattr__(name, value)
+
     @property
     def _inner(self):
         if self.opt is None:
             raise TypeError(f"{type(self).__name__}: expected one over a rule, but this one is over arrays")
         return self.opt
+
+    @property
+    def _rule(self):
+        """The rule inside, under however many wrappers."""
+        return self._inner if isinstance(self._inner, Optimizer) else self._inner._rule
 
     @property
     def param_groups(self):
@@ -75,22 +78,30 @@ class Wrapper:
         self._inner.nonfinite = value
 
     @property
+    def clip_norm(self):
+        """What the rule scales its gradients down to, or None."""
+        return self._inner.clip_norm
+
+    @clip_norm.setter
+    def clip_norm(self, value):
+        self._inner.clip_norm = value
+
+    @property
+    def clip_value(self):
+        """What the rule clamps its gradients to, or None."""
+        return self._inner.clip_value
+
+    @clip_value.setter
+    def clip_value(self, value):
+        self._inner.clip_value = value
+
+    @property
     def _takes_arrays(self):
         """Whether `step` takes gradients, not a function that computes them."""
         return getattr(self.opt, "_takes_arrays", True)
 
-    @property
-    def _names(self):
-        return self.opt._names
-
-    @property
-    def _single(self):
-        return self.opt._single
-
     def add_param_group(self, group):
         """Add a group of parameters to the rule; see ``Optimizer.add_param_group``."""
-        if isinstance(group, Mapping):
-            check_wide(*named(group.get("params", ())))
         self._inner.add_param_group(group)
         self._parameters()
 
@@ -139,16 +150,21 @@ class Wrapper:
         if not isinstance(state, Mapping) or not set(keys) <= set(state):
             got = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
             raise TypeError(f"state: expected a dict with the keys {sorted(keys)}, got {got}")
-        return self._own_checked(state, self._parameters().arrays)
+        return self._own_checked(state, self._parameters())
 
     def _parameters(self):
         """The parameters as they are now, for a group may have been added; the wrapper's own state has grown."""
-        arrays = [a for group in self.opt.param_groups for a in group["params"]]
-        if self._known is None or len(arrays) != len(self._known.arrays):
-            check_wide(self._names, arrays)
-            self._known = Parameters(list(self._names), arrays)
-            self._grow(arrays)
+        rule = self._rule
+        if self._known is None or len(rule._arrays) != len(self._known):
+            self._known = Parameters(list(rule._names), list(rule._arrays), [p.parameter for p in rule._plans],
+                                     [state.get("master") for state in rule._state])
+            self._grow(self._known)
         return self._known
+
+    def _gradients(self, grads):
+        """The gradients as a list, one for each parameter, float32 or float64, after every check of the rule's step."""
+        rule = self._rule
+        return [None if g is None else wide(g, rule._storage.kind(g)) for g in rule._given(grads)]
 
     def _expect_arrays(self):
         if not getattr(self.opt, "_takes_arrays", True):
@@ -222,8 +238,8 @@ class MultiSteps(Wrapper):
     def _options(self):
         return f"every={self.every}"
 
-    def _grow(self, arrays):
-        new = len(arrays) - len(self._sum)
+    def _grow(self, parameters):
+        new = len(parameters) - len(self._sum)
         self._sum, self._mean = self._sum + [None] * new, self._mean + [None] * new   # allocated by gradients
         self._waits = self._waits + [False] * new
 
@@ -241,7 +257,7 @@ class MultiSteps(Wrapper):
             As the rule's; neither the parameters nor the sum have been changed.
         """
         every, parameters = integer("every", self.every), self._parameters()
-        given = parameters.gradients(grads, self._single)
+        given = self._gradients(grads)
         norm = None
         if self.nonfinite != "propagate":
             norm = norm_of(given)
@@ -273,10 +289,9 @@ class MultiSteps(Wrapper):
             for i, g in enumerate(given):
                 terms = [x for x in (self._sum[i] if self._waits[i] else None, g) if x is not None]
                 if terms and self._mean[i] is None:
-                    self._mean[i] = np.empty_like(self._known.arrays[i], subok=False)
+                    self._mean[i] = self._known.zeros(i)
                 result.append(self._mean[i] if terms else None)
                 for mean, *part in blocks(self._mean[i], *terms) if terms else ():
-                    # In the parameter's dtype: a quotient of half precision would be rounded to it.
                     arithmetic = {"out": mean, "dtype": mean.dtype, "casting": "same_kind"}
                     total = np.add(*part, **arithmetic) if part[1:] else part[0]
                     np.divide(total, divisor, **arithmetic)
@@ -286,9 +301,10 @@ class MultiSteps(Wrapper):
         waiting = [s if w else None for s, w in zip(self._sum, self._waits, strict=True)]
         return {"count": self.count, "sum": copies(waiting)}
 
-    def _own_checked(self, state, arrays):
+    def _own_checked(self, state, parameters):
         count = integer("state['count']", state["count"], 0)
-        waiting = checked_copies("sum", state["sum"], arrays, all_of_them=False)
+        like = [parameters.zeros(i) for i in range(len(parameters))]
+        waiting = checked_copies("sum", state["sum"], like, all_of_them=False)
         if count == 0 and state["sum"]:
             raise ValueError("state['sum']: expected no array where state['count'] is 0")
         return count, waiting
@@ -344,7 +360,7 @@ class Lookahead(Wrapper):
     def __init__(self, opt, k=5, alpha=0.5):
         super().__init__(opt)
         self._refuse_hidden()
-        self.k, self.alpha = integer("k", k), number("alpha", alpha, 0.0, 1.0, open_low=True)
+        self.k, self.alpha = integer("k", k), number("alpha", alpha, high=1.0, open_low=True)
         self.count, self._slow = 0, []
         self._parameters()
 
@@ -353,16 +369,14 @@ class Lookahead(Wrapper):
 
     def _refuse_hidden(self):
         """What a rule keeps of its parameters beside them would not follow when they move."""
-        rule = self.opt
-        while isinstance(rule, Wrapper):
-            rule = rule._inner
+        rule = self._rule
         if hasattr(rule, "training") or any("compensation" in state for state in rule._state):
             raise ValueError("opt: expected a rule whose parameters are all that it moves, but a compensated or "
                              "schedule-free one keeps a part of them apart, which Lookahead would not move, got "
                              f"{type(rule).__name__}")
 
-    def _grow(self, arrays):
-        self._slow += [a.copy() for a in arrays[len(self._slow):]]
+    def _grow(self, parameters):
+        self._slow += [parameters.copy(i) for i in range(len(self._slow), len(parameters))]
 
     def step(self, grads):
         """Step the rule; after every k steps move the slow weights, and the parameters to them. All or nothing.
@@ -377,7 +391,7 @@ class Lookahead(Wrapper):
         TypeError, ValueError, FloatingPointError
             As the rule's; nothing has been changed.
         """
-        k, alpha = integer("k", self.k), number("alpha", self.alpha, 0.0, 1.0, open_low=True)
+        k, alpha = integer("k", self.k), number("alpha", self.alpha, high=1.0, open_low=True)
         parameters, before = self._parameters(), self.opt.steps
         parameters.check_writable()
         self.opt.step(grads)
@@ -386,38 +400,21 @@ class Lookahead(Wrapper):
         self.count += 1
         if self.count >= k:
             with np.errstate(all="ignore"):
-                for array, slow in zip(parameters.arrays, self._slow, strict=True):
-                    for fast, phi in blocks(array, slow):
+                for i, slow in enumerate(self._slow):
+                    theta = parameters.numbers(i)
+                    for fast, phi in blocks(theta, slow):
                         np.subtract(fast, phi, out=fast)
                         np.multiply(fast, alpha, out=fast)
                         np.add(phi, fast, out=phi)
                         fast[...] = phi
+                    parameters.settle(i, theta)
             self.count = 0
 
     def _own_state(self):
         return {"count": self.count, "slow": copies(self._slow)}
 
-    def _own_checked(self, state, arrays):
-        return integer("state['count']", state["count"], 0), checked_copies("slow", state["slow"], arrays)
+    def _own_checked(self, state, parameters):
+        return integer("state['count']", state["count"], 0), checked_copies("slow", state["slow"], self._slow)
 
     def _take(self, own):
         self.count, self._slow = own
-
-
-def integer(name, n, low=1):
-    """Return n as an int after checking n >= low."""
-    if isinstance(n, bool) or not isinstance(n, Integral):
-        raise TypeError(f"{name}: expected an integer, got {n!r}")
-    if n < low:
-        raise ValueError(f"{name}: expected at least {low}, got {n}")
-    return int(n)
-
-
-def number(name, x, low=0.0, high=math.inf, *, open_low=False):
-    """Return x as a float after checking that it is finite and low <= x <= high, low < x if open_low."""
-    if isinstance(x, (bool, str, bytes)) or np.ndim(x) != 0:
-        raise TypeError(f"{name}: expected a number, got {x!r}")
-    x = float(x)
-    if not math.isfinite(x) or not low <= x <= high or (open_low and x == low):
-        raise ValueError(f"{name}: expected a number in {'(' if open_low else '['}{low:g}, {high:g}], got {x!r}")
-    return x

@@ -2,7 +2,8 @@
 
 import math
 
-from optcore.schedules.value import checked_step, count, number, put, value
+from optcore.checks import integer, number
+from optcore.schedules.value import checked_step, put, scaled, value
 
 
 @value
@@ -60,12 +61,12 @@ class step_decay:
     gamma: float = 0.1
 
     def __post_init__(self):
-        put(self, lr=number("lr", self.lr), step_size=count("step_size", self.step_size),
+        put(self, lr=number("lr", self.lr), step_size=integer("step_size", self.step_size),
              gamma=number("gamma", self.gamma, open_low=True))
 
     def __call__(self, step):
         """Return the value at a step."""
-        return self.lr * self.gamma ** (checked_step(step) // self.step_size)
+        return scaled(self.lr, self.gamma, checked_step(step) // self.step_size)
 
 
 @value
@@ -93,11 +94,11 @@ class exponential_decay:
 
     def __post_init__(self):
         put(self, lr=number("lr", self.lr), gamma=number("gamma", self.gamma, open_low=True),
-             steps=count("steps", self.steps))
+             steps=integer("steps", self.steps))
 
     def __call__(self, step):
         """Return the value at a step."""
-        return self.lr * self.gamma ** (checked_step(step) / self.steps)
+        return scaled(self.lr, self.gamma, checked_step(step) / self.steps)
 
 
 @value
@@ -130,7 +131,7 @@ class inverse_time_decay:
 
     def __call__(self, step):
         """Return the value at a step."""
-        return self.lr / (1.0 + self.rate * checked_step(step)) ** self.power
+        return self.lr / scaled(1.0, 1.0 + self.rate * checked_step(step), self.power)
 
 
 @value
@@ -165,7 +166,7 @@ class polynomial_decay:
     end: float = 0.0
 
     def __post_init__(self):
-        put(self, lr=number("lr", self.lr), steps=count("steps", self.steps),
+        put(self, lr=number("lr", self.lr), steps=integer("steps", self.steps),
              power=number("power", self.power, open_low=True), end=number("end", self.end))
 
     def __call__(self, step):
@@ -202,7 +203,7 @@ class linear:
 
     def __post_init__(self):
         put(self, start=number("start", self.start), end=number("end", self.end),
-             steps=count("steps", self.steps))
+             steps=integer("steps", self.steps))
 
     def __call__(self, step):
         """Return the value at a step."""
@@ -242,7 +243,7 @@ class cosine_decay:
     end: float = 0.0
 
     def __post_init__(self):
-        put(self, lr=number("lr", self.lr), steps=count("steps", self.steps), end=number("end", self.end))
+        put(self, lr=number("lr", self.lr), steps=integer("steps", self.steps), end=number("end", self.end))
 
     def __call__(self, step):
         """Return the value at a step."""
@@ -286,7 +287,7 @@ class cosine_restarts:
     end: float = 0.0
 
     def __post_init__(self):
-        put(self, lr=number("lr", self.lr), steps=count("steps", self.steps), mult=count("mult", self.mult),
+        put(self, lr=number("lr", self.lr), steps=integer("steps", self.steps), mult=integer("mult", self.mult),
             end=number("end", self.end))
 
     def __call__(self, step):
@@ -329,7 +330,7 @@ class inverse_sqrt:
     steps: int
 
     def __post_init__(self):
-        put(self, lr=number("lr", self.lr), steps=count("steps", self.steps))
+        put(self, lr=number("lr", self.lr), steps=integer("steps", self.steps))
 
     def __call__(self, step):
         """Return the value at a step."""

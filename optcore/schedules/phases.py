@@ -3,8 +3,9 @@
 import itertools
 import math
 
+from optcore.checks import flag, integer, number, one_of
 from optcore.schedules.decays import constant
-from optcore.schedules.value import checked_step, count, number, one_of, put, value
+from optcore.schedules.value import checked_step, put, value
 
 
 def as_schedule(name, s):
@@ -57,12 +58,12 @@ class one_cycle:
     three_phase: bool = False
 
     def __post_init__(self):
-        put(self, lr=number("lr", self.lr), steps=count("steps", self.steps),
+        put(self, lr=number("lr", self.lr), steps=integer("steps", self.steps),
             pct_start=number("pct_start", self.pct_start, 0.0, 0.5 if self.three_phase else 1.0),
             anneal_strategy=one_of("anneal_strategy", self.anneal_strategy, tuple(_ANNEAL)),
             div_factor=number("div_factor", self.div_factor, open_low=True),
             final_div_factor=number("final_div_factor", self.final_div_factor, open_low=True),
-            three_phase=bool(self.three_phase))
+            three_phase=flag("three_phase", self.three_phase))
 
     def __call__(self, step):
         """Return the value at a step."""
@@ -127,9 +128,9 @@ class warmup_stable_decay:
     decay: str = "linear"
 
     def __post_init__(self):
-        put(self, lr=number("lr", self.lr), steps=count("steps", self.steps),
-            warmup_steps=count("warmup_steps", self.warmup_steps, 0),
-            decay_steps=count("decay_steps", self.decay_steps), start=number("start", self.start),
+        put(self, lr=number("lr", self.lr), steps=integer("steps", self.steps),
+            warmup_steps=integer("warmup_steps", self.warmup_steps, 0),
+            decay_steps=integer("decay_steps", self.decay_steps), start=number("start", self.start),
             end=number("end", self.end), decay=one_of("decay", self.decay, tuple(_FALL)))
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError(f"steps: expected at least warmup_steps + decay_steps, "
@@ -170,7 +171,7 @@ class warmup:
     start: float = 0.0
 
     def __post_init__(self):
-        put(self, schedule=as_schedule("schedule", self.schedule), steps=count("steps", self.steps),
+        put(self, schedule=as_schedule("schedule", self.schedule), steps=integer("steps", self.steps),
              start=number("start", self.start))
 
     def __call__(self, step):
@@ -208,8 +209,11 @@ class join:
     boundaries: tuple
 
     def __post_init__(self):
+        for name in ("schedules", "boundaries"):
+            if not isinstance(getattr(self, name), (tuple, list)):
+                raise TypeError(f"{name}: expected a list or tuple, got {getattr(self, name)!r}")
         schedules = tuple(as_schedule(f"schedules[{i}]", s) for i, s in enumerate(self.schedules))
-        boundaries = tuple(count(f"boundaries[{i}]", b) for i, b in enumerate(self.boundaries))
+        boundaries = tuple(integer(f"boundaries[{i}]", b) for i, b in enumerate(self.boundaries))
         if len(schedules) != len(boundaries) + 1:
             raise ValueError(f"boundaries: expected one less than the {len(schedules)} schedules, "
                              f"got {len(boundaries)}")

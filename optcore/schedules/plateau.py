@@ -4,7 +4,8 @@ import math
 import numbers
 from dataclasses import dataclass, field
 
-from optcore.schedules.value import checked_step, count, number, one_of
+from optcore.checks import integer, number, one_of
+from optcore.schedules.value import checked_step
 
 _STATE = {"value": numbers.Real, "best": numbers.Real, "num_bad_epochs": numbers.Integral,
           "cooldown_counter": numbers.Integral, "last_epoch": numbers.Integral}
@@ -84,8 +85,8 @@ class ReduceOnPlateau:
         self.mode = one_of("mode", self.mode, ("min", "max"))
         self.threshold_mode = one_of("threshold_mode", self.threshold_mode, ("rel", "abs"))
         self.factor = number("factor", self.factor, 0.0, 1.0, open_high=True)
-        self.patience = count("patience", self.patience, 0)
-        self.cooldown = count("cooldown", self.cooldown, 0)
+        self.patience = integer("patience", self.patience, 0)
+        self.cooldown = integer("cooldown", self.cooldown, 0)
         # best * (1 - threshold) with threshold 1: no loss could ever be better
         below = 1.0 if (self.mode, self.threshold_mode) == ("min", "rel") else math.inf
         self.threshold = number("threshold", self.threshold, 0.0, below, open_high=True)
@@ -186,7 +187,7 @@ class ReduceOnPlateau:
         value, best = number("state['value']", state["value"]), float(state["best"])
         if math.isnan(best):
             raise ValueError("state['best']: expected a number, got nan")
-        counts = {name: count(f"state[{name!r}]", state[name], 0) for name in list(_STATE)[2:]}
+        counts = {name: integer(f"state[{name!r}]", state[name], 0) for name in list(_STATE)[2:]}
         self.value, self.best = value, best
         for name, n in counts.items():
             setattr(self, name, n)

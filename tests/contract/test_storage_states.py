@@ -330,7 +330,7 @@ def test_bad_states_change_nothing():
             opt.load_state_dict({**good, "state": {0: {**good["state"][0], **changes}}})
         assert all_bytes(opt) == before
     for seed in (-1, 2**64, 1.5, True, "x"):
-        with pytest.raises(ValueError, match=r"state\['seed'\]"):
+        with pytest.raises((TypeError, ValueError), match=r"^state\['seed'\]: expected an integer"):
             opt.load_state_dict({**good, "seed": seed})
     assert all_bytes(opt) == before
 
@@ -341,15 +341,3 @@ def test_options_of_storage_are_keywords_of_every_rule(case):
                  "seed"):
         with pytest.raises((TypeError, ValueError), match=name):
             case.rule(case.full(4, dtype="float32"), **{name: "nonsense"})
-
-
-@pytest.mark.parametrize("wrap", [lambda o: oc.optim.MultiSteps(o, 2), oc.optim.Lookahead, oc.optim.EMA, oc.optim.SAM])
-@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
-def test_wrappers_want_wide_parameters(wrap, kind):
-    narrow = np.ones(3, DTYPES[kind])
-    with pytest.raises(TypeError, match=f"params: expected float32 or float64 under a wrapper, got {kind}"):
-        wrap(oc.optim.SGD(narrow))
-    wrapped = wrap(oc.optim.SGD([np.ones(3, "float32")], state_dtype="int8", ema_decay=0.5))
-    with pytest.raises(TypeError, match="params: expected float32 or float64 under a wrapper"):
-        wrapped.add_param_group({"params": narrow})
-    assert len(wrapped.param_groups) == 1

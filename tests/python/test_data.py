@@ -67,7 +67,7 @@ def test_every_order_is_as_likely():
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ((0, 1, False), ValueError, "n: expected at least 1, got 0"),
     ((10, 0, False), ValueError, "batch_size: expected at least 1, got 0"),
-    ((10, 2.0, False), TypeError, "batch_size: expected an integer, got float"),
+    ((10, 2.0, False), TypeError, "batch_size: expected an integer, got 2.0"),
     ((10, 2, True), TypeError, "rng: expected a numpy.random.Generator"),
     ((10, 2, True, 0), TypeError, "rng: expected a numpy.random.Generator"),
 ])

@@ -47,6 +47,8 @@ def test_decay_groups_serve_every_rule_that_decays(rule):
     ("ln_f.weight", (1, 4), True), ("layer_normalization/gamma", (1, 4), True), ("rmsnorm.w", (1, 4), True),
     ("normal.weight", (3, 4), False), ("inline.weight", (3, 4), False), ("biased.weight", (3, 4), False),
     ("embedding.weight", (3, 4), False), ("lnet.weight", (3, 4), False),
+    ("gn1.weight", (1, 4), True), ("block.rms.scale", (1, 4), True), ("norms.0.weight", (1, 4), True),
+    ("sign.weight", (3, 4), False), ("terms.weight", (3, 4), False), ("enormous.weight", (3, 4), False),
 ])
 def test_what_is_a_bias_or_norm(name, shape, excluded):
     assert oc.optim.is_bias_or_norm(name, np.zeros(shape)) is excluded

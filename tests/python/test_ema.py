@@ -96,7 +96,8 @@ def test_ema_applied_guards_and_comes_back_after_an_error():
         ema.step(np.full(2, g))
     state = ema.state_dict()
     for call in (lambda: ema.step(np.ones(2)), ema.update, ema.state_dict, lambda: ema.load_state_dict(state),
-                 lambda: ema.applied().__enter__()):
+                 lambda: ema.applied().__enter__(), ema.eval, ema.train,
+                 lambda: ema.add_param_group({"params": np.zeros(2)})):
         with ema.applied():
             assert theta[0] == -2.0
             with pytest.raises(RuntimeError, match=r"within `with ema.applied"):

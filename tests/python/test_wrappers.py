@@ -227,3 +227,36 @@ def test_skip_leaves_the_whole_call_out(name):
         move(other, twin, seed)
         assert opt.last_grad_norm == other.last_grad_norm > 0
     assert bits([opt.state_dict(), params]) == bits([other.state_dict(), twin])
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_gradients_in_eval_mode_are_refused_at_once(every):
+    """They would be those of x, not of y, whether they wait for a step or not."""
+    theta, twin = np.ones(3), np.ones(3)
+    opt, other = (oc.optim.MultiSteps(oc.optim.ScheduleFreeSGD(p, lr=0.1), every) for p in (theta, twin))
+    opt.eval()
+    with pytest.raises(RuntimeError, match=r"^step: expected train mode"):
+        opt.step(np.ones(3))
+    opt.train()
+    assert opt.count == 0
+    for o in (opt, other):
+        for _ in range(3):
+            o.step(np.ones(3))
+    assert bits(theta) == bits(twin)
+
+
+def test_sam_in_the_middle_of_a_step_has_no_other_mode():
+    theta = np.ones(3)
+    opt = oc.optim.SAM(oc.optim.ScheduleFreeSGD(theta, lr=0.1))
+    opt.eval()
+    with pytest.raises(RuntimeError, match=r"^step: expected train mode"):
+        opt.first_step(np.ones(3))
+    opt.train()
+    opt.first_step(np.ones(3))
+    moved = bits(theta)
+    for turn in ("eval", "train"):
+        with pytest.raises(RuntimeError, match=f"^{turn}: expected second_step or restore"):
+            getattr(opt, turn)()
+    assert bits(theta) == moved
+    opt.second_step(np.ones(3))
+    opt.eval()

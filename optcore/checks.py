@@ -1,0 +1,55 @@
+"""The checks of numbers and words that a user types: each returns the plain Python value, or raises an error that names
+the argument.
+"""
+
+import math
+from numbers import Integral
+
+import numpy as np
+
+
+def number(name, x, low=0.0, high=math.inf, *, open_low=False, open_high=False):
+    """Return x as a float after checking that it is finite and low <= x <= high (< where a side is open).
+
+    A number of Python or NumPy, or a 0-d array or tensor of one; no bool, for a flag in its place is an error.
+    """
+    value = x if type(x) is float else _as_float(name, x)
+    if not math.isfinite(value) or not low <= value <= high or (open_low and value == low) or (
+            open_high and value == high):
+        left, right = "(" if open_low or low == -math.inf else "[", ")" if open_high or high == math.inf else "]"
+        raise ValueError(f"{name}: expected a number in {left}{low:g}, {high:g}{right}, got {x!r}")
+    return value
+
+
+def _as_float(name, x):
+    if np.ndim(x) != 0 or isinstance(x, (bool, str, bytes)) or getattr(x, "dtype", None) == "bool":
+        raise TypeError(f"{name}: expected a number, got {x!r}")
+    try:
+        return float(x)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number within the range of float64, got a larger one") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {x!r}") from None
+
+
+def integer(name, n, low=1):
+    """Return n as an int after checking n >= low."""
+    if isinstance(n, bool) or not isinstance(n, Integral):
+        raise TypeError(f"{name}: expected an integer, got {n!r}")
+    if n < low:
+        raise ValueError(f"{name}: expected at least {low}, got {n}")
+    return int(n)
+
+
+def flag(name, value):
+    """Return the bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def one_of(name, x, choices):
+    """Return x after checking that it is one of the choices, all str."""
+    if x not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {x!r}")
+    return x
