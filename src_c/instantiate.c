@@ -108,7 +108,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
     {FORMS(moments, type), FORMS(sums, type), FORMS(gated_sums, type), FORMS(normalise, type),                        \
      FORMS(normalise_relu, type), FORMS(normalise_add, type), FORMS(normalise_add_relu, type),                        \
      FORMS(normalise_gated, type), FORMS(combine, type), FORMS(combine_gated, type), FORMS(combine_self_gated, type), \
-     FORMS(combine3, type)}
+     FORMS(combine3, type), FORMS(scaled, type)}
 #define ROW_NORM(type)                                                                                                \
     {KERNEL(run_moments, type), KERNEL(run_sums, type), KERNEL(rows_forward, type), KERNEL(rows_backward, type),      \
      KERNEL(rows_jvp, type), KERNEL(rows_backward_jvp, type)}

@@ -106,15 +106,18 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
  * In double, with d = x - shift and shift the mean of k of the n values:
  *     mean = shift + rest,  rest = sum(d)/n,  m2 = sum(d^2) - n*rest^2
  * (Chan, Golub and LeVeque 1983). What is subtracted is at most n/k times m2, because the k values alone have
- * k*rest^2 <= m2: the relative error of m2 is at most 1 + n/k times that of a sum, whatever the data are.
- * float64 takes k = n, the corrected two-pass algorithm, over a block that its caller made small enough for the cache.
+ * k*rest^2 <= m2: the relative error of m2 is at most 1 + n/k times that of a sum, whatever the data are, and rounding does
+ * not make it negative.
+ * float64 takes k = n, the corrected two-pass algorithm, over a block that its caller made small enough for the cache; the
+ * mean is that of the differences to the first value, so that equal values, however large, have it for a mean.
  * float32 takes the first four rows, or the first row of columns of a segment, which makes it one pass over memory. Of
  * the 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 8 and 12. */
 enum { FN(two_pass) = sizeof(T) == sizeof(double) };
 
 OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const T *restrict x,
-                       double *restrict sum) {
-    OC_OVER_ROWS(8, double s = 0; for (int k = 0; k < K; k++) s += AT(x, k); sum[j] += s);
+                       const double *restrict base, int per_column, double *restrict sum) {
+    OC_OVER_ROWS(8, const double m = base[j * per_column]; double s = 0;
+                 for (int k = 0; k < K; k++) s += AT(x, k) - m; sum[j] += s);
 }
 
 OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
@@ -128,7 +131,7 @@ OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t s
 }
 
 static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments) {
-    const double n = (double)outer;
+    const double n = (double)outer, zero = 0;
     const ptrdiff_t k = FN(two_pass) || outer < 4 ? outer : 4;
     for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
         const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
@@ -138,9 +141,12 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
         FN(clear)(columns, head, shift);
         FN(clear)(columns, head, sum);
         FN(clear)(columns, head, square);
-        FN(add)(k, columns, stride, head, x, shift);
+        if (FN(two_pass))
+            FN(add)(1, columns, stride, head, x, &zero, 0, shift);
+        FN(add)(k, columns, stride, head, x, shift, 1, sum);
         for (ptrdiff_t j = 0; j < places; j++)
-            shift[j] = shift[j] / (double)k;
+            shift[j] = shift[j] + sum[j] / (double)k;
+        FN(clear)(columns, head, sum);
         FN(add_deviations)(outer, columns, stride, head, x, shift, 1, sum, square);
         for (ptrdiff_t j = 0; j < places; j++) {
             sum[j] = sum[j] / n;
@@ -170,18 +176,19 @@ OC_INLINE double FN(total)(ptrdiff_t columns, ptrdiff_t head, double (*places)[O
 static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments) {
     const double n = (double)outer * (double)inner;
     const T *x = vx;
+    const double base = FN(two_pass) ? (double)*x : 0;
     const ptrdiff_t head = FN(head)(stride, x);
     double sum[2][OC_PLACES] OC_ON_LINE, square[2][OC_PLACES] OC_ON_LINE;
     FN(clear_both)(OC_WHOLE, head, sum);
     FN(clear_both)(OC_WHOLE, head, square);
 #define SUM(rows, columns, stride, head, offset, which)                                                               \
-    FN(add)(rows, columns, stride, head, x + (offset), sum[which])
+    FN(add)(rows, columns, stride, head, x + (offset), &base, 0, sum[which])
     if (FN(two_pass))
         OC_OVER_SEGMENTS(SUM);
     else
         SUM(1, OC_WHOLE, OC_WHOLE, head, 0, 0);
 #undef SUM
-    const double mean = FN(total)(OC_WHOLE, head, sum) / (FN(two_pass) ? n : (double)OC_WHOLE);
+    const double mean = base + FN(total)(OC_WHOLE, head, sum) / (FN(two_pass) ? n : (double)OC_WHOLE);
     FN(clear_both)(OC_WHOLE, head, sum);
 #define SUM(rows, columns, stride, head, offset, which)                                                               \
     FN(add_deviations)(rows, columns, stride, head, x + (offset), &mean, 0, sum[which], square[which])
@@ -408,3 +415,34 @@ OC_BOTH_FORMS(combine_self_gated, combine, OC_SELF_GATED)
 OC_BOTH_FORMS(combine3, combine3, 0)
 #undef OC_BOTH_FORMS
 #undef OC_KERNEL
+
+/* What `apply` makes of inputs that were multiplied by rows `rows`, `rows` + 1, ... of the constants. */
+enum { FN(staged_columns) = 512 };
+OC_INLINE void FN(scaled_body)(oc_channel_fn *apply, int inputs, int rows, ptrdiff_t outer, ptrdiff_t inner,
+                               ptrdiff_t stride, const void *const *in, const T *coef, ptrdiff_t ld, T *y,
+                               int per_column) {
+    T product[OC_MAX_INPUTS][FN(staged_columns)] OC_ON_LINE;
+    const void *from[OC_MAX_INPUTS];
+    for (ptrdiff_t r = 0; r < outer; r++) {
+        for (ptrdiff_t at = 0; at < inner; at += FN(staged_columns)) {
+            const ptrdiff_t columns = inner - at < FN(staged_columns) ? inner - at : FN(staged_columns);
+            const T *constants = coef + at * per_column;
+            for (int k = 0; k < inputs; k++) {
+                const T *x = (const T *)in[k] + r * stride + at, *power = constants + (rows + k) * ld;
+                for (ptrdiff_t i = 0; i < columns; i++)
+                    product[k][i] = x[i] * power[i * per_column];
+                from[k] = product[k];
+            }
+            apply(1, columns, columns, from, constants, ld, y + r * stride + at, 0);
+        }
+    }
+}
+
+#define OC_SCALED(form, per_column)                                                                                   \
+    static void FN(scaled_##form)(oc_channel_fn *apply, int inputs, int rows, ptrdiff_t outer, ptrdiff_t inner,       \
+                                  ptrdiff_t stride, const void *const *in, const void *coef, ptrdiff_t ld, void *y) { \
+        FN(scaled_body)(apply, inputs, rows, outer, inner, stride, in, coef, ld, y, per_column);                      \
+    }
+OC_SCALED(segments, 0)
+OC_SCALED(rows, 1)
+#undef OC_SCALED

@@ -15,8 +15,10 @@
 #ifndef OPTCORE_H
 #define OPTCORE_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -295,6 +297,39 @@ enum { OC_PAST_CACHES = 1, OC_WRAPPED = 2 };
 typedef void oc_channel_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
                            const void *coef, ptrdiff_t ld, void *y, int how);
 
+/* The power of 2 by which float32 values are multiplied first, which is exact, where `factor` would lose digits or overflow
+ * as a float: a weight of 1e-15 over a deviation of 1e30. Divided by the power it does not, unless every result does. 1 where the
+ * factor is safe, 0, infinite or NaN. Where the values have a mean subtracted their 1/deviation is `inv_std`, else 1: beside
+ * deviations of 2^100 the difference might overflow, and is halved. */
+static inline double oc_power_of(double factor, double inv_std) {
+    const int safe = 100, largest = 126;
+    const double f = fabs(factor), halved = inv_std > 0 && inv_std < 0x1p-100 ? 0.5 : 1;
+    if ((f >= 0x1p-100 && f <= 0x1p100) || !(f > 0 && f < INFINITY))
+        return halved;
+    int e = ilogb(f);
+    e = e < 0 ? e + safe : e - safe + 1;
+    e = e < -largest ? -largest : e > largest ? largest : e;
+    return ldexp(1, e);
+}
+
+/* Whether that power is 1 for all of these, with inv_std among them: 1 says so for certain. By the exponents, whose biased
+ * form is 923 for 2^-100, in 32 bits: baseline vectors compare no 64. */
+static inline int oc_all_safe(ptrdiff_t n, const double *factor) {
+    uint32_t unsafe = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, factor + i, sizeof bits);
+        const uint32_t high = (uint32_t)(bits >> 31); /* the exponent at bit 21; the sign is cut off */
+        unsafe |= (high - (923u << 21) >= 200u << 21) & (high != 0);
+    }
+    return !unsafe;
+}
+
+/* Such a kernel, applied to `inputs` inputs that are multiplied first, in[k] by row `rows` + k of the constants. */
+#define OC_MAX_INPUTS 4
+typedef void oc_scaled_fn(oc_channel_fn *apply, int inputs, int rows, ptrdiff_t outer, ptrdiff_t inner,
+                          ptrdiff_t stride, const void *const *in, const void *coef, ptrdiff_t ld, void *y);
+
 typedef struct {
     oc_moments_fn *moments[OC_N_FORMS];
     oc_sums_fn *sums[OC_N_FORMS];
@@ -303,6 +338,7 @@ typedef struct {
     oc_channel_fn *normalise_add_relu[OC_N_FORMS], *normalise_gated[OC_N_FORMS];
     oc_channel_fn *combine[OC_N_FORMS], *combine_gated[OC_N_FORMS], *combine_self_gated[OC_N_FORMS];
     oc_channel_fn *combine3[OC_N_FORMS];
+    oc_scaled_fn *scaled[OC_N_FORMS];
 } oc_norm_kernels;
 
 /* Rows that are normalised by their own statistics: layer norm; RMS norm, which subtracts no mean (centred = 0: mean is 0,

@@ -48,11 +48,11 @@ OC_INLINE void FN(deviations)(ptrdiff_t n, const T *restrict x, double shift, do
 
 /* mean, rest, m2 of a run, as FN(moments_rows) has them of columns. float32 is summed as it is where the square of the
  * mean is at most 64 times the variance: so much is subtracted from m2 at most. Elsewhere, and in double, the run, which is in
- * cache by then, is summed again, shifted by its mean. */
+ * cache by then, is summed again, shifted by its mean; a constant run has its value for a mean. */
 static void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
-    double total[2], shift = 0;
-    FN(deviations)(n, x, 0, total);
-    const double mean = total[0] / (double)n, subtracted = (double)n * (mean * mean);
+    double total[2], shift = FN(two_pass) && n ? (double)*(const T *)x : 0;
+    FN(deviations)(n, x, shift, total);
+    const double mean = shift + total[0] / (double)n, subtracted = (double)n * (mean * mean);
     if (FN(two_pass) || !(subtracted <= 64 * (total[1] - subtracted))) {
         shift = mean;
         FN(deviations)(n, x, shift, total);
@@ -91,36 +91,44 @@ OC_INLINE void FN(adjoint_sums_r)(ptrdiff_t n, const T *restrict dy, const T *re
 }
 
 /* ------------------------------------------------------------------------------------------------ what a row holds
- * x_hat = (x - high)*scale + shift, where high is the mean as T holds it: see norm.tmpl.h. */
+ * x_hat = (x*power - high)*scale + shift, where high is the mean as T holds it: see norm.tmpl.h. The power is 1, but for the
+ * extremes of float32. */
 typedef struct {
-    T high, scale, shift;
+    T power, high, scale, shift;
 } FN(hat);
+
+OC_INLINE double FN(power_of)(double s) {
+    return sizeof(T) == sizeof(float) ? oc_power_of(s, s) : 1;
+}
 
 OC_INLINE FN(hat) FN(hat_of)(const oc_rows *p, ptrdiff_t r) {
     const double mean = p->mean[r * p->every], s = p->inv_std[r * p->every];
+    const double power = FN(power_of)(s);
     const T high = (T)mean;
-    return (FN(hat)){high, (T)s, (T)(-((mean - (double)high) + p->rest[r * p->every]) * s)};
+    return (FN(hat)){(T)power, high * (T)power, (T)(s / power),
+                     (T)(-((mean - (double)high) + p->rest[r * p->every]) * s)};
 }
 
 OC_INLINE T FN(x_hat)(FN(hat) h, T x) {
-    return (x - h.high) * h.scale + h.shift;
+    return (x * h.power - h.high) * h.scale + h.shift;
 }
 
 /* Both derivatives of a normalisation are the projection P v = s*(v - mean(v) - x_hat*mean(x_hat*v)): with x_hat = (x -
  * mean)*s, dx = P(weight*dy) and R{x_hat} = P(R{x}). RMS norm does not subtract the mean, of v neither. In T:
- * P v = scale*(v - mean) + (slope*x_hat + rest). */
+ * P v = scale*(v*power - mean) + (slope*x_hat + rest). */
 typedef struct {
-    T scale, mean, slope, rest;
+    T power, scale, mean, slope, rest;
 } FN(projection);
 
 /* From the means of v and of x_hat*v. */
 OC_INLINE FN(projection) FN(projected)(double s, double mean, double slope) {
+    const double power = FN(power_of)(s);
     const T high = (T)mean;
-    return (FN(projection)){(T)s, high, (T)(-s * slope), (T)(-s * (mean - (double)high))};
+    return (FN(projection)){(T)power, (T)(s / power), high * (T)power, (T)(-s * slope), (T)(-s * (mean - (double)high))};
 }
 
 OC_INLINE T FN(project)(FN(projection) p, T v, T x_hat) {
-    return p.scale * (v - p.mean) + (p.slope * x_hat + p.rest);
+    return p.scale * (v * p.power - p.mean) + (p.slope * x_hat + p.rest);
 }
 
 /* The two means, from the sums of v and of v*(x - mean). */
@@ -198,7 +206,7 @@ OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r) {
     else
         FN(deviations)(p->columns, x, 0, total);
     const double mean = moments[0] + moments[1];
-    const double m2 = !p->centred ? total[1] : moments[2] < 0 ? 0 : moments[2]; /* below 0 by rounding alone */
+    const double m2 = p->centred ? moments[2] : total[1];
     p->mean[r * p->every] = mean;
     p->rest[r * p->every] = moments[1] - (mean - moments[0]);
     p->inv_std[r * p->every] = 1 / sqrt(m2 / (double)p->columns + p->eps);

@@ -2,6 +2,8 @@
 cimport numpy as cnp
 from optcore._native.c cimport OC_F32, OC_F64
 
+import numpy as np
+
 cnp.import_array()
 
 
@@ -10,7 +12,7 @@ cdef str _describe(cnp.ndarray a):
 
 
 cdef cnp.ndarray laid_out(object a, str name, int intent):
-    if not cnp.PyArray_Check(a):
+    if not cnp.PyArray_Check(a) or (not cnp.PyArray_CheckExact(a) and isinstance(a, (np.ma.MaskedArray, np.matrix))):
         raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
     cdef cnp.ndarray x = <cnp.ndarray>a
     if not cnp.PyArray_ISNOTSWAPPED(x):

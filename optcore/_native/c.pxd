@@ -136,8 +136,13 @@ cdef extern from "optcore.h" nogil:
     ctypedef void oc_add_fn(Py_ssize_t n, double *a, const double *b) noexcept
     enum:
         OC_PAST_CACHES, OC_WRAPPED
+        OC_MAX_INPUTS
     ctypedef void oc_channel_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void **ins,
                                 const void *coef, Py_ssize_t ld, void *y, int how) noexcept
+    double oc_power_of(double factor, double inv_std)
+    bint oc_all_safe(Py_ssize_t n, const double *factor)
+    ctypedef void oc_scaled_fn(oc_channel_fn *apply, int inputs, int rows, Py_ssize_t outer, Py_ssize_t inner,
+                               Py_ssize_t stride, const void **ins, const void *coef, Py_ssize_t ld, void *y) noexcept
 
     ctypedef struct oc_norm_kernels:
         oc_moments_fn *moments[2]
@@ -152,6 +157,7 @@ cdef extern from "optcore.h" nogil:
         oc_channel_fn *combine_gated[2]
         oc_channel_fn *combine_self_gated[2]
         oc_channel_fn *combine3[2]
+        oc_scaled_fn *scaled[2]
 
     ctypedef struct oc_rows:
         Py_ssize_t rows, columns, stride, every

@@ -36,8 +36,8 @@ cdef struct Job:
     const char *ins[4]
     char *out
     int rows            # of constants
-    double *constants   # [rows][channels], which finish writes
-    char *coef          # [rows][ld], which the element-wise kernels read
+    double *constants   # [rows][channels], which finish writes; OC_MAX_INPUTS rows of powers behind, as factors.pxd says
+    char *coef          # [rows][ld], likewise, which the element-wise kernels read
     Py_ssize_t ld       # at least width, in whole cache lines
     int how             # they write: OC_PAST_CACHES where the arrays together are larger than the caches
     double *free        # what is left of its memory
@@ -63,5 +63,6 @@ cdef struct Job:
     double *run_var
 
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil
-cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil
+cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil
+cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint powers) noexcept nogil
 cdef void run(Job *job) noexcept nogil

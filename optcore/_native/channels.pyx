@@ -2,7 +2,8 @@
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
-from optcore._native.c cimport OC_F32, OC_ROWS, OC_SEGMENTS, OC_WRAPPED, oc_norm_kernels
+from optcore._native.c cimport OC_F32, OC_MAX_INPUTS, OC_ROWS, OC_SEGMENTS, OC_WRAPPED, oc_all_safe, oc_norm_kernels
+from optcore._native.factors cimport are_safe, take_powers
 from optcore._native.threads cimport num_threads
 
 cdef enum:
@@ -11,6 +12,7 @@ cdef enum:
     ROWS = 128      # rows of it, at least
     PANEL = 512     # columns of it, at most: their sums stay in the first-level cache
     LINE = 64       # bytes
+    SCALED = 256    # beside what optcore.h has for `how`: the inputs take powers of 2 first
 
 
 # ------------------------------------------------------------------------------------------------------ the partition
@@ -185,12 +187,12 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
             memcpy(m.result + s * p.channels + panel * p.panel, a + s * columns, channels * sizeof(double))
 
 
-cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint powers) noexcept nogil:
     """Write the constants of these channels as the element-wise kernels read them: in the dtype, for each fold, and the
     first of a row once more behind its last, for OC_WRAPPED."""
     cdef Py_ssize_t row, fold, i, at
     cdef const double *values
-    for row in range(job.rows):
+    for row in range(job.rows + OC_MAX_INPUTS if powers else job.rows):
         values = job.constants + row * job.p.channels + first
         for fold in range(job.p.fold):
             at = row * job.ld + fold * job.p.channels + first
@@ -215,21 +217,38 @@ cdef void _standardise(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogi
     for c in range(first, end):
         job.mean[c] = moments[c] + moments[n + c]
         job.rest[c] = moments[n + c] - (job.mean[c] - moments[c])
-        m2[c] = 0 if moments[2 * n + c] < 0 else moments[2 * n + c]  # below 0 by rounding alone
+        m2[c] = moments[2 * n + c]
     for c in range(first, end):  # few enough arrays for the compiler to vectorise
         var[c] = m2[c] / count
         inv_std[c] = 1 / sqrt(var[c] + eps)
 
 
-cdef void _finish_panel(Job *job, Py_ssize_t panel) noexcept nogil:
+cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """Whether the dtype holds the factors of these channels."""
+    return job.p.dtype != OC_F32 or (oc_all_safe(count, job.inv_std + first)
+                                     and are_safe(job.constants + first, job.p.channels, job.rows, count))
+
+
+cdef bint _finish_panel(Job *job, Py_ssize_t panel) noexcept nogil:
+    """Turn the measures into constants; return whether the dtype holds them."""
     cdef Py_ssize_t c, first = panel * job.p.panel, count = _columns(&job.p, panel) // job.p.fold
     if job.n_measures and job.measures[0].u == NULL:
         _standardise(job, first, first + count)
     if job.finish == NULL:
-        return
+        return True
     for c in range(first, first + count):
         job.finish(job, c)
-    publish(job, first, count)
+    return all_safe(job, first, count)
+
+
+cdef int _publish_panel(Job *job, Py_ssize_t panel, bint safe) noexcept nogil:
+    """Publish a panel's constants; return how they are to be applied."""
+    cdef Py_ssize_t c, first = panel * job.p.panel, count = _columns(&job.p, panel) // job.p.fold
+    for c in range(first, first if safe else first + count):
+        take_powers(job.constants + c, job.p.channels, job.rows, job.inv_std[c])
+    if job.finish != NULL:
+        publish(job, first, count, not safe)
+    return job.how if safe else job.how | SCALED
 
 
 cdef void _apply(const Job *job, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, Py_ssize_t offset, Py_ssize_t column,
@@ -238,17 +257,22 @@ cdef void _apply(const Job *job, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t 
     cdef Py_ssize_t i
     for i in range(job.n_in):
         ins[i] = job.ins[i] + offset * job.p.item
+    if how & SCALED:
+        job.k.norm[job.p.dtype].scaled[job.p.form](
+            job.apply, job.n_in, job.rows, outer, inner, stride, ins, job.coef + column * job.p.item, job.ld,
+            job.out + offset * job.p.item)
+        return
     job.apply(outer, inner, stride, ins, job.coef + column * job.p.item, job.ld, job.out + offset * job.p.item, how)
 
 
-cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk) noexcept nogil:
+cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk, int how) noexcept nogil:
     """Write the blocks of a chunk, the last one first: it is the likeliest to be in cache."""
     cdef const Plan *p = &job.p
     cdef Py_ssize_t b, first = chunk * p.per_chunk
     cdef Block k
     for b in range(min(first + p.per_chunk, p.blocks) - 1, first - 1, -1):
         k = _block(p, panel, b)
-        _apply(job, k.outer, k.inner, p.stride, k.offset, panel * p.panel, job.how)
+        _apply(job, k.outer, k.inner, p.stride, k.offset, panel * p.panel, how)
 
 
 cdef void _apply_rows(const Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
@@ -265,22 +289,23 @@ cdef void _apply_rows(const Job *job, Py_ssize_t first, Py_ssize_t end) noexcept
 cdef void _run_panels(Job *job) noexcept nogil:
     """Each thread takes whole panels from the measure to the result: a panel's second pass finds it in cache."""
     cdef Py_ssize_t panel, chunk
-    cdef int m
+    cdef int m, how
     for panel in prange(job.p.panels, schedule="static", num_threads=job.threads):
         for m in range(job.n_measures):
             for chunk in range(job.p.chunks):
                 _measure_chunk(job, &job.measures[m], panel, chunk)
             _join_chunks(job, &job.measures[m], panel, 1, 0)
             _join_fold(job, &job.measures[m], panel)
-        _finish_panel(job, panel)
+        how = _publish_panel(job, panel, _finish_panel(job, panel))
         for chunk in range(job.p.chunks if job.apply != NULL else 0):
-            _apply_chunk(job, panel, job.p.chunks - 1 - chunk)
+            _apply_chunk(job, panel, job.p.chunks - 1 - chunk, how)
 
 
 cdef void _run_chunks(Job *job) noexcept nogil:
     """All threads measure, then all write; each walks its part of the memory back in the second pass."""
     cdef Py_ssize_t t, task, panel
-    cdef int m
+    cdef int m, how = 0
+    cdef bint safe = True
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
         for task in range(_first_task(&job.p, job.threads, t), _first_task(&job.p, job.threads, t + 1)):
             for m in range(job.n_measures):
@@ -292,15 +317,18 @@ cdef void _run_chunks(Job *job) noexcept nogil:
         for m in range(job.n_measures):
             _join_chunks(job, &job.measures[m], panel, job.threads, -1)
             _join_fold(job, &job.measures[m], panel)
-        _finish_panel(job, panel)
+        safe &= _finish_panel(job, panel)
+    for panel in range(job.p.panels):
+        how = _publish_panel(job, panel, safe)
     if job.apply == NULL:
         return
+    job.how |= how
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
         if job.p.form == OC_ROWS:
             _apply_rows(job, job.p.outer * t // job.threads, job.p.outer * (t + 1) // job.threads)
         else:
             for task in range(_first_task(&job.p, job.threads, t + 1) - 1, _first_task(&job.p, job.threads, t) - 1, -1):
-                _apply_chunk(job, task % job.p.panels, task // job.p.panels)
+                _apply_chunk(job, task % job.p.panels, task // job.p.panels, job.how)
 
 
 cdef void run(Job *job) noexcept nogil:
@@ -311,4 +339,4 @@ cdef void run(Job *job) noexcept nogil:
     else:
         _run_chunks(job)
     if job.p.tail and job.apply != NULL:
-        _apply(job, job.p.tail, job.p.channels, job.p.channels, job.p.outer * job.p.stride, 0, 0)
+        _apply(job, job.p.tail, job.p.channels, job.p.channels, job.p.outer * job.p.stride, 0, job.how & SCALED)

@@ -10,9 +10,10 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 from optcore._native.arrays cimport IN, checked, dtype_of
 from optcore._native.c cimport (
-    OC_F32, OC_F64, OC_PAST_CACHES, OC_ROWS, OC_SEGMENTS, oc_channel_fn, oc_kernels,
+    OC_F32, OC_F64, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, OC_SEGMENTS, oc_all_safe, oc_channel_fn, oc_kernels,
 )
 from optcore._native.core cimport kernels
+from optcore._native.factors cimport are_safe, take_powers
 from optcore._native.norm_arrays cimport (
     CACHES, LINE, apart, at_least_zero, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )
@@ -32,7 +33,7 @@ cdef enum:
 
 cdef struct Job:
     const oc_kernels *k
-    int dtype, form, n_in
+    int dtype, form, n_in, rows     # rows of constants
     Py_ssize_t item, examples, channels, positions, groups
     Py_ssize_t per_group, per_task, tasks      # channels of a group, groups of a task, tasks of an example
     void (*finish)(const Job *, Py_ssize_t, Py_ssize_t) noexcept nogil       # (example, group)
@@ -106,7 +107,7 @@ cdef void _group_moments(const Job *job, Py_ssize_t example, Py_ssize_t group) n
     mean = shift + move
     job.mean[at] = mean
     job.rest[at] = move - (mean - shift)
-    job.inv_std[at] = 1 / sqrt((0 if m2 < 0 else m2) / (n * k) + job.eps)
+    job.inv_std[at] = 1 / sqrt(m2 / (n * k) + job.eps)
 
 
 cdef void _measure_rows(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_t columns) noexcept nogil:
@@ -281,27 +282,45 @@ cdef void _backward_jvp_constants(const Job *job, Py_ssize_t example, Py_ssize_t
 
 
 # -------------------------------------------------------------------------------------------------------- the schedule
+cdef bint _constants(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_t channels, char *table) noexcept nogil:
+    """Write the constants of a tile as the kernels read them; return whether the inputs take powers of 2 first."""
+    cdef double coef[(CONSTANTS + OC_MAX_INPUTS) * TILE]
+    cdef double each[CONSTANTS]
+    cdef Py_ssize_t c, i, group = first // job.per_group, end = (first + channels - 1) // job.per_group + 1
+    cdef const double *inv_std = job.inv_std + example * job.groups
+    for c in range(channels):
+        job.constants(job, example, first + c, each)
+        for i in range(job.rows):
+            coef[i * TILE + c] = each[i]
+    cdef bint scaled = job.dtype == OC_F32 and not (
+        oc_all_safe(end - group, inv_std + group) and are_safe(coef, TILE, job.rows, channels))
+    for c in range(channels if scaled else 0):
+        take_powers(coef + c, TILE, job.rows, inv_std[(first + c) // job.per_group])
+    for i in range(job.rows + OC_MAX_INPUTS if scaled else job.rows):
+        for c in range(i * TILE, i * TILE + channels):
+            if job.dtype == OC_F32:
+                (<float *>table)[c] = <float>coef[c]
+            else:
+                (<double *>table)[c] = coef[c]
+    return scaled
+
+
 cdef void _apply(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_t channels) noexcept nogil:
     """Write some channels: one of its own where it is a run, else those of a tile, whose constants lie as `out` does."""
-    cdef double room[CONSTANTS * TILE + 8]
-    cdef double coef[CONSTANTS]
+    cdef double room[(CONSTANTS + OC_MAX_INPUTS) * TILE + 8]
     cdef const void *ins[4]
-    cdef Py_ssize_t c, i, offset = _offset(job, example, first)
+    cdef Py_ssize_t i, offset = _offset(job, example, first), outer = 1, inner = job.positions, stride = job.positions
     cdef char *out = job.out + offset
     cdef char *table = <char *>room + (<size_t>out - <size_t>room) % LINE
-    for c in range(channels):
-        job.constants(job, example, first + c, coef)
-        for i in range(CONSTANTS):
-            if job.dtype == OC_F32:
-                (<float *>table)[i * TILE + c] = <float>coef[i]
-            else:
-                (<double *>table)[i * TILE + c] = coef[i]
+    cdef bint scaled = _constants(job, example, first, channels, table)
     for i in range(job.n_in):
         ins[i] = job.ins[i] + offset
     if job.form == OC_ROWS:
-        job.apply(job.positions, channels, job.channels, ins, table, TILE, out, job.how)
+        outer, inner, stride = job.positions, channels, job.channels
+    if scaled:
+        job.k.norm[job.dtype].scaled[job.form](job.apply, job.n_in, job.rows, outer, inner, stride, ins, table, TILE, out)
     else:
-        job.apply(1, job.positions, job.positions, ins, table, TILE, out, job.how)
+        job.apply(outer, inner, stride, ins, table, TILE, out, job.how)
 
 
 cdef void _task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -436,7 +455,7 @@ def forward(x, weight, bias, groups, channel_axis, eps, out):
     job.moments, job.v[0] = True, <const char *>cnp.PyArray_DATA(a)
     if job.form == OC_ROWS:
         job.sums[0] = call.room(3 * job.examples * job.channels)
-    job.constants = _forward_constants
+    job.constants, job.rows = _forward_constants, 3
     call.write((a,), y, job.k.norm[job.dtype].normalise)
     return y, mean, rest, inv_std
 
@@ -453,7 +472,7 @@ def backward(dy, x, weight, saved, groups, channel_axis, out):
     apart(dx, [("x", a), ("dy", g), ("weight", weight)])
     call.pair(g, a, job.mean)
     call.gradients()
-    job.finish, job.constants = _backward_finish, _backward_constants
+    job.finish, job.constants, job.rows = _backward_finish, _backward_constants, 6
     call.write((a, g), dx, job.k.norm[job.dtype].combine)
     return dx, *call.parameters(weight)
 
@@ -471,7 +490,7 @@ def jvp(x, weight, saved, rx, rweight, rbias, groups, channel_axis):
     rmean, rinv_std = _new_statistics(call, 2)
     job.rmean, job.rinv_std = doubles(rmean), doubles(rinv_std)
     call.pair(r, a, job.mean)
-    job.finish, job.constants = _jvp_finish, _jvp_constants
+    job.finish, job.constants, job.rows = _jvp_finish, _jvp_constants, 6
     call.write((a, r), ry, job.k.norm[job.dtype].combine)
     return ry, rmean, rinv_std
 
@@ -493,6 +512,6 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, groups, channel
     call.pair(rg, a, job.mean)
     call.pair(g, r, job.rmean)
     call.gradients()
-    job.finish, job.constants = _backward_jvp_finish, _backward_jvp_constants
+    job.finish, job.constants, job.rows = _backward_jvp_finish, _backward_jvp_constants, 10
     call.write((a, g, rg, r), rdx, job.k.norm[job.dtype].combine3)
     return rdx, *call.parameters(weight)

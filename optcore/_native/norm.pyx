@@ -5,17 +5,16 @@ The four functions (forward, backward, and the R-operator of both) are one job o
 result with them. weight.pyx builds its jobs the same way.
 """
 cimport numpy as cnp
-from libc.math cimport fmax, fmin, sqrt
+from libc.math cimport sqrt
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 from optcore._native.arrays cimport IN, OUT, checked, checked_index, disjoint, dtype_of, has_size
-from optcore._native.c cimport OC_F32, OC_PAST_CACHES, oc_channel_fn, oc_norm_kernels
+from optcore._native.c cimport OC_F32, OC_MAX_INPUTS, OC_PAST_CACHES, oc_all_safe, oc_channel_fn, oc_norm_kernels
 from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, plan, publish, run
 from optcore._native.core cimport kernels
-from optcore._native.norm_arrays cimport CACHES, LINE, like, output_like
+from optcore._native.norm_arrays cimport CACHES, LINE, integer, like, output_like, real_number
 
 import math
-import numbers
 
 import numpy as np
 
@@ -51,11 +50,16 @@ cdef inline double _product(Job *job, int m, Py_ssize_t c) noexcept nogil:
     return (r[job.p.channels + c] - (job.rest[c] * r[c] if m < 2 else 0)) * job.inv_std[c]
 
 
+cdef inline double _clipped(double value, double low, double high) noexcept nogil:
+    """Which fmin and fmax are not: they take NaN for no value."""
+    return low if value < low else high if value > high else value
+
+
 cdef void _finish_renorm(Job *job, Py_ssize_t c) noexcept nogil:
     """y = w*(x_hat*r + d) + b, with r and d the ratio of the deviations and the distance of the means, clipped."""
     cdef double run_std = sqrt(job.run_var[c] + job.eps)
-    job.r[c] = fmax(1 / job.r_max, fmin(job.r_max, sqrt(job.var[c] + job.eps) / run_std))
-    job.d[c] = fmax(-job.d_max, fmin(job.d_max, (job.mean[c] - job.run_mean[c]) / run_std))
+    job.r[c] = _clipped(sqrt(job.var[c] + job.eps) / run_std, 1 / job.r_max, job.r_max)
+    job.d[c] = _clipped((job.mean[c] - job.run_mean[c]) / run_std, -job.d_max, job.d_max)
     job.bias[c] += job.weight[c] * job.d[c]
     job.weight[c] *= job.r[c]
     finish_forward(job, c)
@@ -182,11 +186,10 @@ cdef cnp.ndarray per_channel(object a, str name, Py_ssize_t channels, int intent
 
 
 cdef double _number(object value, str name, double low, double high) except? -1:
-    if type(value) is not float and not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
-    if not low <= value <= high:
+    cdef double number = real_number(value, name)
+    if not low <= number <= high:
         raise ValueError(f"{name}: expected {low:g} <= {name} <= {high:g}, got {value}")
-    return value
+    return number
 
 
 cdef cnp.ndarray _counter(object a):
@@ -268,6 +271,7 @@ cdef Py_ssize_t _row_of_constants(const Plan *p) noexcept nogil:
 
 
 cdef Py_ssize_t room_of(const Plan *p, int measures, int rows) noexcept nogil:
+    rows += OC_MAX_INPUTS  # of powers, behind them
     return ((VECTORS + measures * SLOTS + rows) * p.channels
             + measures * (min(p.blocks, <Py_ssize_t>CHUNKS) * SLOTS + 1) * p.width
             + rows * _row_of_constants(p) * p.item // 8 + LINE // 4)
@@ -289,10 +293,10 @@ cdef void begin(Job *job, Plan p, int rows, const void *x, double *room) noexcep
     job.rmean, job.rinv_std = _take(job, channels), _take(job, channels)
     job.rweight, job.rbias = _take(job, channels), _take(job, channels)
     job.dweight, job.dbias = _take(job, channels), _take(job, channels)
-    job.rows, job.constants = rows, _take(job, rows * channels)
+    job.rows, job.constants = rows, _take(job, (rows + OC_MAX_INPUTS) * channels)
     # They lie to the cache lines as x does.
     cdef size_t skew = (<size_t>x - <size_t>job.free) % LINE
-    job.coef = <char *>_take(job, (rows * job.ld * p.item + LINE) // 8) + skew
+    job.coef = <char *>_take(job, ((rows + OC_MAX_INPUTS) * job.ld * p.item + LINE) // 8) + skew
 
 
 cdef void measure(Job *job, const void *u, const void *v, const double *mean) noexcept nogil:
@@ -324,7 +328,7 @@ cdef void gate(Job *job, const void *y, void *kept) noexcept nogil:
         put(job, 0, c, job.mean[c])
         put(job, 6, c, _scale(job, c))
         put(job, 7, c, _shift(job, c))
-    publish(job, 0, job.p.channels)
+    publish(job, 0, job.p.channels, False)
 
 
 cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil:
@@ -410,17 +414,18 @@ cdef class Call:
 
 cdef Call _call(cnp.ndarray x, object channel_axis, int measures, int rows):
     cdef Py_ssize_t inner = 1, i
-    if channel_axis != 1 and channel_axis != -1:
+    cdef Py_ssize_t axis = integer(channel_axis, "channel_axis")
+    if axis != 1 and axis != -1:
         raise ValueError(f"channel_axis: expected 1 or -1, got {channel_axis!r}")
-    if channel_axis == 1:
+    if axis == 1:
         for i in range(2, cnp.PyArray_NDIM(x)):
             inner *= cnp.PyArray_DIM(x, i)
-    return Call(x, cnp.PyArray_DIM(x, 1 if channel_axis == 1 else cnp.PyArray_NDIM(x) - 1), inner, measures, rows)
+    return Call(x, cnp.PyArray_DIM(x, 1 if axis == 1 else cnp.PyArray_NDIM(x) - 1), inner, measures, rows)
 
 
-cdef cnp.ndarray _required(object a, str name, Py_ssize_t channels):
+cdef cnp.ndarray _required(object a, str name, Py_ssize_t channels, str what="evaluation normalises with"):
     if a is None:
-        raise ValueError(f"{name}: expected the running statistics that evaluation normalises with, got None")
+        raise ValueError(f"{name}: expected the running statistics that {what}, got None")
     return per_channel(a, name, channels)
 
 
@@ -486,8 +491,8 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         call.statistics(None, running_mean, running_var, eps)
     if renorm:
         call.correct()
-        call.load(job.run_mean, _required(running_mean, "running_mean", channels), 0)
-        call.load(job.run_var, _required(running_var, "running_var", channels), 0)
+        call.load(job.run_mean, _required(running_mean, "running_mean", channels, "r and d are measured by"), 0)
+        call.load(job.run_var, _required(running_var, "running_var", channels, "r and d are measured by"), 0)
     cdef cnp.ndarray y = output_like(out, a)
     cdef list buffers = [("running_mean", mean), ("running_var", var), ("num_batches", batches)]
     cdef list read = [("x", a), ("weight", w), ("bias", b), ("residual", added)]
@@ -512,12 +517,22 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
             call.doubles(job.r) if renorm else None, call.doubles(job.d) if renorm else None)
 
 
+cdef bint _remakes(Job *job) noexcept:
+    """Whether the kernels can make the output again from x: the dtype holds what they do it with."""
+    cdef Py_ssize_t c
+    if job.p.dtype != OC_F32:
+        return True
+    for c in range(job.p.channels):
+        put(job, 6, c, _scale(job, c))
+    return oc_all_safe(job.p.channels, job.inv_std) and oc_all_safe(job.p.channels, job.constants + 6 * job.p.channels)
+
+
 def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis, out=None, y=None, dresidual=None):
     """Return (dx, dweight, dbias). A ReLU after the forward pass is undone from y, or from `saved.bias`."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray g = like(dy, "dy", a, IN)
     cdef bint self_gated = y is None and saved is not None and saved.bias is not None
-    cdef Call call = _call(a, channel_axis, 1, 8 if self_gated else 6)
+    cdef Call call = _call(a, channel_axis, 1, 3 if saved is None else 8 if self_gated else 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     cdef cnp.ndarray w = per_channel(weight, "weight", job.p.channels)
@@ -532,6 +547,8 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
                   [("x", a), ("dy", g), ("weight", w), ("y", gate)])
     call.load(job.weight, w, 1)
     call.measure(g, a, job.mean)
+    if self_gated and not _remakes(job):
+        gate, self_gated = _gate(None, a, weight, saved, channel_axis), False
     if self_gated:
         call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
     if self_gated or gate is not None:

@@ -13,7 +13,9 @@ cdef cnp.ndarray output_like(object out, cnp.ndarray x)            # `out`, or a
 cdef cnp.ndarray parameter(object a, str name, tuple shape, str per)  # of either dtype; None stays None
 cdef double *statistic(object a, str name, Py_ssize_t n) except NULL  # n values of a saved array of float64
 cdef int apart(cnp.ndarray out, list read) except -1               # out overlaps none of [(name, array or None)]
-cdef double at_least_zero(object value, str name) except? -1
+cdef double real_number(object value, str name) except? -1         # no bool
+cpdef double at_least_zero(object value, str name) except? -1
+cpdef Py_ssize_t integer(object value, str name) except? -1        # no bool
 # n values of a parameter of either dtype, in `dtype`; `otherwise` each where it is None.
 cdef void copied(void *to, int dtype, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept
 # A new array of this shape in the dtype of `like`, of x where that is None.

@@ -34,7 +34,9 @@ cdef struct Job:
 
 
 cdef inline const void *_from(const void *a, Py_ssize_t bytes) noexcept nogil:
-    return NULL if a == NULL else <const char *>a + bytes
+    if a == NULL:
+        return NULL
+    return <const char *>a + bytes
 
 
 cdef inline double *_statistics_from(double *a, Py_ssize_t n) noexcept nogil:

@@ -71,6 +71,8 @@ cdef Call _call(cnp.ndarray v, object dim, int measures, int rows):
     cdef Py_ssize_t channels = 1, inner = 1, axis, i, ndim = cnp.PyArray_NDIM(v)
     if dim is None:
         return Call(v, 1, cnp.PyArray_SIZE(v), measures, rows)
+    if not ndim:
+        raise ValueError("v: expected at least 1 dimension where dim counts slices along one, got shape ()")
     axis = dim
     if not -ndim <= axis < ndim:
         raise ValueError(f"dim: expected None or a dimension of v, {-ndim} <= dim < {ndim}, got {dim!r}")

@@ -9,6 +9,7 @@ a mean that is large beside the deviation costs no digits, neither in the statis
 """
 
 from optcore._native import norm as _norm
+from optcore.norm.saved import check_belongs
 
 __all__ = ["Saved", "batch_norm", "batch_norm_backward", "batch_norm_backward_jvp", "batch_norm_jvp"]
 
@@ -19,12 +20,14 @@ class Saved:
     Attributes
     ----------
     mean, inv_std : ndarray of float64, shape [C]
-        mu and s of each channel; of `batch_norm_jvp`, their derivatives.
+        mu and s of each channel; of `batch_norm_jvp`, their derivatives; None of an evaluation.
     """
 
-    __slots__ = ("activation", "bias", "channel_axis", "inv_std", "mean", "mean_rest")
+    __slots__ = ("activation", "bias", "channel_axis", "dtype", "inv_std", "mean", "mean_rest", "shape")
 
-    def __init__(self, mean, mean_rest, inv_std, channel_axis, activation=None, bias=None):
+    def __init__(self, x, mean, mean_rest, inv_std, channel_axis, activation=None, bias=None):
+        self.shape = x.shape
+        self.dtype = x.dtype
         self.mean = mean
         self.mean_rest = mean_rest  # what rounding mu to float64 lost
         self.inv_std = inv_std
@@ -33,26 +36,29 @@ class Saved:
         self.bias = bias  # after an activation without residual: with it, x says where the ReLU let pass
 
     def __repr__(self):
-        return f"{type(self).__name__}(channels={self.mean.size}, channel_axis={self.channel_axis})"
+        return f"Saved(shape={self.shape}, dtype={self.dtype}, channel_axis={self.channel_axis})"
 
 
-def _axis(saved, channel_axis, name="saved"):
-    """Return the channel axis of a pass that may have a forward pass behind it."""
-    if saved is None:
-        return channel_axis
+def _check(saved, x, name="saved"):
     if not isinstance(saved, Saved):
         raise TypeError(f"{name}: expected a Saved as the forward pass returns it, got {type(saved).__name__}")
-    return saved.channel_axis
+    check_belongs(saved, x, name)
 
 
-def _check_output(saved, y):
-    """Refuse an output that no ReLU made, and the lack of one where x alone does not say what the ReLU let pass."""
+def _behind(saved, x, y, channel_axis):
+    """Return the statistics and the channel axis of the forward pass behind a derivative, or raise.
+
+    An output that no ReLU made is refused, and the lack of one where x alone does not say what the ReLU let pass.
+    """
     if saved is None:
-        return
+        return None, channel_axis
+    _check(saved, x)
     if saved.activation is None and y is not None:
         raise ValueError(f"y: expected None, the forward pass had no activation, got {type(y).__name__}")
     if saved.activation is not None and saved.bias is None and y is None:
-        raise ValueError("y: expected the output of the forward pass, which had a residual and an activation, got None")
+        had = "a residual and an activation" if saved.mean is not None else "an activation, in evaluation"
+        raise ValueError(f"y: expected the output of the forward pass, which had {had}, got None")
+    return None if saved.mean is None else saved, saved.channel_axis
 
 
 def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *, training, momentum=0.1,
@@ -102,7 +108,7 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     -------
     y : ndarray like x
     saved : Saved or None
-        What `batch_norm_backward` needs; None in evaluation. Nothing of x is copied into it.
+        What `batch_norm_backward` needs; None in evaluation without an activation. Nothing of x is copied into it.
 
     Raises
     ------
@@ -117,9 +123,11 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     -----
     float32 statistics are within 1 ulp of the exact ones, or, for a mean near 0, within 1e-16 of the
     deviation; float64 statistics are those of a corrected two-pass algorithm (Chan, Golub and
-    LeVeque 1983). Finite x of float32 whose differences are finite give
-    finite y; in float64 the variance overflows from deviations of about 1e154. The same bits for any number
-    of threads, and with an activation and a residual those of three passes one after the other.
+    LeVeque 1983). Every finite x of float32 gives the right y, up to the largest numbers and down to the smallest,
+    also where weight/sqrt(v + eps) is beyond float32; in float64 the variance overflows from deviations of about
+    1e154. A float32 `running_var` cannot hold the variance of deviations above 1.8e19 and becomes infinite: make it
+    float64 there. The same bits for any number of threads, and with an activation and a residual those of three
+    passes one after the other.
 
     Examples
     --------
@@ -141,9 +149,9 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
         x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, num_batches,
         residual, activation, unbiased, momentum_on)
     if not training:
-        return y, None
+        return y, Saved(x, None, None, None, channel_axis, activation) if activation else None
     kept = _norm.doubles(bias, "bias", mean.size, 0) if activation and residual is None else None
-    return y, Saved(mean, mean_rest, inv_std, channel_axis, activation, kept)
+    return y, Saved(x, mean, mean_rest, inv_std, channel_axis, activation, kept)
 
 
 def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=None, eps=1e-5,
@@ -151,7 +159,7 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     """Gradients of a loss with respect to x, weight and bias, from its gradient with respect to y.
 
     dx = weight * s * (d - mean(d) - x_hat*mean(d*x_hat)), dweight = sum(d*x_hat), dbias = sum(d), where d is dy,
-    and after a ReLU dy where y > 0, else 0. In evaluation (``saved=None``) mu and s are constants and
+    and after a ReLU dy where y > 0, else 0. In evaluation mu and s are constants and
     dx = weight * s * d.
 
     Parameters
@@ -183,7 +191,7 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm`; `saved` of another number of channels; y missing or given against what `saved` says.
+        As `batch_norm`; `saved` of an x of another shape or dtype; y missing or given against what `saved` says.
 
     Examples
     --------
@@ -199,8 +207,7 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     >>> dbias                                                  # y[0] is 0: nothing passes
     array([0.])
     """
-    axis = _axis(saved, channel_axis)
-    _check_output(saved, y)
+    saved, axis = _behind(saved, x, y, channel_axis)
     return _norm.backward(dy, x, weight, saved, running_mean, running_var, eps, axis, out, y, dresidual)
 
 
@@ -246,11 +253,10 @@ def batch_norm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None, r
     >>> np.allclose(ry, 0), np.allclose(rsaved.mean, saved.mean), np.allclose(rsaved.inv_std, -saved.inv_std)
     (True, True, True)
     """
-    axis = _axis(saved, channel_axis)
-    _check_output(saved, y)
+    saved, axis = _behind(saved, x, y, channel_axis)
     ry, rmean, rinv_std = _norm.jvp(
         x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, axis, y, rresidual)
-    return ry, None if saved is None else Saved(rmean, 0 * rmean, rinv_std, axis)
+    return ry, None if saved is None else Saved(x, rmean, 0 * rmean, rinv_std, axis)
 
 
 def batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *, running_mean=None,
@@ -297,10 +303,11 @@ def batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *, r
     >>> rdbias  # the backward pass is linear in dy
     array([3.])
     """
-    axis = _axis(saved, channel_axis)
-    if saved is not None and _axis(rsaved, None, "rsaved") != axis:
+    saved, axis = _behind(saved, x, y, channel_axis)
+    if saved is not None and rsaved is not None:
+        _check(rsaved, x, "rsaved")
+    if saved is not None and (rsaved is None or rsaved.channel_axis != axis or rsaved.mean is None):
         raise ValueError("rsaved: expected what batch_norm_jvp returned with this saved, got "
                          f"{rsaved!r} for {saved!r}")
-    _check_output(saved, y)
     return _norm.backward_jvp(
         dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, running_var, eps, axis, y)

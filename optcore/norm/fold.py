@@ -1,11 +1,9 @@
 """Batch norm at inference is a linear map of each channel, and goes into the linear map before it."""
 
-import math
-import numbers
-
 import numpy as np
 
 from optcore._native import norm as _norm
+from optcore._native.norm_arrays import at_least_zero, integer
 
 __all__ = ["fold_batch_norm"]
 
@@ -39,8 +37,8 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
     Raises
     ------
     TypeError, ValueError
-        An argument that is no array, or of the wrong dtype or shape; an eps that is no number at least 0, a
-        channel_axis that `weight` does not have.
+        An argument that is no array, or of the wrong dtype or shape; an eps that is no number at least 0, a negative
+        variance, a channel_axis that `weight` does not have.
 
     Examples
     --------
@@ -55,11 +53,8 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
         raise TypeError(f"weight: expected a NumPy array, got {type(weight).__name__}")
     if weight.dtype not in (np.float32, np.float64):
         raise TypeError(f"weight: expected dtype float32 or float64, got {weight.dtype}")
-    if not isinstance(eps, numbers.Real):
-        raise TypeError(f"eps: expected a real number, got {type(eps).__name__}")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps: expected 0 <= eps < inf, got {eps}")
-    if channel_axis not in range(weight.ndim):
+    eps = at_least_zero(eps, "eps")
+    if integer(channel_axis, "channel_axis") not in range(weight.ndim):
         raise ValueError(f"channel_axis: expected an axis of weight, of shape {weight.shape}, got {channel_axis!r}")
     channels = weight.shape[channel_axis]
     for name, buffer in (("running_mean", running_mean), ("running_var", running_var)):
@@ -67,6 +62,8 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
             raise ValueError(f"{name}: expected the running statistics that are folded, got None")
     mean, var = (_norm.doubles(a, n, channels, 0) for a, n in ((running_mean, "running_mean"),
                                                                (running_var, "running_var")))
+    if np.any(var < 0):
+        raise ValueError(f"running_var: expected variances, at least 0, got {var.min()}")
     scale = _norm.doubles(bn_weight, "bn_weight", channels, 1) / np.sqrt(var + eps)
     shift = scale * (_norm.doubles(bias, "bias", channels, 0) - mean) + _norm.doubles(bn_bias, "bn_bias", channels, 0)
     each = [1] * weight.ndim

@@ -8,12 +8,11 @@ positions, are shifted and scaled by their own mean mu and biased variance v; we
 Instance norm is the case of one channel a group (Ulyanov, Vedaldi and Lempitsky 2016).
 """
 
-import operator
-
 import numpy as np
 
 from optcore._native import group_norm as _groups
 from optcore._native import row_norm as _rows
+from optcore._native.norm_arrays import integer
 from optcore.norm.saved import Statistics, checked, checked_pair
 
 __all__ = ["group_norm", "group_norm_backward", "group_norm_backward_jvp", "group_norm_jvp", "instance_norm",
@@ -24,7 +23,7 @@ def _channels(x, channel_axis):
     """Return the number of channels, or raise."""
     if not isinstance(x, np.ndarray):
         raise TypeError(f"x: expected a NumPy array, got {type(x).__name__}")
-    if channel_axis not in (1, -1):
+    if integer(channel_axis, "channel_axis") not in (1, -1):
         raise ValueError(f"channel_axis: expected 1 or -1, got {channel_axis!r}")
     if x.ndim < 2:
         raise ValueError(f"x: expected at least 2 dimensions, got shape {x.shape}")
@@ -33,10 +32,7 @@ def _channels(x, channel_axis):
 
 def _layout(x, num_groups, channel_axis):
     channels = _channels(x, channel_axis)
-    try:
-        groups = operator.index(num_groups)
-    except TypeError:
-        raise TypeError(f"num_groups: expected an integer, got {type(num_groups).__name__}") from None
+    groups = integer(num_groups, "num_groups")
     if groups < 1 or channels % groups:
         raise ValueError(f"num_groups: expected a divisor of the number of channels, {channels}, got {num_groups}")
     return groups, channel_axis
@@ -52,7 +48,7 @@ def _native(x, layout):
 
 
 def _statistics(norm, layout, x, *arrays):
-    return Statistics(norm, layout, *(a.reshape(len(x), layout[0]) for a in arrays))
+    return Statistics(norm, x, layout, *(a.reshape(len(x), layout[0]) for a in arrays))
 
 
 def _forward(norm, x, weight, bias, eps, layout, out):
@@ -65,19 +61,19 @@ def _forward(norm, x, weight, bias, eps, layout, out):
 
 
 def _backward(norm, dy, x, weight, saved, out):
-    native, how = _native(x, checked(saved, norm))
+    native, how = _native(x, checked(saved, norm, x))
     return native.backward(dy, x, weight, saved, out=out, **how)
 
 
 def _jvp(norm, x, weight, saved, rx, rweight, rbias):
-    layout = checked(saved, norm)
+    layout = checked(saved, norm, x)
     native, how = _native(x, layout)
     ry, rmean, rinv_std = native.jvp(x, weight, saved, rx, rweight, rbias, **how)
     return ry, _statistics(norm, layout, x, rmean, 0 * rmean, rinv_std)
 
 
 def _backward_jvp(norm, dy, x, weight, saved, rdy, rx, rweight, rsaved):
-    native, how = _native(x, checked_pair(saved, rsaved, norm))
+    native, how = _native(x, checked_pair(saved, rsaved, norm, x))
     return native.backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, **how)
 
 

@@ -13,7 +13,7 @@ from optcore.norm.batch import Saved, batch_norm_backward, batch_norm_backward_j
 __all__ = ["RenormSaved", "batch_renorm", "batch_renorm_backward", "batch_renorm_backward_jvp", "batch_renorm_jvp"]
 
 
-class RenormSaved(Saved):
+class RenormSaved:
     """What `batch_renorm` keeps: opaque but for four arrays.
 
     Attributes
@@ -24,12 +24,25 @@ class RenormSaved(Saved):
         The correction that the batch got.
     """
 
-    __slots__ = ("d", "r")
+    __slots__ = ("batch", "d", "r")
 
-    def __init__(self, mean, mean_rest, inv_std, channel_axis, r, d):
-        super().__init__(mean, mean_rest, inv_std, channel_axis)
+    def __init__(self, batch, r, d):
+        self.batch = batch  # the Saved of the batch norm with weight*r and bias + weight*d
         self.r = r
         self.d = d
+
+    def __repr__(self):
+        return f"Renorm{self.batch!r}"
+
+    @property
+    def mean(self):
+        """The mean of each channel."""
+        return self.batch.mean
+
+    @property
+    def inv_std(self):
+        """1/sqrt(v + eps) of each channel."""
+        return self.batch.inv_std
 
     def weight(self, weight, name="weight"):
         """Return weight*r; zeros stay zeros where a direction is None."""
@@ -107,7 +120,7 @@ def batch_renorm(x, weight=None, bias=None, running_mean=None, running_var=None,
         raise TypeError("momentum: expected a real number, got None")
     y, mean, mean_rest, inv_std, r, d = _norm.forward(
         x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, limits=(r_max, d_max))
-    return y, RenormSaved(mean, mean_rest, inv_std, channel_axis, r, d) if training else None
+    return y, RenormSaved(Saved(x, mean, mean_rest, inv_std, channel_axis), r, d) if training else None
 
 
 def batch_renorm_backward(dy, x, weight, saved, *, running_mean=None, running_var=None, eps=1e-5, channel_axis=1,
@@ -147,7 +160,7 @@ def batch_renorm_backward(dy, x, weight, saved, *, running_mean=None, running_va
     if saved is None:
         return batch_norm_backward(dy, x, weight, saved, out=out, **running)
     _check(saved)
-    dx, dweight, dbias = batch_norm_backward(dy, x, saved.weight(weight), saved, out=out)
+    dx, dweight, dbias = batch_norm_backward(dy, x, saved.weight(weight), saved.batch, out=out)
     return dx, *_rounded(x, weight, saved.dweight(dweight, dbias), dbias)
 
 
@@ -190,7 +203,7 @@ def batch_renorm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None,
                               eps=eps, channel_axis=channel_axis)
     _check(saved)
     shift = saved.d * _norm.doubles(rweight, "rweight", saved.d.size, 0)
-    return batch_norm_jvp(x, saved.weight(weight), saved, rx, saved.weight(rweight, "rweight"),
+    return batch_norm_jvp(x, saved.weight(weight), saved.batch, rx, saved.weight(rweight, "rweight"),
                           shift + _norm.doubles(rbias, "rbias", saved.d.size, 0))
 
 
@@ -234,6 +247,6 @@ def batch_renorm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *,
         return batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean=running_mean,
                                        running_var=running_var, eps=eps, channel_axis=channel_axis)
     _check(saved)
-    rdx, rdweight, rdbias = batch_norm_backward_jvp(dy, x, saved.weight(weight), saved, rdy, rx,
+    rdx, rdweight, rdbias = batch_norm_backward_jvp(dy, x, saved.weight(weight), saved.batch, rdy, rx,
                                                     saved.weight(rweight, "rweight"), rsaved)
     return rdx, *_rounded(x, weight, saved.dweight(rdweight, rdbias), rdbias)

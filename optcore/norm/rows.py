@@ -10,11 +10,10 @@ with the mean mu and biased variance v of the row; RMS norm takes mu = 0 and the
     P u = s * (u - mean(u) - x_hat*mean(u*x_hat))
 """
 
-import operator
-
 import numpy as np
 
 from optcore._native import row_norm as _rows
+from optcore._native.norm_arrays import integer
 from optcore.norm.saved import Statistics, checked, checked_pair
 
 __all__ = ["layer_norm", "layer_norm_backward", "layer_norm_backward_jvp", "layer_norm_jvp", "rms_norm",
@@ -25,10 +24,9 @@ def _dimensions(x, ndim, **parameters):
     """Return how many trailing dimensions a row has: those of the first parameter that is there, else `ndim`."""
     if not isinstance(x, np.ndarray):
         raise TypeError(f"x: expected a NumPy array, got {type(x).__name__}")
-    try:
-        ndim = operator.index(ndim)
-    except TypeError:
-        raise TypeError(f"ndim: expected an integer, got {type(ndim).__name__}") from None
+    if not x.ndim:
+        raise ValueError("x: expected at least 1 dimension, got shape ()")
+    ndim = integer(ndim, "ndim")
     name, given = next(((k, p) for k, p in parameters.items() if p is not None), ("ndim", None))
     if given is not None:
         if not isinstance(given, np.ndarray):
@@ -44,7 +42,7 @@ def _dimensions(x, ndim, **parameters):
 def _forward(norm, x, weight, bias, eps, ndim, out):
     y, *statistics = _rows.forward(x, weight, bias, x.shape[x.ndim - ndim:], 1, eps, norm == "layer_norm", out)
     leading = x.shape[:x.ndim - ndim]
-    return y, Statistics(norm, ndim, *(a.reshape(leading) for a in statistics))
+    return y, Statistics(norm, x, ndim, *(a.reshape(leading) for a in statistics))
 
 
 def _shape(x, ndim):
@@ -57,19 +55,19 @@ def _shape(x, ndim):
 
 
 def _backward(norm, dy, x, weight, saved, out):
-    ndim = checked(saved, norm)
+    ndim = checked(saved, norm, x)
     return _rows.backward(dy, x, weight, saved, _shape(x, ndim), 1, norm == "layer_norm", out)
 
 
 def _jvp(norm, x, weight, saved, rx, rweight, rbias):
-    ndim = checked(saved, norm)
+    ndim = checked(saved, norm, x)
     ry, rmean, rinv_std = _rows.jvp(x, weight, saved, rx, rweight, rbias, _shape(x, ndim), 1, norm == "layer_norm")
     rmean, rinv_std = rmean.reshape(saved.mean.shape), rinv_std.reshape(saved.mean.shape)
-    return ry, Statistics(norm, ndim, rmean, 0 * rmean, rinv_std)
+    return ry, Statistics(norm, x, ndim, rmean, 0 * rmean, rinv_std)
 
 
 def _backward_jvp(norm, dy, x, weight, saved, rdy, rx, rweight, rsaved):
-    ndim = checked_pair(saved, rsaved, norm)
+    ndim = checked_pair(saved, rsaved, norm, x)
     return _rows.backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, _shape(x, ndim), 1, norm == "layer_norm")
 
 
@@ -108,8 +106,8 @@ def layer_norm(x, weight=None, bias=None, *, eps=1e-5, ndim=1, out=None):
     Notes
     -----
     Statistics are in double: the float32 mean and variance are within 1 ulp, however large the mean is beside the
-    deviation, and finite float32 values give finite results. In float64 the variance overflows from deviations of about
-    1e154. The same bits for any number of threads.
+    deviation, and every finite row of float32 has the right result, up to the largest numbers and down to the smallest.
+    In float64 the variance overflows from deviations of about 1e154. The same bits for any number of threads.
 
     Examples
     --------

@@ -12,6 +12,7 @@ import numpy as np
 
 from optcore._native import reduce as _reduce
 from optcore._native.blas import matmul
+from optcore._native.norm_arrays import at_least_zero
 from optcore.process import one_pool
 
 __all__ = ["SpectralNormSaved", "spectral_norm", "spectral_norm_backward", "spectral_norm_backward_jvp",
@@ -91,10 +92,7 @@ def _check_options(n_power_iterations, eps, training):
         raise TypeError(f"n_power_iterations: expected an integer, got {n_power_iterations!r}")
     if n_power_iterations < 1:
         raise ValueError(f"n_power_iterations: expected at least 1, got {n_power_iterations}")
-    if not isinstance(eps, numbers.Real):
-        raise TypeError(f"eps: expected a real number, got {type(eps).__name__}")
-    if not eps >= 0:
-        raise ValueError(f"eps: expected 0 <= eps, got {eps}")
+    at_least_zero(eps, "eps")
 
 
 def _check_saved(weight, saved, name="saved"):

@@ -31,7 +31,7 @@ class Moments:
     Raises
     ------
     TypeError, ValueError
-        A count that is no integer or negative; arrays that are not float64 of one shape [C].
+        A count that is no integer or negative; arrays that are not float64 of one shape [C]; a negative m2.
 
     Examples
     --------
@@ -56,6 +56,8 @@ class Moments:
                 raise TypeError(f"{name}: expected an array of float64, got {getattr(array, 'dtype', type(array))}")
             if array.ndim != 1 or array.shape != np.shape(mean):
                 raise ValueError(f"{name}: expected one value per channel, as mean has, got shape {array.shape}")
+        if count and np.any(m2 < 0):
+            raise ValueError(f"m2: expected sums of squares, at least 0, got {m2.min()}")
         self.count = int(count)
         for name, array in arrays.items():
             setattr(self, name, array)

@@ -344,6 +344,12 @@ static void call_combine3(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
     call_channels(k->norm[d].combine3, t, n, width, 4, a);
 }
 
+static void call_scaled(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const void *const in[] = {a[0], a[1], a[2], a[3]};
+    k->norm[d].scaled[t->which](k->norm[d].combine3[t->which], OC_MAX_INPUTS, 10, n, width, width + GAP, in, a[4],
+                                t->which == OC_ROWS ? width : 1, a[5]);
+}
+
 /* Rows without gaps, whose six constants go on with a line of their first: the last bytes of an array of eight rows. `which`
  * is added to OC_WRAPPED. */
 static void call_wrapped(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
@@ -646,6 +652,8 @@ static const test table[] = {
     CHANNELS("rows", OC_ROWS, OC_ROWS),
     CHANNELS("segments past caches", OC_SEGMENTS, OC_SEGMENTS + OC_N_FORMS),
     CHANNELS("rows past caches", OC_ROWS, OC_ROWS + OC_N_FORMS),
+    {"scaled segments", call_scaled, RUNS, 1, OC_SEGMENTS, NULL, {RUN, RUN, RUN, RUN, PER(OC_SEGMENTS, IN, 14), RUN_OUT}},
+    {"scaled rows", call_scaled, RUNS, 1, OC_ROWS, NULL, {RUN, RUN, RUN, RUN, PER(OC_ROWS, IN, 14), RUN_OUT}},
     {"combine wrapped", call_wrapped, RUNS, 0, 0, NULL, {{IN, EACH, 1}, {IN, EACH, 1}, {INOUT, WIDTH, 8}, {OUT, EACH, 1}}},
     {"combine wrapped past caches", call_wrapped, RUNS, 0, OC_PAST_CACHES, NULL,
      {{IN, EACH, 1}, {IN, EACH, 1}, {INOUT, WIDTH, 8}, {OUT, EACH, 1}}},

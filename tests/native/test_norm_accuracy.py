@@ -132,6 +132,29 @@ def test_float64_statistics_have_every_digit_that_the_data_have(values):
         np.testing.assert_allclose(saved.inv_std, 1 / math.sqrt(var), rtol=1e-15, err_msg=str(x.shape))
 
 
+CERTIFIED = {"NumAcc1": (10000002, 1), "NumAcc2": (1.2, 0.1), "NumAcc3": (1000000.2, 0.1), "NumAcc4": (10000000.2, 0.1)}
+
+
+def digits(value, certified):
+    """NIST's measure, the logarithm of the relative error, at its usual cap."""
+    return 15 if value == certified else min(15, -math.log10(abs(value - certified) / certified))
+
+
+@pytest.mark.parametrize("name", NIST)
+def test_the_certified_digits_are_those_of_numpy_and_of_the_data(name):
+    """The decimal values are rounded before anything is computed: exact arithmetic on the rest has no digit more."""
+    x = np.array(NIST[name])
+    m = norm.moments(x.reshape(-1, 1))
+    exact = [Fraction(v) for v in NIST[name]]
+    mean = sum(exact) / x.size
+    results = [(m.mean[0], math.sqrt(m.m2[0] / (x.size - 1))), (x.mean(), x.std(ddof=1)),
+               (float(mean), math.sqrt(sum((v - mean) ** 2 for v in exact) / (x.size - 1)))]
+    ours, numpys, best = ([digits(v, c) for v, c in zip(r, CERTIFIED[name], strict=True)] for r in results)
+    assert ours[0] == 15  # of the mean
+    for reference in (numpys, best):
+        assert ours[1] >= reference[1] - 0.01
+
+
 EDGES = ([((r, c), 1) for c in (1, 2, 3, 7, 255, 256, 257) for r in (5, 63, 64, 65, 300)]
          + [((r, c), -1) for c in (511, 512, 513, 1030) for r in (5, 63, 65, 200)]
          + [((n, c, i), 1) for c in (1, 2, 9) for n in (1, 3) for i in (5, 15, 17, 8191, 8192, 8193, 20000)]
@@ -182,6 +205,23 @@ def test_gradient_identities(shape):
     # sqrt(n)*1e-7.
     assert np.abs(dx.sum(axes)).max() < 10 * math.sqrt(n) * 1e-7
     assert np.abs((dx * y).sum(axes)).max() < 10 * math.sqrt(n) * 1e-7
+
+
+def test_a_direction_whose_mean_is_large_costs_the_second_derivatives_no_digits():
+    """The float32 kernel subtracts the means of rx and rdy as float32 holds them, and makes up for their rounding."""
+    rng = np.random.default_rng(7)
+    x, dy = rng.standard_normal((2, 500, 8)).astype(np.float32)
+    dy += x  # so that k, the mean of dy*x_hat, is near 1
+    rx, rdy = (1e6 + 1 / 3 + rng.standard_normal((2, 500, 8))).astype(np.float32)
+    results = []
+    for dtype in (np.float32, np.float64):
+        a, d, ra, rd = (v.astype(dtype) for v in (x, dy, rx, rdy))
+        _, saved = norm.batch_norm(a, training=True)
+        ry, rsaved = norm.batch_norm_jvp(a, None, saved, ra, None, None)
+        results.append((ry, norm.batch_norm_backward_jvp(d, a, None, saved, rd, ra, None, rsaved)[0]))
+    for ours, exact in zip(*results, strict=True):
+        # some ten roundings of terms of order 1 to 10; an ulp of 1e6 is 0.06
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=10 * 2.0**-24 * 10)
 
 
 def at_offset(a, offset, out=False):

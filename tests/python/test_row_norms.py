@@ -290,7 +290,7 @@ def test_backward_and_r_operator_name_a_bad_argument(case):
         ({"dy": x[:1]}, ValueError, "dy: expected the shape of x"),
         ({"x": x.tolist()}, TypeError, "x: expected a NumPy array"),
         ({"weight": np.ones(2)}, ValueError, "weight: expected shape"),
-        ({"saved": other}, ValueError, "saved.mean: expected"),
+        ({"saved": other}, ValueError, "saved: expected that of this x"),
         ({"saved": (1, 2)}, TypeError, f"saved: expected a Statistics as {case.name}"),
         ({"saved": batch}, TypeError, f"saved: expected a Statistics as {case.name}"),
         ({"saved": rms}, ValueError, f"saved: expected what {case.name} returned"),
@@ -310,5 +310,5 @@ def test_backward_and_r_operator_name_a_bad_argument(case):
         case.call("_backward_jvp")(x, x, None, saved, x[:1], x, None, rsaved)
     with pytest.raises(TypeError, match="rsaved: expected a Statistics"):
         case.call("_backward_jvp")(x, x, None, saved, x, x, None, None)
-    with pytest.raises(ValueError, match=r"rsaved.mean: expected"):
+    with pytest.raises(ValueError, match="rsaved: expected that of this x"):
         case.call("_backward_jvp")(x, x, None, saved, x, x, None, other)

@@ -42,3 +42,17 @@ def cases(rng):
             yield f"evaluation jvp {label}", [norm.batch_norm_jvp(x, w, None, rx, rw, b, **running)[0]]
             yield f"evaluation backward jvp {label}", norm.batch_norm_backward_jvp(
                 dy, x, w, None, rdy, rx, rw, None, **running)
+    yield from extreme_cases(rng)
+
+
+def extreme_cases(rng):
+    """Channels whose inputs take a power of 2 first, beside others."""
+    for shape, axis in SHAPES:
+        w = 10.0 ** rng.choice([-15, 0, 15], shape[axis]).astype(np.float32)
+        x, dy, rx, rdy = (rng.choice([1e-25, 1, 1e30]) * rng.standard_normal((4, *shape))).astype(np.float32)
+        _, saved = norm.batch_norm(x, w, w, training=True, channel_axis=axis, eps=0.0)
+        y, fused = norm.batch_norm(x, w, w, training=True, channel_axis=axis, eps=0.0, activation="relu")
+        ry, rsaved = norm.batch_norm_jvp(x, w, saved, rx, w, w)
+        yield f"extremes {shape} {axis}", [
+            y, *norm.batch_norm_backward(dy, x, w, fused), ry,
+            *norm.batch_norm_backward_jvp(dy, x, w, saved, rdy, rx, w, rsaved)]
