@@ -8,7 +8,7 @@ from networks import LOSSES, NETS, pair, torch_loss
 import optcore as oc
 from optcore import nn
 
-EXAMPLES_APART = [name for name, (_, layers) in NETS.items() if not any(isinstance(a, nn.BatchNorm) for a in layers)]
+EXAMPLES_APART = [name for name in NETS if not any("BatchNorm" in type(m).__name__ for m in pair(name)[1].modules())]
 
 
 def outputs(other, x, mode):
@@ -34,10 +34,10 @@ def dense_gauss_newton(other, theta, x, target, loss, mode):
 
 def dense_fisher(other, theta, x, target, loss, mode):
     rows = []
-    for i in range(len(x)):
-        f = outputs(other, x[i:i + 1], mode)
+    for i in range(len(x)):     # all examples go through, as dropout's mask is one of all
         t = torch.tensor(theta, requires_grad=True)
-        rows.append(torch.autograd.grad(torch_loss(f(t), target[i:i + 1], loss), t)[0])
+        z = outputs(other, x, mode)(t)
+        rows.append(torch.autograd.grad(torch_loss(z[i:i + 1], target[i:i + 1], loss), t)[0])
     gradients = torch.stack(rows).numpy()
     return gradients.T @ gradients / len(x)
 
