@@ -64,8 +64,8 @@ def _vanishing(m):
 
 
 def _plateau(m):
-    return Remedy(f"no rate that is stable leaves it soon (gradient {m.point.gradient_norm:.2g}): another start (smaller "
-                  "weights), a loss that is steep where it is wrong (cross-entropy in place of squared error), "
+    return Remedy(f"no rate that is stable leaves it soon (gradient {m.point.gradient_norm:.2g}): another start "
+                  "(smaller weights), a loss steep where it is wrong (cross-entropy in place of squared error), "
                   "normalization, or an adaptive rule")
 
 
