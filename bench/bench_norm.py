@@ -1,224 +1,140 @@
-"""Batch norm in float32, training, against PyTorch, NumPy, and plain C loops with the least traffic that it needs.
+"""Norms in float32, training, against PyTorch, JAX, NumPy, and plain C loops with the least traffic that they need.
 
-Bytes: forward 8 an element (read x, write y), backward 12 (read dy and x, write dx). The statistics have to be known
-before the first result can be written, so x (and dy) are walked twice. "loop" walks them once, the least traffic there
-is; "walk twice" reads them, then does the same: where it takes as long as batch norm does, memory is the limit, of
-every implementation.
+Bytes: forward 8 an element (read x, write y), backward 12 (read dy and x, write dx). Batch norm's statistics have to be
+known before the first result can be written, so x (and dy) are walked twice. "loop" walks them once, the least traffic
+there is; "walking twice" reads them, then does the same: where it takes as long as batch norm does, memory is the
+limit, of every implementation. A row or a group stays in cache between its statistics and its results: "loop" is the
+limit of the other norms.
 
-Batch norm with ReLU: fused against PyTorch's two operations (ReLU into a new array, as torch.relu), and against our own
-two. In training nothing but x has to be read, and dy; so the fused form walks as much as batch norm alone.
+Batch norm with ReLU: in one pass against PyTorch's two operations, and against our own two. In training nothing but x
+has to be read, and dy; so the fused form walks as much as batch norm alone.
 
-PyTorch takes fresh pages at every call, NumPy does too: both, and optcore, run with an allocator that keeps them
-(GLIBC_TUNABLES), or the ratio would measure the kernel. A process gets that at its start, so the bench starts itself
-again with it.
+Every side runs in a process of its own, with an allocator that keeps its pages (GLIBC_TUNABLES): the results are fresh
+arrays, whose pages would else come from the kernel at every call.
 """
 
-import ctypes
-import os
-import subprocess
-import sys
+import dataclasses
 
 import harness
-import numpy as np
-from workers import PAGES_KEPT
+import workers
+from work import Norm
 
-# Shape, channel axis, target of forward + backward against PyTorch.
-ROWS = [((4096, 512), 1, 1.2), ((32, 64, 56, 56), 1, 1.5), ((32, 56, 56, 64), -1, 0.97),
-        ((64, 256, 14, 14), 1, None), ((8, 512, 7, 7), 1, None), ((128, 1024), 1, None), ((65536, 64), 1, None),
-        ((64, 14, 14, 256), -1, None), ((32, 128), 1, None)]
+import optcore as oc
 
-# The fused form against our own two operations: forward, forward + backward.
-FUSED_TARGETS = {"forward": 1.5, "both": 1.3}
+OURS, TORCH, JAX, NUMPY, LOOP = "optcore", "PyTorch", "JAX", "NumPy", "loop"
+TWICE, APART = "walking twice", "our two"
+JAX_TARGET = 2.0  # everywhere
 
-
-def ours(x, dy, w, b, axis):
-    from optcore import norm
-
-    mean, var = np.zeros(w.size, np.float32), np.ones(w.size, np.float32)
-
-    def forward():
-        return norm.batch_norm(x, w, b, mean, var, training=True, channel_axis=axis)
-
-    def both():
-        _, saved = forward()
-        return norm.batch_norm_backward(dy, x, w, saved)
-
-    return forward, both
+# Shape, channel axis; times faster than PyTorch, forward and with the backward pass; the floor of the latter.
+BATCH = [((4096, 512), 1, 1.6, 1.25, 1.2), ((65536, 64), 1, 1.6, 1.25, None), ((128, 1024), 1, 2.0, 2.0, None),
+         ((32, 128), 1, None, None, None), ((32, 64, 56, 56), 1, 4.0, 2.3, 1.5), ((64, 256, 14, 14), 1, 4.0, 2.3, None),
+         ((8, 512, 7, 7), 1, 2.0, 2.0, None), ((32, 56, 56, 64), -1, 1.6, 1.25, 0.97),
+         ((64, 14, 14, 256), -1, 1.6, 1.25, None)]
+FUSED_TARGETS = {False: 1.5, True: 1.3}  # of our own two operations: forward, with the backward pass
+# Norm, shape, channel axis, groups; times faster than PyTorch.
+OTHERS = [("layer_norm", (8192, 1024), -1, None, 1.15), ("rms_norm", (8192, 1024), -1, None, 1.15),
+          ("layer_norm", (512, 1024), -1, None, None), ("rms_norm", (512, 1024), -1, None, None),
+          ("layer_norm", (8192, 64), -1, None, None), ("group_norm", (32, 64, 56, 56), 1, 32, None),
+          ("group_norm", (64, 256, 14, 14), 1, 32, None), ("group_norm", (32, 56, 56, 64), -1, 32, None),
+          ("instance_norm", (32, 64, 56, 56), 1, 64, None)]
+# Sums over up to 4e5 elements, in float32 on the peers' sides, relative to the largest of them.
+TOLERANCE = 1e-4
 
 
-def torchs(x, dy, w, b, axis):
-    """The operators that torch.nn.BatchNorm2d reaches, without its Python; channels last as a memory format."""
-    import torch
-
-    aten = torch.ops.aten
-    tx, tdy = torch.from_numpy(x), torch.from_numpy(dy)
-    if axis == -1:
-        tx, tdy = tx.movedim(-1, 1), tdy.movedim(-1, 1)
-    tw, tb, mean, var = torch.from_numpy(w), torch.from_numpy(b), torch.zeros(w.size), torch.ones(w.size)
-
-    def forward():
-        return aten.native_batch_norm(tx, tw, tb, mean, var, True, 0.1, 1e-5)
-
-    def both():
-        _, m, s = forward()
-        return aten.native_batch_norm_backward(tdy, tx, tw, mean, var, m, s, True, 1e-5, [True, True, True])
-
-    return forward, both
+def race(pool, work, names, rounds=9):
+    """Return the seconds of each side, after checking that they agree. `names` has worker and variant of each."""
+    with workers.Sides(pool) as sides:
+        for name, (worker, variant, its_work) in names.items():
+            sides.add(name, worker, its_work or work, variant)
+            if worker != LOOP:
+                apart = abs(sides.results[name] - sides.results[OURS]).max()
+                if not apart <= TOLERANCE * abs(sides.results[OURS]).max():
+                    raise AssertionError(f"{work.name} {work}: {name} differs from optcore by {apart:.1e}")
+        return sides.race(rounds, 0.05)
 
 
-def ours_fused(x, dy, w, b, axis):
-    from optcore import norm
-
-    mean, var = np.zeros(w.size, np.float32), np.ones(w.size, np.float32)
-
-    def forward():
-        return norm.batch_norm(x, w, b, mean, var, training=True, channel_axis=axis, activation="relu")
-
-    def both():
-        _, saved = forward()
-        return norm.batch_norm_backward(dy, x, w, saved)
-
-    return forward, both
+def peers(*names):
+    return {name: (name, None, None) for name in names}
 
 
-def ours_in_two(x, dy, w, b, axis):
-    from optcore import functional, norm
-
-    forward_norm, _ = ours(x, dy, w, b, axis)
-
-    def forward():
-        z, saved = forward_norm()
-        return functional.relu(z), saved
-
-    def both():
-        y, saved = forward()
-        return norm.batch_norm_backward(functional.relu_backward(dy, y), x, w, saved)
-
-    return forward, both
+def label(work):
+    return f"{work} {'both' if work.backward else 'forward'}".ljust(36)
 
 
-def torchs_in_two(x, dy, w, b, axis):
-    import torch
-
-    aten = torch.ops.aten
-    tx, tdy = torch.from_numpy(x), torch.from_numpy(dy)
-    if axis == -1:
-        tx, tdy = tx.movedim(-1, 1), tdy.movedim(-1, 1)
-    tw, tb, mean, var = torch.from_numpy(w), torch.from_numpy(b), torch.zeros(w.size), torch.ones(w.size)
-
-    def forward():
-        z, m, s = aten.native_batch_norm(tx, tw, tb, mean, var, True, 0.1, 1e-5)
-        return aten.relu(z), m, s
-
-    def both():
-        y, m, s = forward()
-        dz = aten.threshold_backward(tdy, y, 0)
-        return aten.native_batch_norm_backward(dz, tx, tw, mean, var, m, s, True, 1e-5, [True, True, True])
-
-    return forward, both
+def speed(work, times):
+    size = 1
+    for n in work.shape:
+        size *= n
+    return f"{size * work.bytes_each / harness.median(times, OURS) / 1e9:6.1f} GB/s"
 
 
-def numpys(x, dy, w, b, axis):
-    axes = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-    each = tuple(slice(None) if i == axis % x.ndim else None for i in range(x.ndim))
-
-    def normalised():
-        s = 1 / np.sqrt(x.var(axes) + np.float32(1e-5))
-        return (x - x.mean(axes)[each]) * s[each], s
-
-    def forward():
-        return normalised()[0] * w[each] + b[each]
-
-    def both():
-        x_hat, s = normalised()
-        y = x_hat * w[each] + b[each]
-        n = np.float32(x.size / w.size)
-        dbias, dweight = dy.sum(axes), (dy * x_hat).sum(axes)
-        return y, (w * s)[each] * (dy - (dbias / n)[each] - x_hat * (dweight / n)[each]), dweight, dbias
-
-    return forward, both
+def against(times, name, target=None, floor=None):
+    """Return (what to print, whether the target is missed)."""
+    value = harness.ratio(times, name)
+    if target is None:
+        return f"{name} {value:6.2f}x", 0
+    text = f"{name} {harness.verdict(value, target)}"
+    if floor is not None:
+        text = f"{text[:-1]}; floor {floor}x{', MISSED' if value < floor else ''})"
+    return text, value < target
 
 
-def loops(library, x, dy, twice):
-    import optcore as oc
-
-    y, dx = np.empty_like(x), np.empty_like(x)
-    n, one, threads = ctypes.c_ssize_t(x.size), ctypes.c_float(1), oc.get_num_threads()
-
-    def forward():
-        if twice:
-            library.read_all(n, harness.pointer(x), threads)
-        library.scale(n, harness.pointer(x), harness.pointer(y), one, one, threads)
-
-    def both():
-        forward()
-        if twice:
-            library.read_all(n, harness.pointer(x), threads)
-            library.read_all(n, harness.pointer(dy), threads)
-        library.blend(n, harness.pointer(x), harness.pointer(dy), harness.pointer(dx), one, one, threads)
-
-    return forward, both
-
-
-def measure():
-    import torch
-
-    import optcore as oc
-
-    torch.set_num_threads(oc.get_num_threads())
-    library = harness.compile_loops()
-    print(f"\nBatch norm, float32, training (PyTorch {torch.__version__}; forward 8, forward + backward 20 bytes an "
-          "element)")
+def batch_norm(pool, shape, axis, forward, both, floor):
     missed = 0
-    for shape, axis, target in ROWS:
-        x, dy, w, b = problem(shape, axis)
-        found = {"optcore": ours(x, dy, w, b, axis), "torch": torchs(x, dy, w, b, axis),
-                 "numpy": numpys(x, dy, w, b, axis), "loop": loops(library, x, dy, False),
-                 "twice": loops(library, x, dy, True)}
-        name = row_name(shape, axis)
-        for i, (work, size) in enumerate((("forward", 8), ("both", 20))):
-            times = harness.race({k: v[i] for k, v in found.items()})
-            against = harness.ratio(times, "torch")
-            wanted = target if work == "both" else None
-            missed += wanted is not None and against < wanted
-            speed = x.size * size / harness.median(times, "optcore") / 1e9
-            print(f"{name:26} {work:8} {speed:6.1f} GB/s, {harness.ratio(times, 'loop'):5.2f} of the loop, "
-                  f"{harness.ratio(times, 'twice'):5.2f} of walking twice, "
-                  f"{harness.ratio(times, 'numpy'):6.1f}x NumPy, PyTorch "
-                  + (harness.verdict(against, wanted) if wanted else f"{against:6.2f}x"))
-    return missed + measure_fused()
-
-
-def measure_fused():
-    print("\nBatch norm + ReLU, float32, training, in one pass against two")
-    missed = 0
-    for shape, axis, _ in ROWS:
-        arguments = *problem(shape, axis), axis
-        found = {"optcore": ours_fused(*arguments), "two": ours_in_two(*arguments), "torch": torchs_in_two(*arguments)}
-        for i, (work, wanted) in enumerate(FUSED_TARGETS.items()):
-            times = harness.race({k: v[i] for k, v in found.items()})
-            gain = harness.ratio(times, "two")
-            missed += gain < wanted
-            print(f"{row_name(shape, axis):26} {work:8} PyTorch's two {harness.ratio(times, 'torch'):6.2f}x, our two "
-                  + harness.verdict(gain, wanted))
+    for backward, target in ((False, forward), (True, both)):
+        work = Norm("batch_norm", shape, axis, backward=backward)
+        times = race(pool, work, peers(OURS, TORCH, JAX, NUMPY, LOOP) | {TWICE: (LOOP, "twice", None)})
+        torch, torch_missed = against(times, TORCH, target, floor if backward else None)
+        jax, jax_missed = against(times, JAX, JAX_TARGET)
+        print(f"{label(work)}{speed(work, times)}, {harness.ratio(times, LOOP):5.2f} of the loop, "
+              f"{harness.ratio(times, TWICE):5.2f} of walking twice; {torch}, {jax}, {against(times, NUMPY)[0]}",
+              flush=True)
+        missed += torch_missed + jax_missed
     return missed
 
 
-def problem(shape, axis):
-    rng = np.random.default_rng(0)
-    return *rng.standard_normal((2, *shape), dtype=np.float32), *rng.standard_normal((2, shape[axis]), dtype=np.float32)
+def fused(pool, shape, axis):
+    missed = 0
+    for backward, target in FUSED_TARGETS.items():
+        work = Norm("batch_norm", shape, axis, backward=backward, relu="fused")
+        two = dataclasses.replace(work, relu="apart")
+        times = race(pool, work, peers(OURS, TORCH, JAX) | {APART: (OURS, None, two)})
+        ours, ours_missed = against(times, APART, target)
+        jax, jax_missed = against(times, JAX, JAX_TARGET)
+        print(f"{label(work)}{ours}; PyTorch's two {harness.ratio(times, TORCH):6.2f}x, {jax}", flush=True)
+        missed += ours_missed + jax_missed
+    return missed
 
 
-def row_name(shape, axis):
-    return "x".join(map(str, shape)) + (" channels last" if axis == -1 else "")
+def other(pool, name, shape, axis, groups, target):
+    missed = 0
+    for backward in (False, True):
+        work = Norm(name, shape, axis, groups, backward)
+        times = race(pool, work, peers(OURS, TORCH, JAX, LOOP))
+        torch, torch_missed = against(times, TORCH, target)
+        jax, jax_missed = against(times, JAX, JAX_TARGET)
+        print(f"{name:14}{label(work)}{speed(work, times)}, {harness.ratio(times, LOOP):5.2f} of the loop; "
+              f"{torch}, {jax}", flush=True)
+        missed += torch_missed + jax_missed
+    return missed
 
 
 def main():
-    if os.environ.get("GLIBC_TUNABLES") == PAGES_KEPT:
-        return measure()
-    again = subprocess.run([sys.executable, __file__], env={**os.environ, "GLIBC_TUNABLES": PAGES_KEPT}, check=False)
-    return again.returncode
+    modules = {OURS: "norm_optcore", TORCH: "norm_torch", JAX: "norm_jax", NUMPY: "norm_numpy", LOOP: "norm_loop"}
+    pool = {name: workers.Worker(module, oc.get_num_threads(), workers.PAGES_KEPT) for name, module in modules.items()}
+    versions = ", ".join(pool[name].ask("version") for name in (TORCH, JAX, NUMPY))
+    print(f"\nBatch norm, float32, training, against {versions}; forward 8, both passes 20 bytes an element")
+    missed = sum(batch_norm(pool, *row) for row in BATCH)
+    print("\nBatch norm + ReLU in one pass against two")
+    missed += sum(fused(pool, *row[:2]) for row in BATCH)
+    print("\nNorms of rows and groups; forward 8, both passes 20 bytes an element")
+    missed += sum(other(pool, *row) for row in OTHERS)
+    for worker in pool.values():
+        worker.close()
+    return missed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.require_clean_environment()
+    harness.header()
+    raise SystemExit(main() > 0)

@@ -83,6 +83,43 @@ class Logits:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A norm's forward pass, or that and its backward pass, in training; with a ReLU after it, in one pass or apart."""
+
+    name: str
+    shape: tuple
+    axis: int = 1
+    groups: int | None = None
+    backward: bool = False
+    relu: str | None = None  # "fused" or "apart"
+
+    @property
+    def bytes_each(self):
+        """Read x and write y; read dy and x and write dx."""
+        return 20 if self.backward else 8
+
+    @property
+    def axes(self):
+        """The axes over which batch norm takes its statistics."""
+        return tuple(i for i in range(len(self.shape)) if i != self.axis % len(self.shape))
+
+    def along(self, c):
+        """An array [C] as it meets x."""
+        return c.reshape([-1 if i == self.axis % len(self.shape) else 1 for i in range(len(self.shape))])
+
+    def data(self):
+        """Return x and dy, weight and bias."""
+        rng = np.random.default_rng(0)
+        return (*rng.standard_normal((2, *self.shape), dtype=np.float32),
+                *rng.standard_normal((2, self.shape[self.axis]), dtype=np.float32))
+
+    def __str__(self):
+        groups = f", {self.groups} groups" if self.name == "group_norm" else ""
+        last = " channels last" if self.axis == -1 and len(self.shape) > 2 else ""
+        return "x".join(map(str, self.shape)) + groups + last
+
+
+@dataclass(frozen=True)
 class Training:
     """Steps of Adam on linear layers with ReLU between them: the same batches and start for every side."""
 

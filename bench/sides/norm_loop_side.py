@@ -1,0 +1,30 @@
+"""Plain C loops with a norm's traffic: once over the arrays, or ("twice") reading first what a result depends on."""
+
+import ctypes
+
+import harness
+import numpy as np
+
+import optcore as oc
+
+VERSION = "-O3, OpenMP"
+library = harness.compile_loops()
+
+
+def prepare(work, variant):
+    x, dy, *_ = work.data()
+    y, dx = np.empty_like(x), np.empty_like(x)
+    n, one, threads = ctypes.c_ssize_t(x.size), ctypes.c_float(1), oc.get_num_threads()
+
+    def read(*arrays):
+        for a in arrays if variant == "twice" else ():
+            library.read_all(n, harness.pointer(a), threads)
+
+    def step():
+        read(x)
+        library.scale(n, harness.pointer(x), harness.pointer(y), one, one, threads)
+        if work.backward:
+            read(x, dy)
+            library.blend(n, harness.pointer(x), harness.pointer(dy), harness.pointer(dx), one, one, threads)
+
+    return harness.repeated(step), lambda: [y]
