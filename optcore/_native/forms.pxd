@@ -3,8 +3,10 @@ from libc.stdint cimport int64_t
 
 from optcore._native.c cimport oc_activation_kernels
 from optcore._native.convolution cimport convolution
+from optcore._native.group_norm cimport group_norm
 from optcore._native.norm cimport vector
 from optcore._native.pooling cimport pool
+from optcore._native.row_norm cimport row_norm
 
 cdef struct Pass:           # one batch through the network
     const char *theta
@@ -30,6 +32,8 @@ cdef struct Op:
     const oc_activation_kernels *activation
     convolution windows
     pool images
+    row_norm of_rows
+    group_norm of_groups
     vector running_mean, running_var
     int64_t *num_batches
     int64_t *seed           # of dropout, and the number of its passes

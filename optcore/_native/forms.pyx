@@ -18,6 +18,7 @@ from optcore._native.core cimport kernels
 from optcore._native.dense cimport sum_columns, sum_columns_room
 from optcore._native.dropout cimport dropout_at, dropout_call, run_dropout
 from optcore._native.functional cimport activation_call, run_activation, run_activation_backward
+from optcore._native.group_norm cimport group_norm, group_norm_room, run_group_norm, run_group_norm_backward
 from optcore._native.norm cimport (
     begin, evaluate_with, finish_backward, finish_forward, follow, load, measure, room_of, store,
     vector, write,
@@ -25,6 +26,7 @@ from optcore._native.norm cimport (
 from optcore._native.pooling cimport (
     pool, run_average_pool, run_average_pool_backward, run_max_pool, run_max_pool_backward,
 )
+from optcore._native.row_norm cimport row_norm, row_norm_room, run_row_norm, run_row_norm_backward
 from optcore._native.threads cimport num_threads
 
 import math
@@ -317,6 +319,72 @@ cdef bint fits(const Op *o, Py_ssize_t rows) noexcept nogil:
     return rows * o.inner >= 2 and 0 <= o.num_batches[0] < INT64_MAX
 
 
+# ------------------------------------------------------------------------------- layer, RMS, group, instance norm
+
+cdef const char *_of_theta(const Pass *s, Py_ssize_t at) noexcept nogil:
+    return s.theta + at if at >= 0 else NULL
+
+
+cdef char *_of_grad(const Pass *s, Py_ssize_t at) noexcept nogil:
+    return s.grad + at if at >= 0 else NULL
+
+
+cdef Py_ssize_t _rows_of(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return rows * (o.in_size // o.of_rows.columns)
+
+
+cdef void _row_norm(Op *o, const Pass *s) noexcept nogil:
+    run_row_norm(&o.of_rows, _rows_of(o, s.rows), o.x, _of_theta(s, o.weight), _of_theta(s, o.bias), o.y, o.saved, o.work)
+
+
+cdef void _row_norm_backward(Op *o, const Pass *s) noexcept nogil:
+    run_row_norm_backward(&o.of_rows, _rows_of(o, s.rows), o.dy, o.x, _of_theta(s, o.weight), o.saved,
+                          _of_grad(s, o.weight), _of_grad(s, o.bias), o.dx, o.work)
+
+
+cdef Py_ssize_t _row_norm_kept(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return 3 * _rows_of(o, rows) * o.of_rows.groups
+
+
+cdef Py_ssize_t _row_norm_room(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return row_norm_room(&o.of_rows, _rows_of(o, rows))
+
+
+cdef int _bind_row_norm(Op *o, object op, Py_ssize_t columns, Py_ssize_t groups) except -1:
+    o.forward, o.backward, o.reads_x = _row_norm, _row_norm_backward, True
+    o.kept, o.room = _row_norm_kept, _row_norm_room
+    o.of_rows = row_norm(o.dtype, op.name != "rms_norm", columns, groups, op.options["eps"])
+    return True
+
+
+cdef void _group_norm(Op *o, const Pass *s) noexcept nogil:
+    run_group_norm(&o.of_groups, s.rows, o.x, _of_theta(s, o.weight), _of_theta(s, o.bias), o.y, o.saved, o.work)
+
+
+cdef void _group_norm_backward(Op *o, const Pass *s) noexcept nogil:
+    run_group_norm_backward(&o.of_groups, s.rows, o.dy, o.x, _of_theta(s, o.weight), o.saved, _of_grad(s, o.weight),
+                            _of_grad(s, o.bias), o.dx, o.work)
+
+
+cdef Py_ssize_t _group_norm_kept(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return 3 * rows * o.of_groups.groups
+
+
+cdef Py_ssize_t _group_norm_room(const Op *o, Py_ssize_t rows) noexcept nogil:
+    return group_norm_room(&o.of_groups, rows)
+
+
+cdef int _bind_group_norm(Op *o, object op) except -1:
+    """Features without positions are rows, as in optcore/norm/groups.py."""
+    cdef Py_ssize_t groups = op.options.get("num_groups", o.channels)
+    if o.inner == 1:
+        return _bind_row_norm(o, op, o.channels, groups)
+    o.forward, o.backward, o.reads_x = _group_norm, _group_norm_backward, True
+    o.kept, o.room = _group_norm_kept, _group_norm_room
+    o.of_groups = group_norm(o.dtype, o.channels, o.inner, groups, op.options["eps"])
+    return True
+
+
 # ----------------------------------------------------------------------------------------------------- the forms
 
 cdef int _size(Op *o, object op, int dtype) except -1:
@@ -339,6 +407,10 @@ cdef bint bind(Op *o, object op, object buffers, int dtype, bint training) excep
         return _bind_batch_norm(o, op, buffers)
     if op.name in ACTIVATIONS:
         return _bind_activation(o, op)
+    if op.name in ("layer_norm", "rms_norm"):
+        return _bind_row_norm(o, op, math.prod(op.in_shape[-op.options["ndim"]:]), 1)
+    if op.name in ("group_norm", "instance_norm"):
+        return _bind_group_norm(o, op)
     if op.name == "conv2d":
         return _bind_conv2d(o, op)
     if op.name in ("max_pool2d", "avg_pool2d"):

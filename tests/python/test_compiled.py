@@ -52,6 +52,12 @@ NETWORKS = {
     "images": lambda **k: Sequential(
         Conv2d(2, 6, 3, padding=1), BatchNorm(6), ReLU(), MaxPool2d(2), Dropout(0.2), Conv2d(6, 5, 3, bias=False),
         Tanh(), AvgPool2d(3, stride=2, padding=1), Flatten(), Linear(20, 4), input_shape=(2, 12, 10), **k),
+    "norms of rows": lambda **k: Sequential(
+        LayerNorm(7), Linear(7, 6), LayerNorm(6, affine=False), ReLU(), RMSNorm(6), Linear(6, 6), GroupNorm(2, 6),
+        Tanh(), GroupNorm(3, 6, affine=False), Linear(6, 3), RMSNorm(3, affine=False), **k),
+    "norms of images": lambda **k: Sequential(
+        InstanceNorm(4, affine=True), Conv2d(4, 6, 3, padding=1), GroupNorm(3, 6), ReLU(), LayerNorm((6, 4)),
+        InstanceNorm(6), GroupNorm(2, 6, affine=False), Flatten(), Linear(144, 3), input_shape=(4, 6, 4), **k),
     "pools first": lambda **k: Sequential(
         AvgPool2d(2), MaxPool2d((1, 2)), Conv2d(3, 4, (2, 1), stride=2), MaxPool2d(2), Flatten(),
         input_shape=(3, 16, 16), **k),
@@ -63,13 +69,6 @@ NETWORKS = {
     "residual at both ends": lambda **k: Sequential(
         Residual(Tanh(), Dropout(0.5)), Residual(Linear(4, 4), Sigmoid()), Residual(Flatten()), Residual(ELU()), **k),
     "shared by threads": lambda **k: Sequential(Linear(300, 400), ReLU(), Linear(400, 90), **k),
-}
-# What is never compiled: these networks go through the Python passes.
-NOT_COMPILED = {
-    "layer_norm": lambda: Sequential(Linear(4, 6), LayerNorm(6)),
-    "rms_norm": lambda: Sequential(Linear(4, 6), RMSNorm(6)),
-    "group_norm": lambda: Sequential(Linear(4, 6), GroupNorm(2, 6)),
-    "instance_norm": lambda: Sequential(InstanceNorm(2), Flatten(), Linear(6, 4), input_shape=(2, 3)),
 }
 ROWS = (33, 2, 5, 300)  # the arena is planned for the first, shrinks, and grows
 
@@ -171,24 +170,12 @@ def test_forward_in_training(name):
     assert same_bits([net.forward(x, training=True), *net.buffers.values()], [y, *other.buffers.values()])
 
 
-def test_every_operation_is_compiled_or_named_here():
-    compiled = {op.name for make in NETWORKS.values() for op in make().program.every_op()}
+def test_every_operation_is_compiled():
     for make in NETWORKS.values():
         net = make()
         assert net.compiled.take(8, True) is not None
         assert net.compiled.take(8, False) is not None
-    assert compiled | set(NOT_COMPILED) == set(OPS)
-
-
-@pytest.mark.parametrize("name", NOT_COMPILED)
-def test_the_python_passes_do_the_rest(name):
-    rng, net = np.random.default_rng(5), NOT_COMPILED[name]()
-    assert net.compiled.take(8, True) is None
-    x = rng.standard_normal((8, *net.program.in_shape)).astype("float32")
-    grad, target = np.empty_like(net.theta), rng.integers(0, net.program.out_shape[0], 8)
-    expected = reference(net, x, target, "cross_entropy")
-    value = np.float64(net.loss_and_grad(x, target, grad=grad))
-    assert same_bits([value, grad, *net.buffers.values()], expected)
+    assert {op.name for make in NETWORKS.values() for op in make().program.every_op()} == set(OPS)
 
 
 class Apart(oc.optim.AdamW):
