@@ -1,4 +1,6 @@
 # The drivers of activations and losses, for others that have checked their arguments.
+from libc.stdint cimport int64_t
+
 from optcore._native.c cimport oc_activation_kernels
 
 cdef struct activation_call:
@@ -31,6 +33,8 @@ cdef struct loss_call:
 ctypedef double loss_fn(const loss_call *c) noexcept nogil  # the loss; NaN for no rows
 cdef double run_cross_entropy(const loss_call *c) noexcept nogil
 cdef double run_over_elements(const loss_call *c) noexcept nogil
+# The sum of the classes' weights, over the rows; `room` has a double for each of them.
+cdef double sum_of_classes(Py_ssize_t rows, const int64_t *target, const double *weight, double *room) noexcept nogil
 cdef Py_ssize_t loss_room(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
 # The first row whose class is none of 0 to classes - 1, or -1.
 cdef Py_ssize_t first_bad_class(const char *target, Py_ssize_t n, Py_ssize_t classes) noexcept nogil

@@ -230,6 +230,22 @@ def pair(z, target):
     return _like(target, "target", checked(z, "z", IN), "z")
 
 
+cdef double sum_of_classes(Py_ssize_t rows, const int64_t *target, const double *weight, double *room) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(rows):
+        room[i] = weight[target[i]]
+    return tree_sum(rows, room)
+
+
+def class_weights(target, weight):
+    """The sum of weight[target]: of int64 classes that are in range, and float64 weights."""
+    cdef cnp.ndarray t = checked_index(target, "target"), w = checked(weight, "weight", IN)
+    cdef cnp.npy_intp n = cnp.PyArray_SIZE(t)
+    cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
+    return sum_of_classes(n, <const int64_t *>cnp.PyArray_DATA(t), <const double *>cnp.PyArray_DATA(w),
+                          <double *>cnp.PyArray_DATA(room))
+
+
 cdef Py_ssize_t loss_room(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     return max(rows, _blocks(rows * columns))
 

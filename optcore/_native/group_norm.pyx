@@ -14,6 +14,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport kernels
 from optcore._native.factors cimport are_safe, take_powers
+from optcore._native.norm cimport load, store, vector
 from optcore._native.norm_arrays cimport (
     CACHES, LINE, apart, at_least_zero, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )
@@ -356,6 +357,58 @@ cdef void _join(Py_ssize_t examples, Py_ssize_t channels, double *sums) noexcept
         step *= 2
 
 
+# ------------------------------------------------------------------------------------------------ for other drivers
+
+cdef Job _job_of(const group_norm *n, Py_ssize_t rows, const char *x, const char *weight, double *saved,
+                 double *room) noexcept nogil:
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    job.k, job.dtype, job.form, job.item = kernels(), n.dtype, OC_SEGMENTS, 4 if n.dtype == OC_F32 else 8
+    job.examples, job.channels, job.positions, job.groups = rows, n.channels, n.positions, n.groups
+    job.per_group, job.per_task, job.tasks = n.channels // n.groups, 1, n.groups
+    job.finish, job.eps, job.v[0], job.ins[0], job.weight = _nothing, n.eps, x, x, room
+    load(job.weight, vector(<char *>weight, n.dtype), 1, n.channels)
+    job.mean, job.rest, job.inv_std = saved, saved + rows * n.groups, saved + 2 * rows * n.groups
+    return job
+
+
+cdef void _write(Job *job, int n_in, char *out, oc_channel_fn *const *apply) noexcept nogil:
+    cdef Py_ssize_t values = job.examples * job.channels * job.positions
+    job.n_in, job.out, job.apply = n_in, out, apply[job.form]
+    job.how = OC_PAST_CACHES if (n_in + 1) * values * job.item > CACHES else 0
+    _run(job)
+
+
+cdef Py_ssize_t group_norm_room(const group_norm *n, Py_ssize_t rows) noexcept nogil:
+    return 2 * n.channels + rows * (4 * n.channels + 5 * n.groups)
+
+
+cdef void run_group_norm(const group_norm *n, Py_ssize_t rows, const char *x, const char *weight, const char *bias, char *y,
+                         double *saved, double *room) noexcept nogil:
+    cdef Job job = _job_of(n, rows, x, weight, saved, room)
+    job.moments, job.bias, job.constants, job.rows = True, room + n.channels, _forward_constants, 3
+    load(job.bias, vector(<char *>bias, n.dtype), 0, n.channels)
+    _write(&job, 1, y, job.k.norm[n.dtype].normalise)
+
+
+cdef void run_group_norm_backward(const group_norm *n, Py_ssize_t rows, const char *dy, const char *x, const char *weight,
+                                  double *saved, char *dweight, char *dbias, char *dx, double *room) noexcept nogil:
+    cdef Job job = _job_of(n, rows, x, weight, saved, room)
+    job.n_sums, job.u[0], job.about[0], job.ins[1] = 1, dy, job.mean, dy
+    job.sums[0] = room + 2 * n.channels
+    job.dweight = job.sums[0] + 2 * rows * n.channels
+    job.dbias = job.dweight + rows * n.channels
+    job.means = job.dbias + rows * n.channels
+    job.finish, job.constants, job.rows = _backward_finish, _backward_constants, 6
+    _write(&job, 2, dx, job.k.norm[n.dtype].combine)
+    if dweight != NULL:
+        _join(rows, n.channels, job.dweight)
+        store(vector(dweight, n.dtype), job.dweight, n.channels)
+    if dbias != NULL:
+        _join(rows, n.channels, job.dbias)
+        store(vector(dbias, n.dtype), job.dbias, n.channels)
+
+
 # ----------------------------------------------------------------------------------------------------------- the calls
 cdef class _Call:
     """A job under construction, and the memory that it points into."""
@@ -425,16 +478,12 @@ cdef class _Call:
                 stored(self.job.dbias if self.job.examples else nothing, weight, shape, self.x))
 
     cdef void write(self, tuple ins, cnp.ndarray out, oc_channel_fn *const *apply):
-        cdef Py_ssize_t i
-        for i in range(len(ins)):
+        cdef int i, n = len(ins)
+        for i in range(n):
             self.job.ins[i] = <const char *>cnp.PyArray_DATA(<cnp.ndarray>ins[i])
-        self.job.n_in = len(ins)
-        self.job.out = <char *>cnp.PyArray_DATA(out)
-        self.job.how = OC_PAST_CACHES if (len(ins) + 1) * cnp.PyArray_NBYTES(out) > CACHES else 0
-        self.job.apply = apply[self.job.form]
         if cnp.PyArray_SIZE(out):
             with nogil:
-                _run(&self.job)
+                _write(&self.job, n, <char *>cnp.PyArray_DATA(out), apply)
 
 
 cdef tuple _new_statistics(_Call call, int n):

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import disjoint_base
 
-LOSSES: frozenset[str]
+from optcore._native.loss_forms import LossForm
 
 @disjoint_base
 class Network:
@@ -16,8 +16,8 @@ class Network:
     def compiled(self) -> bool: ...
     def fits(self, rows: int) -> bool: ...
     def output(self, x: np.ndarray, out: np.ndarray) -> None: ...
-    def loss_and_grad(self, x: np.ndarray, target: np.ndarray, loss: str, grad: np.ndarray) -> float: ...
+    def loss_and_grad(self, x: np.ndarray, target: np.ndarray, loss: LossForm, grad: np.ndarray) -> float: ...
     def step(
-        self, X: np.ndarray, y: np.ndarray, index: np.ndarray | None, loss: str, grad: np.ndarray, grads: Any,
-        optimizer: Any,
+        self, X: np.ndarray, y: np.ndarray, index: np.ndarray | None, loss: LossForm, grad: np.ndarray,
+        grads: Any, optimizer: Any,
     ) -> float: ...

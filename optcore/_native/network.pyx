@@ -12,14 +12,13 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from optcore._native.arrays cimport dtype_of
-from optcore._native.forms cimport Op, Pass, bind, fits
-from optcore._native.functional cimport MSE, loss_call, loss_fn, loss_room, run_cross_entropy, run_over_elements
+from optcore._native.forms cimport Op, Pass, bind, bind_fork, bind_join, fits
+from optcore._native.functional cimport loss_call, loss_room
+from optcore._native.loss_forms cimport LossForm, loss_options, loss_space, run_loss
 from optcore._native.threads cimport num_threads
 from optcore._native.update cimport Stepper
 
 cnp.import_array()
-
-LOSSES = frozenset({"cross_entropy", "mse"})
 
 cdef enum:
     LINE = 64  # bytes; every array of the arena begins a cache line
@@ -44,6 +43,7 @@ cdef class Network:
     cdef readonly bint compiled
     cdef bint training
     cdef loss_call loss
+    cdef char *loss_space
     cdef char *x            # a gathered batch and its targets
     cdef char *target
     cdef cnp.ndarray theta
@@ -53,7 +53,7 @@ cdef class Network:
     def __cinit__(self, program, cnp.ndarray theta, dict buffers, Py_ssize_t rows, bint training):
         cdef cnp.npy_intp end
         self.theta, self.buffers, self.rows, self.training = theta, list(buffers.values()), rows, training
-        self.ops = <Op *>calloc(len(program.ops), sizeof(Op))
+        self.ops = <Op *>calloc(2 * sum(1 for _ in program.every_op()), sizeof(Op))  # a block has two ends
         self.undo = <Undo *>calloc(len(buffers) + 1, sizeof(Undo))
         if self.ops == NULL or self.undo == NULL:
             raise MemoryError
@@ -74,20 +74,41 @@ cdef class Network:
         cdef cnp.ndarray b
         self.first = -1
         self.loss.dtype = dtype_of(self.theta)
-        for op in program.ops:
-            if not bind(&self.ops[self.n_ops], op, buffers, self.loss.dtype):
-                return False
-            if self.ops[self.n_ops].forward != NULL:
-                if self.first < 0 and op.params:
-                    self.first = self.n_ops
-                self.ops[self.n_ops].need_dx = self.first >= 0 and self.n_ops > self.first
-                self.n_ops += 1
+        if not self._bind_ops(program.ops, buffers):
+            return False
         if self.first < 0:
             self.first = self.n_ops
         for i, b in enumerate(buffers.values()):
             self.undo[i] = Undo(cnp.PyArray_BYTES(b), NULL, cnp.PyArray_NBYTES(b))
         self.n_buffers = len(buffers)
         return self.n_ops > 0
+
+    cdef bint _bind_ops(self, ops, dict buffers) except -1:
+        cdef Op *fork
+        for op in ops:
+            if op.name == "residual":
+                fork = &self.ops[self.n_ops]
+                bind_fork(fork, op, self.loss.dtype)
+                self._bound(False)
+                if not self._bind_ops(op.options["program"].ops, buffers):
+                    return False
+                bind_join(&self.ops[self.n_ops], op, self.loss.dtype, fork)
+                self._bound(False)
+            elif not bind(&self.ops[self.n_ops], op, buffers, self.loss.dtype, self.training):
+                return False
+            else:
+                self._bound(bool(op.params))
+        return True
+
+    cdef void _bound(self, bint has_parameters) noexcept:
+        """Keep the operation that has been filled in, if there is something to do."""
+        cdef Op *o = &self.ops[self.n_ops]
+        if o.forward == NULL:
+            return
+        if self.first < 0 and has_parameters:
+            self.first = self.n_ops
+        o.need_dx = self.first >= 0 and self.n_ops > self.first
+        self.n_ops += 1
 
     # ------------------------------------------------------------------------------------------------- the arena
 
@@ -102,6 +123,7 @@ cdef class Network:
             self.x = _take(&free, self.rows * self.ops[0].in_size * self.ops[0].item)
             bytes_of_target = max(<Py_ssize_t>sizeof(int64_t), self._last().out_size * self._last().item)
             self.target = _take(&free, self.rows * bytes_of_target)
+            self.loss_space = _take(&free, loss_space(self.rows, self._last().out_size, self._last().item))
             for i in range(self.n_buffers):
                 self.undo[i].copy = _take(&free, self.undo[i].bytes)
         return free - base
@@ -129,11 +151,11 @@ cdef class Network:
             o.x = self.ops[i - 1].y if i > 0 else NULL
             if o.elementwise and not wanted and not (self.training and o.reads_x):
                 o.y = <char *>o.x
-            elif self.training:
+            elif self.training or o.held:
                 o.y = _take(free, self.rows * o.out_size * o.item)
             else:
                 o.y = turn[0] if o.x != turn[0] else turn[1]
-            wanted = self.training and o.reads_y
+            wanted = (self.training and o.reads_y) or o.held
         self.loss.y = self._last().y
 
     cdef void _lay_out_adjoints(self, char **free) noexcept:
@@ -146,6 +168,8 @@ cdef class Network:
             o = &self.ops[i]
             o.dy = self.ops[i + 1].dx if i + 1 < self.n_ops else self.loss.dy
             o.dx = o.dy if o.elementwise else turn[0] if o.dy != turn[0] else turn[1]
+            if o.fork != NULL:
+                o.shortcut_dy = o.fork.shortcut_dy = _take(free, self.rows * o.out_size * o.item)
 
     cdef void _lay_out_work(self, char **free) noexcept:
         """What an operation keeps, and one room that all of them and the loss share."""
@@ -170,13 +194,13 @@ cdef class Network:
         for i in range(self.n_ops):
             self.ops[i].forward(&self.ops[i], s)
 
-    cdef double _gradient(self, const Pass *s, const char *x, const char *target, loss_fn *loss) noexcept nogil:
+    cdef double _gradient(self, const Pass *s, const char *x, const char *target, bint soft,
+                          const loss_options *loss) noexcept nogil:
         cdef Py_ssize_t i
         cdef double value
         self._forward(s, x, <char *>self.loss.y)
-        self.loss.rows, self.loss.columns, self.loss.target = s.rows, self._last().out_size, target
-        self.loss.kind, self.loss.total = MSE, s.rows
-        value = loss(&self.loss)
+        self.loss.rows, self.loss.columns, self.loss.target, self.loss.soft = s.rows, self._last().out_size, target, soft
+        value = run_loss(loss, &self.loss, self.loss_space)
         for i in range(self.n_ops - 1, self.first - 1, -1):
             self.ops[i].backward(&self.ops[i], s)
         return value
@@ -214,17 +238,17 @@ cdef class Network:
         with nogil:
             self._forward(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(out))
 
-    def loss_and_grad(self, cnp.ndarray x, cnp.ndarray target, str loss, cnp.ndarray grad):
+    def loss_and_grad(self, cnp.ndarray x, cnp.ndarray target, LossForm loss not None, cnp.ndarray grad):
         """Return the loss of a batch after writing its gradient."""
         cdef Pass s = self._pass(cnp.PyArray_DIM(x, 0), grad)
-        cdef loss_fn *run = self._loss(loss, target)
+        cdef bint soft = cnp.PyArray_NDIM(target) == 2
         cdef double value
         with nogil:
-            value = self._gradient(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(target), run)
+            value = self._gradient(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(target), soft, &loss.options)
         return value
 
-    def step(self, cnp.ndarray X, cnp.ndarray y, cnp.ndarray index, str loss, cnp.ndarray grad, grads,
-             Stepper optimizer not None):
+    def step(self, cnp.ndarray X, cnp.ndarray y, cnp.ndarray index, LossForm loss not None, cnp.ndarray grad,
+             grads, Stepper optimizer not None):
         """Take a step of the optimizer on the rows ``index`` of X and y (None: all of them); return their loss.
 
         ``grads`` are the parts of ``grad`` that the optimizer is to be given. All or nothing: where the optimizer
@@ -236,7 +260,7 @@ cdef class Network:
             As the optimizer; for a loss that is not finite too.
         """
         cdef Pass s = self._pass(cnp.PyArray_DIM(X, 0) if index is None else cnp.PyArray_DIM(index, 0), grad)
-        cdef loss_fn *run = self._loss(loss, y)
+        cdef bint soft = cnp.PyArray_NDIM(y) == 2
         cdef const char *x = cnp.PyArray_BYTES(X)
         cdef const char *target = cnp.PyArray_BYTES(y)
         cdef const int64_t *rows = NULL if index is None else <const int64_t *>cnp.PyArray_DATA(index)
@@ -253,7 +277,7 @@ cdef class Network:
                     x = _gathered(self.x, x, rows, s.rows, x_bytes)
                     target = _gathered(self.target, target, rows, s.rows, y_bytes)
                 self._keep_buffers()
-                value = self._gradient(&s, x, target, run)
+                value = self._gradient(&s, x, target, soft, &loss.options)
                 moved = (isfinite(value) or not strict) and optimizer._advance()
                 if not moved:
                     self._put_back_buffers()
@@ -263,10 +287,6 @@ cdef class Network:
         finally:
             optimizer._leave()
         return value
-
-    cdef loss_fn *_loss(self, str name, cnp.ndarray target) noexcept:
-        self.loss.soft = cnp.PyArray_NDIM(target) == 2
-        return run_cross_entropy if name == "cross_entropy" else run_over_elements
 
 
 cdef char *_take(char **free, Py_ssize_t bytes) noexcept:

@@ -7,8 +7,9 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.string cimport memset
 from optcore._native.arrays cimport IN, checked, dtype_of
-from optcore._native.c cimport oc_add_fn, oc_row_norm_kernels, oc_rows, oc_rows_fn
+from optcore._native.c cimport OC_F32, oc_add_fn, oc_row_norm_kernels, oc_rows, oc_rows_fn
 from optcore._native.core cimport kernels
+from optcore._native.norm cimport store, vector
 from optcore._native.norm_arrays cimport (
     CACHES, LINE, apart, at_least_zero, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )
@@ -88,6 +89,63 @@ cdef void _run(Job *job) noexcept nogil:
             _join(job, piece)
 
 
+cdef void _part(Job *job, oc_rows_fn *f, void *out, int arrays, bint sums) noexcept nogil:
+    """Set up a kernel that touches so many arrays like x; with `sums`, it gives column sums."""
+    cdef Py_ssize_t least = TOGETHER if sums else 1
+    job.f, job.p.out = f, out
+    job.p.past_caches = arrays * job.rows * job.p.stride * job.item > CACHES
+    job.per_block = max(least, (job.rows + BLOCKS - 1) // BLOCKS)
+    job.blocks = (job.rows + job.per_block - 1) // job.per_block if job.p.stride else 0
+
+
+# ------------------------------------------------------------------------------------------------ for other drivers
+
+cdef Job _job_of(const row_norm *n, Py_ssize_t rows, const char *x, double *saved) noexcept nogil:
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    job.item, job.rows, job.groups = 4 if n.dtype == OC_F32 else 8, rows, n.groups
+    job.p.stride, job.p.columns, job.p.every = n.columns, n.columns // n.groups, n.groups
+    job.p.centred, job.p.eps, job.p.x = n.centred, n.eps, x
+    job.p.mean, job.p.rest, job.p.inv_std = saved, saved + rows * n.groups, saved + 2 * rows * n.groups
+    return job
+
+
+cdef const char *_parameter(const row_norm *n, const char *given, double otherwise, double *room) noexcept nogil:
+    cdef Py_ssize_t i
+    if given != NULL:
+        return given
+    for i in range(n.columns):
+        if n.dtype == OC_F32:
+            (<float *>room)[i] = <float>otherwise
+        else:
+            room[i] = otherwise
+    return <const char *>room
+
+
+cdef Py_ssize_t row_norm_room(const row_norm *n, Py_ssize_t rows) noexcept nogil:
+    return 2 * n.columns * (1 + BLOCKS)
+
+
+cdef void run_row_norm(const row_norm *n, Py_ssize_t rows, const char *x, const char *weight, const char *bias, char *y,
+                       double *saved, double *room) noexcept nogil:
+    cdef Job job = _job_of(n, rows, x, saved)
+    job.p.weight, job.p.bias = _parameter(n, weight, 1, room), _parameter(n, bias, 0, room + n.columns)
+    _part(&job, kernels().row_norm[n.dtype].forward, y, 2, False)
+    _run(&job)
+
+
+cdef void run_row_norm_backward(const row_norm *n, Py_ssize_t rows, const char *dy, const char *x, const char *weight,
+                                double *saved, char *dweight, char *dbias, char *dx, double *room) noexcept nogil:
+    cdef Job job = _job_of(n, rows, x, saved)
+    job.p.dy, job.p.weight, job.sums = dy, _parameter(n, weight, 1, room), room + 2 * n.columns
+    _part(&job, kernels().row_norm[n.dtype].backward, dx, 3, True)
+    _run(&job)
+    if dweight != NULL:
+        store(vector(dweight, n.dtype), job.sums, n.columns)
+    if dbias != NULL:
+        store(vector(dbias, n.dtype), job.sums + n.columns, n.columns)
+
+
 # ---------------------------------------------------------------------------------------------------------- the calls
 cdef class _Call:
     """A job under construction, and the memory that it points into."""
@@ -142,11 +200,7 @@ cdef class _Call:
     cdef void run(self, oc_rows_fn *f, cnp.ndarray out, int arrays, bint sums):
         """Run a kernel that touches so many arrays like x; with `sums`, keep the column sums."""
         cdef Job *job = &self.job
-        cdef Py_ssize_t least = TOGETHER if sums else 1
-        job.f, job.p.out = f, cnp.PyArray_DATA(out)
-        job.p.past_caches = arrays * cnp.PyArray_NBYTES(out) > CACHES
-        job.per_block = max(least, (job.rows + BLOCKS - 1) // BLOCKS)
-        job.blocks = (job.rows + job.per_block - 1) // job.per_block if job.p.stride else 0
+        _part(job, f, cnp.PyArray_DATA(out), arrays, sums)
         if sums:
             self.sums = np.empty(2 * job.p.stride * job.blocks) if job.blocks else np.zeros(2 * job.p.stride)
             job.sums = doubles(self.sums)

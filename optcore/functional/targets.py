@@ -61,7 +61,7 @@ def soft_targets(z, target, label_smoothing=0.0, weight=None):
         return (w * ((1 - e) * target + e / classes)).astype(z.dtype), n
     q = np.tile((w * (e / classes)).astype(z.dtype), (n, 1))
     q[np.arange(n), target] = (w * (1 - e + e / classes))[target]
-    return q, float(w[target].sum()) if weight is not None else n
+    return q, _native.class_weights(target, w) if weight is not None else n
 
 
 def weighted_binary(z, target, weight=None, pos_weight=None):

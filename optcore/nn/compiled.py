@@ -1,8 +1,28 @@
 """The compiled forms of a network: one for each call that is under way."""
 
-from optcore._native.network import LOSSES, Network
+from functools import lru_cache
 
-__all__ = ["LOSSES", "Compiled"]
+from optcore._native.loss_forms import LossForm
+from optcore._native.network import Network
+from optcore.nn import losses
+
+_FORMS = {
+    losses.CrossEntropy: lambda loss: LossForm("cross_entropy", loss.label_smoothing, loss.weight),
+    losses.MSE: lambda loss: LossForm("mse"),
+    losses.Huber: lambda loss: LossForm("huber", delta=loss.delta),
+    losses.BCE: lambda loss: LossForm("bce", weight=loss.weight, pos_weight=loss.pos_weight),
+}
+
+
+@lru_cache
+def _form(loss):
+    return _FORMS[type(loss)](loss)
+
+
+def loss_form(loss):
+    """Return the compiled form of a loss or of a loss's name; None where there is none, as for a loss of one's own."""
+    loss = losses.find(loss)
+    return _form(loss) if type(loss) in _FORMS else None
 
 
 class Compiled:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 
 from optcore.nn import arguments, losses, passes
-from optcore.nn.compiled import LOSSES, Compiled
+from optcore.nn.compiled import Compiled, loss_form
 from optcore.nn.init import draw
 from optcore.nn.layers import Flatten, Layer, chain, first_shape
 from optcore.nn.program import Program
@@ -261,9 +261,10 @@ class Sequential:
         passes.check_input(self.program, x, self.dtype)
         losses.check(row, target, len(x), self.program.out_shape, self.dtype)
         _check_grad(grad, self._theta, x, target)
-        with one_pool, self._network(len(x) if loss in LOSSES else 0, True) as network:
+        form = loss_form(row)
+        with one_pool, self._network(len(x) if form else 0, True) as network:
             if network:
-                return network.loss_and_grad(x, target, loss, grad)
+                return network.loss_and_grad(x, target, form, grad)
             return self._loss_and_grad(x, target, row, grad)
 
     def _loss_and_grad(self, x, target, row, grad):

@@ -9,7 +9,7 @@ import numpy as np
 
 from optcore import data, optim
 from optcore.history import History
-from optcore.nn.compiled import LOSSES
+from optcore.nn.compiled import loss_form
 from optcore.train.arguments import positive
 from optcore.train.evaluation import evaluate, has_classes
 from optcore.train.rule import chosen, evaluating, gradient_views, memories, options, parts
@@ -65,7 +65,7 @@ class Run:
         self.grads = gradient_views(self.optimizer, net.theta, self.grad)
         self.rule = options(self.optimizer, self.grads, self.grad)      # as it is now: a callback may change it
         self.takes_function = any(isinstance(part, optim.SAM) for part in parts(self.optimizer))
-        self.joins = loss in LOSSES and type(self.optimizer).step is optim.Optimizer.step
+        self.form = loss_form(loss) if type(self.optimizer).step is optim.Optimizer.step else None
         self.memories = memories(self.optimizer, callbacks)
         self.rng_before = self.rng.bit_generator.state          # before the order of this epoch was drawn
         self.epoch = self.batch = self.step = 0
@@ -104,7 +104,7 @@ class Run:
         """One batch: gradient, update, a row of the history. All or nothing."""
         lr = self.optimizer.param_groups[0]["lr"]
         lr = float(lr(self.optimizer.steps) if callable(lr) else lr)
-        network = self.net.compiled.take(len(index), True) if self.joins else None
+        network = self.net.compiled.take(len(index), True) if self.form else None
         try:
             value = self.in_parts(index) if network is None else self.at_once(network, index)
         except FloatingPointError as error:
@@ -122,7 +122,7 @@ class Run:
         """Gather, gradient and update in one call; return the loss before the step."""
         rows = index if len(index) < len(self.X) else None      # of all examples the order does not matter
         try:
-            return network.step(self.X, self.y, rows, self.loss, self.grad, self.grads, self.optimizer)
+            return network.step(self.X, self.y, rows, self.form, self.grad, self.grads, self.optimizer)
         finally:
             self.net.compiled.give(network, True)
 

@@ -32,6 +32,7 @@ from optcore.nn import (
     losses,
     passes,
 )
+from optcore.nn.compiled import loss_form
 from optcore.nn.ops import OPS
 from optcore.process import one_pool
 
@@ -48,29 +49,52 @@ NETWORKS = {
     "derivatives from x": lambda **k: Sequential(
         Linear(6, 5), GELU(), SiLU(), BatchNorm(5), GELU("tanh"), Linear(5, 4), SiLU(), **k),
     "an activation first": lambda **k: Sequential(ReLU(), Linear(6, 4), ELU(), **k),
+    "images": lambda **k: Sequential(
+        Conv2d(2, 6, 3, padding=1), BatchNorm(6), ReLU(), MaxPool2d(2), Dropout(0.2), Conv2d(6, 5, 3, bias=False),
+        Tanh(), AvgPool2d(3, stride=2, padding=1), Flatten(), Linear(20, 4), input_shape=(2, 12, 10), **k),
+    "norms of rows": lambda **k: Sequential(
+        LayerNorm(7), Linear(7, 6), LayerNorm(6, affine=False), ReLU(), RMSNorm(6), Linear(6, 6), GroupNorm(2, 6),
+        Tanh(), GroupNorm(3, 6, affine=False), Linear(6, 3), RMSNorm(3, affine=False), **k),
+    "norms of images": lambda **k: Sequential(
+        InstanceNorm(4, affine=True), Conv2d(4, 6, 3, padding=1), GroupNorm(3, 6), ReLU(), LayerNorm((6, 4)),
+        InstanceNorm(6), GroupNorm(2, 6, affine=False), Flatten(), Linear(144, 3), input_shape=(4, 6, 4), **k),
+    "pools first": lambda **k: Sequential(
+        AvgPool2d(2), MaxPool2d((1, 2)), Conv2d(3, 4, (2, 1), stride=2), MaxPool2d(2), Flatten(),
+        input_shape=(3, 16, 16), **k),
+    "dropout at both ends": lambda **k: Sequential(Dropout(0.3), Linear(6, 5), GELU(), Dropout(), ReLU(), Dropout(1.0),
+                                                   **k),
+    "residual": lambda **k: Sequential(
+        Linear(6, 5), Residual(Linear(5, 7), BatchNorm(7), ReLU(), Linear(7, 5)), Residual(Tanh()), ReLU(),
+        Residual(Residual(GELU(), Linear(5, 5)), Dropout(0.1)), Linear(5, 3), **k),
+    "residual at both ends": lambda **k: Sequential(
+        Residual(Tanh(), Dropout(0.5)), Residual(Linear(4, 4), Sigmoid()), Residual(Flatten()), Residual(ELU()), **k),
     "shared by threads": lambda **k: Sequential(Linear(300, 400), ReLU(), Linear(400, 90), **k),
-}
-# What is never compiled: these networks go through the Python passes.
-NOT_COMPILED = {
-    "layer_norm": lambda: Sequential(Linear(4, 6), LayerNorm(6)),
-    "rms_norm": lambda: Sequential(Linear(4, 6), RMSNorm(6)),
-    "group_norm": lambda: Sequential(Linear(4, 6), GroupNorm(2, 6)),
-    "conv2d": lambda: Sequential(Conv2d(2, 3, 3), Flatten(), input_shape=(2, 4, 5)),
-    "max_pool2d": lambda: Sequential(MaxPool2d(2), Flatten(), Linear(2, 3), input_shape=(2, 2, 2)),
-    "avg_pool2d": lambda: Sequential(AvgPool2d(2), Flatten(), Linear(2, 3), input_shape=(2, 2, 2)),
-    "dropout": lambda: Sequential(Linear(4, 6), Dropout()),
-    "residual": lambda: Sequential(Linear(4, 6), Residual(Tanh())),
-    "instance_norm": lambda: Sequential(InstanceNorm(2), Flatten(), Linear(6, 4), input_shape=(2, 3)),
 }
 ROWS = (33, 2, 5, 300)  # the arena is planned for the first, shrinks, and grows
 
 
+# Each loss with the kind of its targets; W stands for weights of the outputs.
+LOSSES = {
+    "classes": (lambda w: "cross_entropy", "classes"),
+    "probabilities": (lambda w: "cross_entropy", "shares"),
+    "mse": (lambda w: "mse", "values"),
+    "smoothed classes": (lambda w: losses.CrossEntropy(label_smoothing=0.1), "classes"),
+    "weighted classes": (lambda w: losses.CrossEntropy(label_smoothing=0.3, weight=w), "classes"),
+    "weighted probabilities": (lambda w: losses.CrossEntropy(label_smoothing=0.3, weight=w), "shares"),
+    "huber": (lambda w: losses.Huber(0.7), "values"),
+    "bce": (lambda w: "bce", "shares"),
+    "weighted bce": (lambda w: losses.BCE(weight=w, pos_weight=3), "shares"),
+    "positive bce": (lambda w: losses.BCE(pos_weight=w), "shares"),
+}
+
+
 def targets(loss, rng, n, k, dtype):
-    if loss == "classes":
-        return "cross_entropy", rng.integers(0, k, n)
-    if loss == "probabilities":
-        return "cross_entropy", rng.random((n, k)).astype(dtype)
-    return "mse", rng.standard_normal((n, k)).astype(dtype)
+    make, kind = LOSSES[loss]
+    target = {"classes": lambda: rng.integers(0, k, n), "shares": lambda: rng.random((n, k)).astype(dtype).round(1),
+              "values": lambda: rng.standard_normal((n, k)).astype(dtype)}[kind]()
+    weights = rng.uniform(0, 2, k)
+    weights[1:2] = 0
+    return make(tuple(weights)), target
 
 
 def reference(net, x, target, loss):
@@ -105,6 +129,37 @@ def test_bits_of_the_python_passes(name, loss, dtype):
         assert same_bits([net.predict(x), net.forward(x)], [expected, expected])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_bits_of_every_loss(loss, dtype):
+    rng, net = np.random.default_rng(3), NETWORKS["one layer"](dtype=dtype)
+    grad = np.empty_like(net.theta)
+    for n in (*ROWS, 4000):
+        x = rng.standard_normal((n, 5)).astype(dtype)
+        which, target = targets(loss, rng, n, 3, dtype)
+        assert loss_form(which) is not None
+        expected = reference(net, x, target, which)
+        assert same_bits([np.float64(net.loss_and_grad(x, target, which, grad)), grad], expected)
+
+
+class Own(losses.MSE):
+    """A loss of one's own, which has no compiled form."""
+
+    def value(self, y, target, gradient=True):
+        loss, dy = super().value(y, target, gradient)
+        return 2 * loss, None if dy is None else 2 * dy
+
+
+def test_a_loss_of_ones_own():
+    rng, net = np.random.default_rng(3), NETWORKS["one layer"]()
+    x, target = rng.standard_normal((9, 5), dtype="float32"), rng.standard_normal((9, 3), dtype="float32")
+    assert loss_form(Own()) is None
+    grads = np.empty((2, net.theta.size), "float32")
+    values = [net.loss_and_grad(x, target, loss, g) for loss, g in zip(("mse", Own()), grads, strict=True)]
+    assert values[1] == 2 * values[0]
+    assert np.array_equal(grads[1], 2 * grads[0])
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_forward_in_training(name):
     rng, net = np.random.default_rng(4), NETWORKS[name]()
@@ -115,24 +170,12 @@ def test_forward_in_training(name):
     assert same_bits([net.forward(x, training=True), *net.buffers.values()], [y, *other.buffers.values()])
 
 
-def test_every_operation_is_compiled_or_named_here():
-    compiled = {op.name for make in NETWORKS.values() for op in make().program.ops}
+def test_every_operation_is_compiled():
     for make in NETWORKS.values():
         net = make()
         assert net.compiled.take(8, True) is not None
         assert net.compiled.take(8, False) is not None
-    assert compiled | set(NOT_COMPILED) == set(OPS)
-
-
-@pytest.mark.parametrize("name", NOT_COMPILED)
-def test_the_python_passes_do_the_rest(name):
-    rng, net = np.random.default_rng(5), NOT_COMPILED[name]()
-    assert net.compiled.take(8, True) is None
-    x = rng.standard_normal((8, *net.program.in_shape)).astype("float32")
-    grad, target = np.empty_like(net.theta), rng.integers(0, net.program.out_shape[0], 8)
-    expected = reference(net, x, target, "cross_entropy")
-    value = np.float64(net.loss_and_grad(x, target, grad=grad))
-    assert same_bits([value, grad, *net.buffers.values()], expected)
+    assert {op.name for make in NETWORKS.values() for op in make().program.every_op()} == set(OPS)
 
 
 class Apart(oc.optim.AdamW):

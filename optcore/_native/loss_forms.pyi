@@ -1,0 +1,5 @@
+KINDS: dict[str, int]
+
+class LossForm:
+    def __init__(self, kind: str, smoothing: float = 0, weight: object = None, pos_weight: object = None,
+                 delta: float = 0) -> None: ...
