@@ -66,20 +66,53 @@ class History:
         begin, steps = 0, len(self.steps["loss"])
         for e in range(len(self.epochs["loss"])):
             end = self.epochs["steps"][e]
-            yield from (self._step(i, e + 1) for i in range(begin, end))
-            yield {"kind": "epoch", "epoch": e + 1, **{k: v[e] for k, v in self.epochs.items()}}
+            yield from (self.step_row(i, e + 1) for i in range(begin, end))
+            yield self.epoch_row(e)
             begin = end
-        yield from (self._step(i, len(self.epochs["loss"]) + 1) for i in range(begin, steps))
+        yield from (self.step_row(i, len(self.epochs["loss"]) + 1) for i in range(begin, steps))
 
-    def _step(self, i, epoch):
-        return {"kind": "step", "step": i + 1, "epoch": epoch, **{k: v[i] for k, v in self.steps.items()}}
+    def step_row(self, i, epoch):
+        """Return the step of this index, -1 for the last, which belongs to this epoch, as a dict."""
+        number = i % len(self.steps["loss"]) + 1
+        return {"kind": "step", "step": number, "epoch": epoch, **{k: v[i] for k, v in self.steps.items()}}
+
+    def epoch_row(self, i):
+        """Return the epoch of this index, -1 for the last, as a dict."""
+        number = i % len(self.epochs["loss"]) + 1
+        return {"kind": "epoch", "epoch": number, **{k: v[i] for k, v in self.epochs.items()}}
+
+    def table(self, kind="epochs"):
+        """Return the epochs, or the steps, as a structured array.
+
+        Parameters
+        ----------
+        kind : {"epochs", "steps"}
+
+        Returns
+        -------
+        ndarray [rows]
+            A field for each column; the first is ``epoch`` or ``step``, from 1. ``pandas.DataFrame`` takes it as it is.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history.add_step(loss=0.5, lr=0.1, grad_norm=2.0, examples=3)
+        >>> history.table("steps")["loss"], history.table("steps").dtype.names
+        (array([0.5]), ('step', 'loss', 'lr', 'grad_norm', 'examples'))
+        """
+        if kind not in ("epochs", "steps"):
+            raise ValueError(f"kind: expected 'epochs' or 'steps', got {kind!r}")
+        columns = _arrays(getattr(self, kind))
+        columns = {kind[:-1]: np.arange(1, len(columns["loss"]) + 1), **columns}
+        table = np.empty(len(columns["loss"]), [(name, a.dtype) for name, a in columns.items()])
+        for name, a in columns.items():
+            table[name] = a
+        return table
 
     def write(self, path):
         """Write `rows` as JSON lines; a number that is not finite becomes null."""
         with open(path, "w", encoding="utf-8") as file:
-            for row in self.rows():
-                row = {k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in row.items()}
-                file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.writelines(map(json_line, self.rows()))
 
     def state_dict(self):
         """Return the record as arrays and numbers."""
@@ -99,6 +132,12 @@ class History:
         parts += [f"{name.replace('_', ' ')} {self.epochs[name][-1]:.4g}"
                   for name in ("loss", "validation_loss", "validation_accuracy") if self.epochs.get(name)]
         return f"History({', '.join(parts)}{', interrupted' * self.interrupted})"
+
+
+def json_line(row):
+    """Return a row as a line of JSON; a number that is not finite becomes null."""
+    row = {k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in row.items()}
+    return json.dumps(row, allow_nan=False) + "\n"
 
 
 def _arrays(table):

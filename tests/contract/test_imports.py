@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "optcore"
-OPTIONAL = {"torch", "jax", "matplotlib", "sklearn", "safetensors", "rich", "mpi4py"}
+OPTIONAL = {"torch", "jax", "matplotlib", "sklearn", "safetensors", "rich", "mpi4py", "tensorboardX", "tensorboard",
+            "pandas"}
 REQUIRED = {"numpy", "scipy", "threadpoolctl"}
 
 
