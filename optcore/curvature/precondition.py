@@ -89,7 +89,7 @@ def preconditioner(optimizer):
     arrays, parts = [], []
     for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
         arrays += _arrays(group["params"])
-        parts += [_diagonal(name, saved, state["state"].get(i, {})) for i in saved["params"]]
+        parts += [diagonal_of(name, saved, state["state"].get(i, {})) for i in saved["params"]]
     parts = [np.broadcast_to(part, int(np.prod(a.shape))) for part, a in zip(parts, arrays, strict=True)]
     if all(isinstance(a, np.ndarray) for a in arrays) and len({id(a.base) for a in arrays}) == 1:
         parts = [parts[i] for i in np.argsort([a.__array_interface__["data"][0] for a in arrays])]
@@ -106,7 +106,8 @@ def _arrays(params):
     return list(params.values() if isinstance(params, Mapping) else params)
 
 
-def _diagonal(name, options, entry):
+def diagonal_of(name, options, entry):
+    """Return the diagonal of P of one array, flat, from its group's options and its entry of a state dict."""
     if name == "SGD":
         return np.ones(1)
     step = float(entry.get("step", 0))

@@ -119,7 +119,7 @@ def _noise(m):
     free, (mean, _) = m.runs.stay.gain, m.noisy_gain
     larger = min(m.n_examples, 4 * m.batch_size)
     excess = max(free - mean, 0.0)
-    text = (f"noise holds the loss {excess:.3g} above what this rate reaches without it; it is proportional to "
+    text = (f"noise holds the loss {excess:.3g} above what this rate reaches without it, in proportion to "
             f"lr and to 1/batch: about {m.point.loss - mean - 0.9 * excess:.4g} at lr {0.1 * m.rule.lr:.3g}, "
             f"{m.point.loss - mean - (1 - m.batch_size / larger) * excess:.4g} at batches of {larger}")
     return Remedy(text, factor=0.1)

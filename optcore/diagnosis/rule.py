@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from optcore import optim
+from optcore.curvature.precondition import diagonal_of
 
+_ADAPTIVE = ("Adam", "AdamW", "NAdam", "RMSprop", "Adagrad")
 _FROZEN = 1e30  # the preconditioner of a parameter that the optimizer does not move
 
 
@@ -196,7 +198,7 @@ def _described(name, cls, groups, state, flags, size, notes):
 
 
 def _threshold(kind, b, share, options):
-    if kind not in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad"):
+    if kind not in ("SGD", *_ADAPTIVE):
         return None
     threshold = (2 + 2 * b) / share
     return threshold / (1 + 2 * b) if options.get("nesterov") else threshold
@@ -204,33 +206,16 @@ def _threshold(kind, b, share, options):
 
 def _scale(kind, groups, entries, size, lr):
     """The diagonal of P over theta, rates of groups that differ included; whether it depends on gradients."""
-    adaptive = kind in ("Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "AdEMAMix")
+    adaptive = kind in _ADAPTIVE
     scale, entries, plain = np.full(size, _FROZEN), iter(entries), True
     for options, places in groups:
+        rate = abs(float(options.get("lr", lr)))
         for start, shape in places:
             entry, stop = next(entries), start + math.prod(shape)
-            root = _root(kind, options, entry) if adaptive else None
-            rate = abs(float(options.get("lr", lr)))
+            step = float(entry.get("step", 0))
+            root = diagonal_of(kind, options, entry) if adaptive and step >= 1 else None
+            if root is not None and options.get("lr_decay"):
+                root = root * (1 + (step - 1) * float(options["lr_decay"]))
             scale[start:stop] = (1.0 if root is None else np.maximum(root, 1e-30)) * (lr / rate if rate else _FROZEN)
             plain = plain and root is None and rate == lr
     return (None if plain and (scale < _FROZEN).all() else scale), adaptive
-
-
-def _root(kind, options, entry):
-    """Sqrt(v_hat) + eps of one array, flat; None before the first step."""
-    second = {"RMSprop": "square_avg", "Adagrad": "sum"}.get(kind, "exp_avg_sq")
-    if kind != "RMSprop" and options.get("amsgrad") and "max_exp_avg_sq" in entry:
-        second = "max_exp_avg_sq"
-    if second not in entry:
-        return None
-    v, step = np.asarray(entry[second], np.float64).reshape(-1), float(entry.get("step", 0))
-    if not step:
-        return None
-    if kind == "RMSprop" and options.get("centered"):
-        v = np.maximum(v - np.asarray(entry["grad_avg"], np.float64).reshape(-1) ** 2, 0)
-    if kind == "Adagrad":
-        v = v / step if options.get("average") else v
-        return (np.sqrt(v) + float(options["eps"])) * (1 + (step - 1) * float(options.get("lr_decay", 0.0)))
-    if kind != "RMSprop":
-        v = v / (1 - float(options["betas"][1]) ** step)
-    return np.sqrt(v) + float(options["eps"])

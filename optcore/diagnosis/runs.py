@@ -102,31 +102,40 @@ def _go_on(rule, optimizer, theta, factor):
     return mover
 
 
-def noisy(obj, theta, rule, steps, batch_size, rng, *, factor=1.0, rows=None, looks=10):
-    """Run on mini-batches, drawn as in training: without replacement until all have been seen.
-
-    The loss over the examples of the analysis is taken at the start and at `looks` places in the second half.
-    """
+def noisy(obj, theta, rule, steps, batch_size, rng, *, rows=None, looks=10):
+    """Run on mini-batches; the loss over the examples of the analysis is taken at `looks` places of the second half."""
     theta = theta.copy()
-    mover = rule.copy(theta, factor)
-    start = obj.loss(theta, rows)
-    at = np.unique(np.linspace(0.5 * steps, steps, looks).astype(int))
-    losses, places, order = [start], [0], iter(())
+    at = np.unique(np.r_[0, np.linspace(0.5 * steps, steps, looks).astype(int)])
+    mover = rule.copy(theta)
+    losses = path(obj, theta, rule, mover, at, batch_size, rng, rows)
+    end = float(np.mean(losses[1:])) if len(losses) == len(at) else math.inf
+    return Run(losses, at[:len(losses)], theta, mover, math.nan, end if math.isfinite(end) else math.inf)
+
+
+def path(obj, theta, rule, mover, at, batch_size=None, rng=None, rows=None):
+    """Step a copy, in place; return the losses over the examples of the analysis after `at` steps each.
+
+    With a batch size on mini-batches, drawn as in training: without replacement until all have been seen. It ends where
+    a loss or gradient is not finite, with fewer losses.
+    """
+    losses, order = [], iter(())
     with np.errstate(all="ignore"):
-        for step in range(1, steps + 1):
-            batch = next(order, None)
-            if batch is None:
-                order = batches(obj.n_examples, batch_size, rng)
-                batch = next(order)
+        for step in range(int(at[-1]) + 1):
+            if step == at[len(losses)]:
+                losses.append(obj.loss(theta, rows))
+                if len(losses) == len(at):
+                    break
+            batch = rows
+            if batch_size is not None:
+                batch = next(order, None)
+                if batch is None:
+                    order = batches(obj.n_examples, batch_size, rng)
+                    batch = next(order)
             loss, grad = obj.loss_and_grad(theta, batch)
             if not (math.isfinite(loss) and np.isfinite(grad).all()):
-                return Run(np.array([start, math.inf]), np.array([0, step]), theta, mover, math.nan, math.inf)
+                break
             mover.step(rule.split(grad))
-            if step in at:
-                losses.append(obj.loss(theta, rows))
-                places.append(step)
-    end = float(np.mean(losses[1:]))
-    return Run(np.array(losses), np.array(places), theta, mover, math.nan, end if math.isfinite(end) else math.inf)
+    return np.array(losses)
 
 
 def batches(n, size, rng):

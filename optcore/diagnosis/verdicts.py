@@ -177,7 +177,7 @@ def _far_above(m, t):
     if not math.isfinite(m.height):
         return None
     margin = above(m.height, t.diverged)
-    if m.runs is not None and (m.runs.long or m.runs.stay).finite:
+    if m.runs is not None and (m.runs.long or m.runs.stay).finite and m.runs.low.end <= m.loss_start:
         margin = min(margin, -_oscillation(m, t))  # bounded, and gained back by a lower rate: nothing is lost
     return ("diverged", margin,
             f"the loss is {m.height:.3g} times as far above the lowest known one as at the start ({m.start})")
