@@ -12,6 +12,7 @@ __all__ = ["Run", "Settings", "new_folder", "prepare", "read_settings"]
 
 CONFIG, CHECKPOINT, HISTORY = "config.toml", "checkpoint.safetensors", "history.jsonl"
 TRAINING, DIAGNOSIS = "training.png", "diagnosis.png"
+SPECTRUM, REPORT = "spectrum.png", "report.html"
 CHOICES = {"task": ("", "classification", "regression"), "standardize": ("columns", "all", "none"),
            "dtype": ("float32", "float64"), "schedule": ("cosine", "constant"), "optimizer": tuple(optim.names())}
 LEAST = {"hidden": 1, "epochs": 1, "batch_size": 1, "seed": 0}
@@ -93,6 +94,8 @@ class Run:
         Standardised, in the network's dtype.
     loss : str
     classes : tuple or None
+    optimizer_state : dict or None
+        That of the checkpoint which `restore` took over.
     """
 
     settings: Settings
@@ -104,6 +107,7 @@ class Run:
     loss: str
     classes: tuple | None
     history: train.History = field(default_factory=train.History)
+    optimizer_state: dict | None = None
 
     @property
     def shape(self):
@@ -120,6 +124,12 @@ class Run:
             lr = schedules.cosine_decay(s.lr, s.epochs * steps)
         rule = optim.get(s.optimizer)
         return rule(train.arrays_for(rule, self.net), lr=lr, weight_decay=s.weight_decay, nonfinite="raise")
+
+    def saved_optimizer(self):
+        """The update rule with the state of the checkpoint that was restored."""
+        rule = self.optimizer()
+        rule.load_state_dict(self.optimizer_state)
+        return rule
 
     def fit(self, folder, resume=False, progress=True):
         """Train, and write the folder; return the history."""
@@ -142,6 +152,7 @@ class Run:
         self.net.theta = state["theta"]
         for name, b in self.net.buffers.items():
             b[...] = state["buffers"][name]
+        self.optimizer_state = state["optimizer"]
         self.history = train.History.from_state_dict(state["history"])
         self.history.interrupted = state["history"]["interrupted"]
 
@@ -153,7 +164,7 @@ class Run:
             b[...] = self.net.buffers[name]
         X, X_held_out, y_held_out = (_cast(a, "float64") for a in (self.X, self.X_held_out, self.y_held_out))
         return Run(self.settings, net, X, _cast(self.y, "float64"), X_held_out, y_held_out, self.loss,
-                   self.classes, self.history)
+                   self.classes, self.history, self.optimizer_state)
 
 
 def prepare(settings):
@@ -185,7 +196,7 @@ def new_folder(folder, settings, overwrite=False):
         raise FileExistsError(f"{folder}: holds the checkpoint of an unfinished run; --resume continues it, "
                               f"--overwrite begins again")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, train.previous(CHECKPOINT), HISTORY, TRAINING, DIAGNOSIS):
+    for name in (CHECKPOINT, train.previous(CHECKPOINT), HISTORY, TRAINING, DIAGNOSIS, SPECTRUM, REPORT):
         (folder / name).unlink(missing_ok=True)
     settings.write(config)
 
