@@ -7,11 +7,15 @@ arrays begin where optcore's do in a cache line; "aligned" is the same on arrays
 Peers run as they come. PyTorch's foreach rules have temporaries, for which the kernel gives fresh pages at every step;
 "kept" is PyTorch with an allocator that keeps them (GLIBC_TUNABLES). Where it makes a difference both are shown.
 
-A target is what is to be reached; a floor, beside a higher target, is what has been reached before.
+A target is what is to be reached; a floor, beside a higher target, is what has been reached before. Beside a
+target that is missed stands what the loop would reach: the limit of this run.
+
+    python bench/bench_update.py [WORD ...]    # the rows whose title or number of parameters has one of the words
 """
 
 import importlib.util
 import statistics
+import sys
 from dataclasses import dataclass, field
 
 import harness
@@ -121,6 +125,8 @@ def report(row, seconds, ratios):
     for name, value in ratios.items():
         unit = "" if name in (LOOP, ALIGNED) else "x"
         shown[name], misses = judged(value, row.targets.get(name), row.floors.get(name), unit)
+        if misses and name not in (LOOP, ALIGNED):
+            shown[name] += f" where the loop has {value / min(ratios[LOOP], ratios[ALIGNED]):.2f}x"
         missed += misses
     print(f"{row.title}, {row.work.size:,}: {time}, {speed(row.work, seconds)}; {shown.pop(LOOP)} of the loop, "
           f"{shown.pop(ALIGNED)} aligned\n    against " + ", ".join(f"{name} {value}" for name, value in shown.items()),
@@ -179,14 +185,15 @@ def report_storage(times, work, plain, error, title, most, least):
     return missed + (share > most)
 
 
-def main():
+def main(words):
+    rows = [row for row in ROWS if not words or any(word in f"{row.title}, {row.work.size:,}" for word in words)]
     threads = oc.get_num_threads()
     pool = {name: workers.Worker(module, threads, tunables) for name, (module, tunables) in WORKERS.items()}
     versions = {name: worker.ask("version") for name, worker in pool.items()}
     print("\nUpdate rules, float32, against " + ", ".join(
         versions[name] for name in versions if name not in ("optcore", "loop", "torch, kept"))
         + f", a plain C loop ({versions['loop']})" + ("" if DEEPSPEED else "; DeepSpeed is not installed"))
-    missed = sum(report(row, *race(pool, row)) for row in ROWS) + measure_storages(pool)
+    missed = sum(report(row, *race(pool, row)) for row in rows) + (0 if words else measure_storages(pool))
     waiting = max(worker.ask("waiting_share") for worker in pool.values())
     print(f"while others were timed, a side used at most {waiting:.2%} of a CPU")
     for worker in pool.values():
@@ -197,4 +204,4 @@ def main():
 if __name__ == "__main__":
     harness.require_clean_environment()
     harness.header()
-    raise SystemExit(main() > 0)
+    raise SystemExit(main(sys.argv[1:]) > 0)

@@ -191,7 +191,7 @@ def relu_units_killed_by_a_step(rng):
     x, y = obj._x, obj._y
     _, _, slopes = _layer_facts(obj, (64, 16, 16, 10), "relu", x, y, state.theta)
     dead = [float(np.mean(~(s > 0).any(axis=0))) for s in slopes]
-    bounded = np.isfinite(state.losses[-1]) and state.losses[-1] < 30 * state.losses[0]
+    bounded = np.isfinite(state.losses[-1]) and state.losses[-1] < 4 * state.losses[0]
     return _where(bounded and max(dead) >= 0.78, state)
 
 

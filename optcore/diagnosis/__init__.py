@@ -1,10 +1,11 @@
-"""Why did training stop? Quantities (`measure`), decisions (`verdicts`), words (`report`)."""
+"""Why did training stop? Quantities (`measure`), decisions (`verdicts`), words (`report`), the proof (`verify`)."""
 
 from optcore.diagnosis.measure import Quantity, measure
 from optcore.diagnosis.report import Diagnosis, explain
 from optcore.diagnosis.verdicts import Cause, Thresholds, decide
+from optcore.diagnosis.verify import Verification
 
-__all__ = ["Cause", "Diagnosis", "Quantity", "Thresholds", "diagnose"]
+__all__ = ["Cause", "Diagnosis", "Quantity", "Thresholds", "Verification", "diagnose"]
 
 
 def diagnose(obj, theta, optimizer=None, batch_size=None, history=None, *, thresholds=None, **options):
@@ -75,5 +76,5 @@ def diagnose(obj, theta, optimizer=None, batch_size=None, history=None, *, thres
     """
     if thresholds is not None and not isinstance(thresholds, Thresholds):
         raise TypeError(f"thresholds: expected Thresholds, got {type(thresholds).__name__}")
-    facts = measure(obj, theta, optimizer, batch_size, history, options)
-    return explain(facts, decide(facts, thresholds or Thresholds()))
+    facts, source = measure(obj, theta, optimizer, batch_size, history, options)
+    return explain(facts, decide(facts, thresholds or Thresholds()), source)

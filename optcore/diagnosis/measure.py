@@ -11,6 +11,7 @@ from optcore.curvature import CriticalPoint, Hessian, Preconditioned, classify, 
 from optcore.curvature.escape import line_search
 from optcore.diagnosis import runs as _runs
 from optcore.diagnosis.rule import Rule, read
+from optcore.diagnosis.verify import Source
 from optcore.objective import Objective
 from optcore.process import one_pool
 
@@ -68,6 +69,9 @@ class Measurements:
         The history's first loss, else that at ``obj.theta0``; NaN where theta is that point.
     start : str
         Which of them.
+    start_curvature : float or None
+        The largest eigenvalue at ``obj.theta0`` (of P^-1/2 H P^-1/2 for an adaptive rule at its first step), where the
+        run has left it upwards.
     height : float
         How far the loss is above the lowest known one, over the same of the start; NaN where it is not above the start.
     radius : float
@@ -110,6 +114,7 @@ class Measurements:
     point: CriticalPoint
     loss_start: float
     start: str
+    start_curvature: float | None
     height: float
     radius: float
     curvature: float
@@ -196,7 +201,7 @@ class Measurements:
 
 
 def measure(obj, theta, optimizer, batch_size, history, options):
-    """Return the Measurements at theta."""
+    """Return the Measurements at theta, and the Source that they were made of."""
     if not isinstance(obj, Objective):
         raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
     theta = obj.check_theta(theta)
@@ -208,7 +213,7 @@ def measure(obj, theta, optimizer, batch_size, history, options):
     with one_pool, np.errstate(all="ignore"):
         point = classify(obj, theta, rows, **{"dense_limit": _DENSE, "max_products": _PRODUCTS, **options})
         at = _Place(obj, theta, rows, point, rule, batch_size, seed)
-        return at.measured(losses)
+        return at.measured(losses), Source(obj, theta, rule, batch_size, rows, seed)
 
 
 def _sample(obj, seed):
@@ -237,6 +242,8 @@ class _Place:
                  "sample": obj.n_examples if self.rows is None else self.rows.size,
                  "lower_bound": obj.lower_bound, "exact_products": obj.difference_reach(self.theta) == 0,
                  "eps": float(np.finfo(obj.dtype).eps)}
+        far = not point.eigenvalues.size or point.loss > start[0]
+        facts["start_curvature"] = self._start_curvature() if far and self.rule is not None else None
         if not point.eigenvalues.size:
             return Measurements(**facts, **_NOTHING)
         g = obj.loss_and_grad(self.theta, self.rows)[1].astype(np.float64)
@@ -281,6 +288,21 @@ class _Place:
             g = g.astype(np.float64)
             lowest = min(lowest, start - _gain_down(self.obj, self.obj.theta0.copy(), self.rows, start, g, g)[0])
         return (loss - lowest) / (loss_start - lowest) if loss_start > lowest else math.inf
+
+    def _start_curvature(self):
+        """The largest eigenvalue at the objective's start, as the rule sees it; None where it says nothing."""
+        obj, theta = self.obj, self.obj.theta0.copy()
+        g = obj.loss_and_grad(theta, self.rows)[1].astype(np.float64)
+        if not np.isfinite(g).all():
+            return None
+        H = Hessian(obj, theta, self.rows)
+        if self.rule.adaptive:
+            H = Preconditioned(H, np.maximum(np.abs(g), 1e-3 * np.abs(g).max() + 1e-30))
+        try:
+            top = extremes(H, max_products=40, tol=0.05, seed=self.seed).largest[0]
+        except FloatingPointError:
+            return None
+        return top if top > 0 else None
 
     def _noisy_gradients(self, g):
         """Differences of mini-batch gradients from the gradient [16, n]; None where there is no noise."""

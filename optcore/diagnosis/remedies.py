@@ -17,12 +17,21 @@ class Remedy:
         Examples in a step, where that is to be changed.
     escape : bool
         A step along negative curvature goes first.
+    restart : bool
+        The run goes back to ``obj.theta0``.
+    clip : float or None
+        The gradient norm to clip at.
+    adaptive : float or None
+        The rate of Adam, where the rule is to be changed to it.
     """
 
     text: str
     factor: float | None = None
     batch: int | None = None
     escape: bool = False
+    restart: bool = False
+    clip: float | None = None
+    adaptive: float | None = None
 
 
 def remedy_for(m, cause):
@@ -39,10 +48,13 @@ def _limit(m):
 
 def _diverged(m):
     text = "go back to a state that was finite"
-    limit = _limit(m) if m.finite else None
-    if limit is not None:
-        text += f"; here the stable rate is at most {limit:.3g} (largest curvature {m.curvature:.3g})"
-    return Remedy(f"{text}; a lower rate, warm-up, or a clipped gradient norm")
+    if m.rule is None or m.start_curvature is None:
+        return Remedy(f"{text}; a lower rate, warm-up, or a clipped gradient norm")
+    limit = (m.rule.threshold or 2.0) / m.start_curvature
+    target = 0.3 * min(limit, m.rule.lr)
+    return Remedy(f"{text}, at obj.theta0 the largest curvature is {m.start_curvature:.4g}, so {m.rule.name} is stable "
+                  f"up to lr {limit:.3g} there, not {m.rule.lr:.3g}: start again at {target:.3g}, with a warm-up, or "
+                  "clip the gradient norm", factor=target / m.rule.lr, restart=True)
 
 
 def _dead_units(m):
@@ -52,21 +64,31 @@ def _dead_units(m):
 
 def _exploding(m):
     per_layer = m.signal_ratio ** (1 / (len(m.layers) - 1))
+    clip = m.point.gradient_norm / m.signal_ratio
     return Remedy(f"scale the initial weights down by {per_layer:.3g} a layer (xavier or kaiming initialisation), put "
-                  f"a normalization between the layers, or clip the gradient norm (now {m.point.gradient_norm:.3g})")
+                  f"a normalization between the layers, or clip the gradient norm, now {m.point.gradient_norm:.3g}, at "
+                  f"{clip:.3g}", clip=clip)
 
 
 def _vanishing(m):
     per_layer = m.weight_ratio ** (1 / (len(m.layers) - 1))
     return Remedy(f"each layer passes on {per_layer:.2g} of the gradient: scale the initial weights up by "
                   f"{1 / per_layer:.3g} a layer (xavier or kaiming initialisation), take ReLU in place of a saturating "
-                  "activation, or put a normalization between the layers")
+                  "activation, or put a normalization between the layers", adaptive=_adam(m))
+
+
+def _adam(m):
+    """A rate for Adam that moves theta by R, a tenth of its length, in thirty steps; None beside a rule like it."""
+    if m.rule is not None and m.rule.adaptive:
+        return None
+    return float(f"{m.radius / math.sqrt(m.point.size) / 30:.1g}")
 
 
 def _plateau(m):
     return Remedy(f"no rate that is stable leaves it soon (gradient {m.point.gradient_norm:.2g}): another start "
                   "(smaller weights), a loss steep where it is wrong (cross-entropy in place of squared error), "
-                  "normalization, or an adaptive rule")
+                  "normalization" + (f", or an adaptive rule (Adam at lr {_adam(m):.1g})" if _adam(m) else ""),
+                  adaptive=_adam(m))
 
 
 def _saddle(m):
@@ -112,7 +134,7 @@ def _edge(m):
     text = "nothing to do while the loss falls over many steps"
     if drop > 0:
         text += f"; a decay to {0.1 * m.rule.lr:.3g} would gain {drop:.3g} within {m.runs.steps} steps now"
-    return Remedy(text, factor=0.1)
+    return Remedy(text)
 
 
 def _noise(m):

@@ -6,6 +6,7 @@ from typing import Any
 
 from optcore.diagnosis.measure import Quantity
 from optcore.diagnosis.remedies import Remedy, remedy_for
+from optcore.diagnosis.verify import verify
 
 _MEANING = {
     "diverged": "The run has diverged.",
@@ -64,6 +65,41 @@ class Diagnosis:
     def undetermined(self):
         """Same as `missing`: the measurements that would decide, or could change the verdict."""
         return self.missing
+
+    def verify(self, steps=200, seed=None):
+        """Run the remedy and the unchanged setting side by side from the same state, on copies.
+
+        The remedy: the rate that it names, a step along negative curvature first, a clipped gradient, Adam, or a new
+        start at ``obj.theta0``, as the verdict asks. Mini-batches come in three orders, the same on both sides. With
+        "minimum", "progressing" and "edge_of_stability" nothing is changed: the claim is that more steps gain nothing,
+        or that they gain.
+
+        Parameters
+        ----------
+        steps : int
+        seed : int, optional
+            Of the mini-batches; that of the diagnosis by default.
+
+        Returns
+        -------
+        Verification
+            Both curves, and whether the remedy's is lower.
+
+        Raises
+        ------
+        ValueError
+            The diagnosis was made without an optimizer; `steps` is no positive number.
+
+        Examples
+        --------
+        >>> import numpy as np, optcore as oc
+        >>> obj = oc.Objective(lambda t: float(t @ t), lambda t: 2 * t, lambda t, v: 2 * v, theta0=np.ones(2))
+        >>> theta = np.ones(2)
+        >>> d = oc.diagnose(obj, theta, oc.optim.SGD(theta, lr=1.1))
+        >>> d.verdict, d.verify(steps=50).verdict
+        ('lr_too_large', 'confirmed')
+        """
+        return verify(self._source, self.verdict, self._change, steps, seed)
 
     def to_dict(self):
         """Return everything as numbers, strings, lists and dicts, fit for JSON: what is not finite is None."""

@@ -1,7 +1,7 @@
 """An optimizer, read: what its step is made of, and copies of it that move copies of theta."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,14 @@ class Rule:
                                                  zip(self._state["param_groups"], groups, strict=True)]}
         copy.load_state_dict(state)
         return copy
+
+    def fresh(self):
+        """The rule before its first step."""
+        return replace(self, empty=True, _state={**self._state, "state": {}, "step": 0})
+
+    def clipped(self, norm):
+        """The rule with its gradient clipped at a norm."""
+        return replace(self, _flags={**self._flags, "clip_norm": norm})
 
     def split(self, grad):
         """The flat gradient in the structure that a copy is stepped with."""

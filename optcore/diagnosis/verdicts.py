@@ -26,8 +26,11 @@ class Thresholds:
         Gradient of the weights, first layer over last.
     depth : int
         Layers of weights from which on a gradient can vanish or explode.
-    diverged : float
-        Height above the lowest known loss, now over at the start.
+    diverged, diverged_dead : float
+        Height above the lowest known loss, now over at the start; the second where the run killed a layer on its way.
+    regained : float
+        A loss far above its start has not diverged if the run stays bounded, and a lower rate or steps without noise
+        gain back this share of the rise.
     plateau : float
         Gain of the run, and first and second order at the distance R, over the loss that is left.
     plateau_rate : float
@@ -72,6 +75,8 @@ class Thresholds:
     vanishing: float = 1e-3
     depth: int = 3
     diverged: float = 50.0
+    diverged_dead: float = 8.0
+    regained: float = 0.98
     plateau: float = 1e-2
     plateau_rate: float = 1e-3
     saddle: float = 0.02
@@ -176,9 +181,15 @@ def _exploding(m, t):
 def _far_above(m, t):
     if not math.isfinite(m.height):
         return None
-    margin = above(m.height, t.diverged)
-    if m.runs is not None and (m.runs.long or m.runs.stay).finite and m.runs.low.end <= m.loss_start:
-        margin = min(margin, -_oscillation(m, t))  # bounded, and gained back by a lower rate: nothing is lost
+    dead = max((s.dead for s in m.layers or () if not math.isnan(s.dead)), default=0.0) >= t.dead
+    margin = above(m.height, t.diverged_dead if dead else t.diverged)
+    if m.runs is not None and not dead and (m.runs.long or m.runs.stay).finite:
+        risen = m.point.loss - m.loss_start
+        if m.runs.low.gain >= t.regained * risen:  # bounded, and a lower rate gains it back: nothing is lost
+            margin = min(margin, -_oscillation(m, t))
+        noise = _noise_floor(m, t)
+        if noise is not None and m.runs.stay.gain >= t.regained * risen:
+            margin = min(margin, -noise[1])
     return ("diverged", margin,
             f"the loss is {m.height:.3g} times as far above the lowest known one as at the start ({m.start})")
 

@@ -36,9 +36,11 @@ def gradients(rng, case, n, dtype, steps):
     return [case.shaped((signs * rng.uniform(0.5, 1.5, n)).astype(DTYPES[dtype])) for _ in range(steps)]
 
 
-def options_of(case):
+def options_of(case, every=False):
+    """What makes the rule move by more than a rounding; with ``every`` also what is off or 0 by default."""
     eps = {} if "eps" in case.own else {"eps": 1e-3}   # float16 holds no 1e-8
-    return case.known(lr=0.05, momentum=0.9, **eps)
+    more = {"weight_decay": 0.02, "maximize": True, "amsgrad": True, "centered": True, "nesterov": True}
+    return case.known(lr=0.05, momentum=0.9, **eps, **(more if every else {}))
 
 
 def step(case, opt, g):
@@ -79,13 +81,14 @@ MIXES = [("float32", "bfloat16", "bfloat16"), ("float32", "float16", "float16"),
          ("float32", "float32", "float64"), ("float16", "bfloat16", "bfloat16")]
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["", "every option"])
 @pytest.mark.parametrize(("case", "mix"), by_rule(MIXES, lambda case, mix: not case.layerwise
                                                   and takes(case, mix[0], mix[2])))
-def test_every_mix_follows_the_paper(case, mix):
+def test_every_mix_follows_the_paper(case, mix, every):
     parameter, gradient, state = mix
     rng, steps = np.random.default_rng(31), 2 if state == "int8" else 5
     p = rng.uniform(0.5, 2, 520).astype(DTYPES[parameter])
-    grads, options = gradients(rng, case, 520, gradient, steps), options_of(case)
+    grads, options = gradients(rng, case, 520, gradient, steps), options_of(case, every)
     got = p.copy()
     opt = case.rule(got, state_dtype=state, **options)
     for g in grads:

@@ -127,7 +127,7 @@ def test_a_network_whose_units_are_all_dead_is_not_done():
 
 def test_a_spectrum_that_is_not_resolved_is_no_license():
     values = np.random.default_rng(0).uniform(0.1, 1, 5000)
-    m = measure(quadratic(values), np.zeros(5000), None, None, None, {})
+    m, _ = measure(quadratic(values), np.zeros(5000), None, None, None, {})
     m = dataclasses.replace(m, point=dataclasses.replace(m.point, zero_share=np.nan), searched=0)
     d = explain(m, decide(m, Thresholds()))
     assert d.verdict == "minimum"
@@ -262,7 +262,7 @@ def test_the_report_of_a_saddle():
 
 def test_a_decision_is_a_pure_function_of_measurements_and_thresholds():
     theta = np.array([0.03, 0.03])
-    m = measure(network(), theta, None, None, None, {})
+    m, _ = measure(network(), theta, None, None, None, {})
     assert decide(m, Thresholds()) == decide(m, Thresholds())
     assert decide(m, Thresholds())[0].name == "saddle"
     assert decide(m, Thresholds(saddle=1e-6))[0].name == "progressing"
