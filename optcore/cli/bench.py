@@ -14,12 +14,13 @@ example:
 """
 _ADAMW = (67_108_864, 1_048_576, 1_000)
 _NORM = ((4096, 512), (32, 64, 56, 56))
+_ASLEEP = 0.05  # seconds after which OpenMP's pools do not spin any more
 _BYTES_ADAMW, _BYTES_NORM, _BYTES_COPY = 28, 8, 8  # of an element: what has to be read and written
 
 
 def add(commands):
     """Add the command to the parser."""
-    p = command(commands, "bench", _run, "measure this build against NumPy, and PyTorch where it is installed", _EXAMPLE)
+    p = command(commands, "bench", _run, "measure this build against NumPy, and PyTorch if installed", _EXAMPLE)
     p.add_argument("--rounds", type=positive, default=5, help="turns that each side gets (default: 5)")
     add_json(p)
 
@@ -41,8 +42,9 @@ def _run(arguments):
         print_json({"threads": process.get_num_threads(), "isa": process.show_config()["isa"], "copy_gb_s": limit,
                     "rows": rows})
         return
-    print(f"float32, {process.get_num_threads()} threads, level {process.show_config()['isa']}; a copy of 256 MB moves "
-          f"{limit:.1f} GB/s\nsides in turn in one process, {arguments.rounds} rounds, medians of the ratios\n")
+    print(f"float32, {process.get_num_threads()} threads, level {process.show_config()['isa']}; "
+          f"NumPy's copy on one thread moves {limit:.1f} GB/s\n"
+          f"sides in turn in one process, {arguments.rounds} rounds, medians of the ratios\n")
     for row in rows:
         peers = ", ".join(f"{ratio:6.2f}x {name}" for name, ratio in row["ratios"].items())
         print(f"{row['work']:28s}{1e6 * row['seconds']:12.1f} us {row['gb_s']:7.1f} GB/s, "
@@ -61,7 +63,8 @@ def _row(work, size, sides, rounds, limit):
 
 
 def _seconds(call, least=0.05):
-    """Seconds of a call: of enough calls to last, after one to warm up."""
+    """Seconds of a call: of enough calls to last, after one to warm up, the thread pool of the side before asleep."""
+    time.sleep(_ASLEEP)
     call()
     begin = time.perf_counter()
     call()

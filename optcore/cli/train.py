@@ -5,7 +5,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from optcore import runs
+from optcore import runs, train
 from optcore.cli.common import command, draw, positive, title
 
 _EXAMPLE = """\
@@ -19,7 +19,11 @@ example:
 def add(commands):
     """Add the command to the parser."""
     p = command(commands, "train", _run, "train a network with batch norm and ReLU on a data set", _EXAMPLE)
-    p.add_argument("data", metavar="DATA", help="digits (from scikit-learn), or a .csv, .tsv or .npz file")
+    p.add_argument("data", metavar="DATA", help="digits (from scikit-learn), a .csv, .tsv, .npz or .npy file, or "
+                   "MNIST-style IDX images")
+    p.add_argument("--target", default=argparse.SUPPRESS, metavar="T", help="of a table the name or index of the "
+                   "target's column (default: the last); of an .npz its array (default: y); of .npy and IDX the file "
+                   "(default: the IDX labels beside the images)")
     default = runs.Settings(data="")
 
     def option(flag, text, **how):
@@ -35,6 +39,11 @@ def add(commands):
     option("optimizer", "update rule", choices=runs.CHOICES["optimizer"])
     option("hidden", "widths of the hidden layers", type=positive, nargs="*", metavar="N")
     option("dtype", "of the network", choices=runs.CHOICES["dtype"])
+    option("accumulate", "batches whose mean gradient is one update", type=positive, metavar="N")
+    option("patience", "epochs without a smaller held-out loss after which the training ends, with its best "
+           "parameters; 0: never", type=int, metavar="N")
+    p.add_argument("--class-weight", default=argparse.SUPPRESS, choices=runs.CHOICES["class_weight"][1:],
+                   help="weigh classes by n/(classes * count), against rare ones")
     option("held-out", "share of the examples that is held out", type=float, metavar="X")
     p.add_argument("--standardize", default=argparse.SUPPRESS, choices=runs.CHOICES["standardize"],
                    help="to mean 0 and deviation 1: each column, or all together (default: all for digits, whose "
@@ -45,6 +54,7 @@ def add(commands):
     p.add_argument("--out", metavar="RUN", help="folder for the run (default: out/<name of the data>)")
     p.add_argument("--resume", action="store_true", help="continue the run in the folder, with its settings")
     p.add_argument("--overwrite", action="store_true", help="replace an unfinished run or other settings")
+    p.add_argument("--tensorboard", metavar="FOLDER", help="write the run for TensorBoard, too")
     p.add_argument("--quiet", action="store_true", help="no progress display")
 
 
@@ -52,6 +62,8 @@ def _run(arguments):
     source = arguments.data if arguments.data == "digits" else os.path.abspath(arguments.data)
     folder = Path(arguments.out or Path("out") / Path(source).stem)
     given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(runs.Settings) if f.name in arguments}
+    if "target" in given and Path(source).suffix not in (".csv", ".tsv", ".npz"):       # a file
+        given["target"] = os.path.abspath(given["target"])
     given |= {"data": source} | ({"hidden": tuple(given["hidden"])} if "hidden" in given else {})
     if arguments.resume:
         settings = runs.read_settings(folder)
@@ -65,7 +77,8 @@ def _run(arguments):
     if not arguments.resume:
         runs.new_folder(folder, settings, arguments.overwrite)
     print(_describe(run), flush=True)
-    history = run.fit(folder, resume=arguments.resume, progress=not arguments.quiet)
+    callbacks = [train.TensorBoard(arguments.tensorboard)] if arguments.tensorboard else []
+    history = run.fit(folder, resume=arguments.resume, progress=not arguments.quiet, callbacks=callbacks)
     print(_result(run, history))
     picture = draw(folder / runs.TRAINING, history, title=title(run))
     print(f"written: {folder}/ with {runs.CONFIG}, {runs.CHECKPOINT}, {runs.HISTORY}{picture}")

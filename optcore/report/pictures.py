@@ -106,11 +106,23 @@ def plane(study):
     made = figure(_WIDE, _HIGH)
     axes = made.subplots()
     style(axes, f"along the {p.names[0]}", f"along the {p.names[1]}")
-    filled = axes.contourf(p.x, p.y, p.loss, levels=18, cmap="viridis")
-    axes.contour(p.x, p.y, p.loss, levels=18, colors="white", linewidths=0.4, alpha=0.6)
+    scale = _levels(finite)
+    filled = axes.contourf(p.x, p.y, p.loss, cmap="viridis", **scale)
+    axes.contour(p.x, p.y, p.loss, levels=scale["levels"], colors="white", linewidths=0.4, alpha=0.6)
     axes.plot(0.0, 0.0, marker="o", color=NEGATIVE, markeredgecolor="white", markersize=9, linestyle="none",
               label="where training stopped")
     legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1)
     axes.grid(False)
-    made.colorbar(filled, ax=axes).set_label("loss", fontsize=10, color=INK)
+    bar = made.colorbar(filled, ax=axes, format="%.2g", ticks=scale["levels"][::3])
+    bar.set_label("loss", fontsize=10, color=INK)
     return made
+
+
+def _levels(loss):
+    """Levels of the contours: evenly spaced, or by their logarithm where the loss spans several powers of ten."""
+    from matplotlib.colors import LogNorm
+
+    low, high = loss.min(), loss.max()
+    if low > 0 and high > 20 * low:
+        return {"levels": np.geomspace(low, high, 19), "norm": LogNorm(low, high)}
+    return {"levels": np.linspace(low, high, 19)}

@@ -78,7 +78,8 @@ def study(obj, theta, diagnosis, *, optimizer=None, k=3, seed=0):
     Examples
     --------
     >>> import numpy as np, optcore as oc
-    >>> obj = oc.Objective(lambda t: (1 - t[0] * t[1]) ** 2, lambda t: -2 * (1 - t[0] * t[1]) * t[::-1])
+    >>> obj = oc.Objective(lambda t: (1 - t[0] * t[1]) ** 2, lambda t: -2 * (1 - t[0] * t[1]) * t[::-1],
+    ...                    theta0=np.ones(2))
     >>> theta = np.array([0.1, 0.0])
     >>> s = study(obj, theta, oc.diagnose(obj, theta), k=1)
     >>> [line.name for line in s.lines]
