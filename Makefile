@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 SOURCES := $(wildcard src_c/*) $(wildcard optcore/_native/*.py*) $(wildcard optcore/_native/*.pxd) \
            setup.py pyproject.toml VERSION
 
-.PHONY: demo test test-old-cpu lint bench pictures accuracy storage-study clean
+.PHONY: demo test test-old-cpu test-browser lint bench pictures accuracy storage-study clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/optcore train digits --out out/digits
@@ -23,6 +23,10 @@ lint: $(VENV)/.test
 # Needs the system package qemu-user.
 test-old-cpu: $(VENV)/.test
 	$(PY) -m pytest tests/system/test_old_cpu.py
+
+# Needs the system package chromium.
+test-browser: $(VENV)/.test
+	$(PY) -m pytest tests/system/test_browser.py
 
 # OPENBLAS_CORETYPE would halve matrix products.
 bench: $(VENV)/.bench

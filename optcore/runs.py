@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from optcore import data, nn, optim, schedules, train
+from optcore import checkpoint, data, nn, optim, schedules, train
 
 __all__ = ["Run", "Settings", "new_folder", "prepare", "read_settings"]
 
-CONFIG, CHECKPOINT, HISTORY = "config.toml", "checkpoint.safetensors", "history.jsonl"
+CONFIG, CHECKPOINT, HISTORY, SCALING = "config.toml", "checkpoint.safetensors", "history.jsonl", "scaling.safetensors"
 TRAINING, DIAGNOSIS = "training.png", "diagnosis.png"
+SPECTRUM, REPORT = "spectrum.png", "report.html"
 CHOICES = {"task": ("", "classification", "regression"), "standardize": ("columns", "all", "none"),
-           "dtype": ("float32", "float64"), "schedule": ("cosine", "constant"), "optimizer": tuple(optim.names())}
-LEAST = {"hidden": 1, "epochs": 1, "batch_size": 1, "seed": 0}
+           "dtype": ("float32", "float64"), "schedule": ("cosine", "constant"), "optimizer": tuple(optim.names()),
+           "class_weight": ("", "balanced")}
+LEAST = {"hidden": 1, "epochs": 1, "batch_size": 1, "seed": 0, "accumulate": 1, "patience": 0}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Settings:
     ----------
     data : str
         "digits" or a file.
+    target : str
+        The column, array or file of the targets, as `optcore.data.load` takes it; empty for its default.
     task : str
         "classification" or "regression"; empty for what the data look like.
     held_out : float
@@ -37,9 +41,16 @@ class Settings:
     dtype, optimizer, schedule : str
     lr, weight_decay : float
     epochs, batch_size, seed : int
+    accumulate : int
+        Batches whose mean gradient is one update.
+    patience : int
+        Epochs without a smaller held-out loss after which the training ends, with its best parameters; 0: never.
+    class_weight : str
+        "balanced" against rare classes; empty for none.
     """
 
     data: str
+    target: str = ""
     task: str = ""
     held_out: float = 0.2
     standardize: str = "columns"
@@ -52,6 +63,9 @@ class Settings:
     epochs: int = 30
     batch_size: int = 16
     seed: int = 0
+    accumulate: int = 1
+    patience: int = 0
+    class_weight: str = ""
 
     def __post_init__(self):
         for f in fields(self):
@@ -90,9 +104,13 @@ class Run:
     settings : Settings
     net : optcore.nn.Sequential
     X, y, X_held_out, y_held_out : ndarray
-        Standardised, in the network's dtype.
+        Standardised, in the network's dtype; X as `optcore.data.Rows` where the file is memory-mapped.
     loss : str
     classes : tuple or None
+    scaling : dict of str to optcore.data.Standardizer
+        What X and y were standardised with, fitted on the training part.
+    optimizer_state : dict or None
+        That of the checkpoint which `restore` took over; None where the parameters are of an earlier, better epoch.
     """
 
     settings: Settings
@@ -103,7 +121,9 @@ class Run:
     y_held_out: np.ndarray
     loss: str
     classes: tuple | None
+    scaling: dict
     history: train.History = field(default_factory=train.History)
+    optimizer_state: dict | None = None
 
     @property
     def shape(self):
@@ -117,19 +137,29 @@ class Run:
         steps = train.steps_per_epoch(self.net, len(self.X), s.batch_size)
         lr = s.lr
         if s.schedule == "cosine":
-            lr = schedules.cosine_decay(s.lr, s.epochs * steps)
+            lr = schedules.cosine_decay(s.lr, max(1, s.epochs * steps // s.accumulate))
         rule = optim.get(s.optimizer)
-        return rule(train.arrays_for(rule, self.net), lr=lr, weight_decay=s.weight_decay, nonfinite="raise")
+        rule = rule(train.arrays_for(rule, self.net), lr=lr, weight_decay=s.weight_decay, nonfinite="raise")
+        return rule if s.accumulate == 1 else optim.MultiSteps(rule, s.accumulate)
 
-    def fit(self, folder, resume=False, progress=True):
+    def saved_optimizer(self):
+        """The update rule as the checkpoint that was restored left it."""
+        rule = self.optimizer()
+        if self.optimizer_state is not None:
+            rule.load_state_dict(self.optimizer_state)
+        return rule
+
+    def fit(self, folder, resume=False, progress=True, callbacks=()):
         """Train, and write the folder; return the history."""
         s, folder = self.settings, Path(folder)
         path = folder / CHECKPOINT
+        checkpoint.save(folder / SCALING, {name: scaler.state_dict() for name, scaler in self.scaling.items()})
+        stop = [train.EarlyStopping(s.patience)] if s.patience else []
         self.history = train.fit(
             self.net, self.X, self.y, self.loss, self.optimizer(), s.epochs, s.batch_size, seed=s.seed,
             validation=(self.X_held_out, self.y_held_out), progress=progress, checkpoint=path,
-            resume=path if resume else None)
-        self.history.write(folder / HISTORY)
+            resume=path if resume else None, class_weight=s.class_weight or None,
+            callbacks=[*stop, train.JSONLines(folder / HISTORY), *callbacks])
         return self.history
 
     def restore(self, folder):
@@ -139,9 +169,13 @@ class Run:
         if state["settings"].get("data") != train.fingerprint(self.X, self.y):
             raise ValueError(f"{self.settings.data}: expected the data of {folder}, but they have changed since")
         train.check_fit(state, self.net, path)
-        self.net.theta = state["theta"]
+        weights = state
+        if self.settings.patience and not state["history"]["interrupted"]:
+            weights = state["memories"][-1]["weights"]      # of early stopping, the only callback here with a memory
+        self.net.theta = weights["theta"]
         for name, b in self.net.buffers.items():
-            b[...] = state["buffers"][name]
+            b[...] = weights["buffers"][name]
+        self.optimizer_state = state["optimizer"] if weights is state else None
         self.history = train.History.from_state_dict(state["history"])
         self.history.interrupted = state["history"]["interrupted"]
 
@@ -153,25 +187,27 @@ class Run:
             b[...] = self.net.buffers[name]
         X, X_held_out, y_held_out = (_cast(a, "float64") for a in (self.X, self.X_held_out, self.y_held_out))
         return Run(self.settings, net, X, _cast(self.y, "float64"), X_held_out, y_held_out, self.loss,
-                   self.classes, self.history)
+                   self.classes, self.scaling, self.history, self.optimizer_state)
 
 
 def prepare(settings):
     """Read the data and build the network that the settings describe."""
     s = settings
-    source = data.load(s.data, s.task or None)
+    source = data.load(s.data, s.task or None, target=s.target or None)
     classification = source.classes is not None
     kept, held = data.split(len(source.X), s.held_out, np.random.default_rng(s.seed),
                             source.y if classification else None)
-    X, X_held_out = _scaled(s, source.X[kept], source.X[held])
+    scaling = {}
+    if s.standardize != "none":
+        scaling["X"] = data.Standardizer(per_column=s.standardize == "columns").fit(source.X, kept)
+    X, X_held_out = (_rows(source.X, scaling.get("X"), s.dtype, part) for part in (kept, held))
     y, y_held_out = source.y[kept], source.y[held]
     if not classification:
-        y, mean, std = data.standardize(y)
-        y_held_out, _, _ = data.standardize(y_held_out, mean, std)
+        scaling["y"] = data.Standardizer().fit(y)
+        y, y_held_out = (scaling["y"].transform(part, s.dtype) for part in (y, y_held_out))
     outputs = len(source.classes) if classification else 1
-    X, X_held_out, y, y_held_out = (_cast(a, s.dtype) for a in (X, X_held_out, y, y_held_out))
     return Run(s, _network(s, X.shape[1], outputs, s.dtype), X, y, X_held_out, y_held_out,
-               "cross_entropy" if classification else "mse", source.classes)
+               "cross_entropy" if classification else "mse", source.classes, scaling)
 
 
 def new_folder(folder, settings, overwrite=False):
@@ -185,7 +221,7 @@ def new_folder(folder, settings, overwrite=False):
         raise FileExistsError(f"{folder}: holds the checkpoint of an unfinished run; --resume continues it, "
                               f"--overwrite begins again")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, train.previous(CHECKPOINT), HISTORY, TRAINING, DIAGNOSIS):
+    for name in (CHECKPOINT, train.previous(CHECKPOINT), HISTORY, SCALING, TRAINING, DIAGNOSIS, SPECTRUM, REPORT):
         (folder / name).unlink(missing_ok=True)
     settings.write(config)
 
@@ -232,14 +268,10 @@ def _network(s, inputs, outputs, dtype):
     return nn.Sequential(*layers, nn.Linear(width, outputs), dtype=dtype, seed=s.seed)
 
 
-def _scaled(s, X, X_held_out):
-    """Both parts, with the statistics of the first."""
-    if s.standardize == "none":
-        return X, X_held_out
-    shape = (-1, 1) if s.standardize == "all" else X.shape
-    Z, mean, std = data.standardize(X.reshape(shape))
-    Z_held_out, _, _ = data.standardize(X_held_out.reshape(-1, Z.shape[1]), mean, std)
-    return Z.reshape(X.shape), Z_held_out.reshape(X_held_out.shape)
+def _rows(X, scaler, dtype, part):
+    """A part of the examples, scaled: an array, or what reads it from the disk as it is needed."""
+    rows = data.Rows(X, scaler, dtype, part)
+    return rows if isinstance(X, np.memmap) else rows[:]
 
 
 def _cast(a, dtype):

@@ -1,5 +1,7 @@
 """The arguments of `fit`, checked before anything is changed."""
 
+import dataclasses
+import math
 import numbers
 import os
 
@@ -28,18 +30,31 @@ def examples(net, X, y, loss, validation, seed):
     return None, (*validation, None)
 
 
+def weighted(loss, class_weight, y, classes):
+    """The loss with weights of the classes; `y` is the training part's."""
+    row = losses.find(loss)
+    if not isinstance(row, losses.CrossEntropy) or y.ndim != 1:
+        raise ValueError(f"class_weight: expected the cross-entropy of class indices, got {row} of targets with "
+                         f"{y.ndim} dimensions")
+    if row.weight is not None:
+        raise ValueError(f"class_weight: expected a loss without weights, got {row}")
+    return dataclasses.replace(row, weight=data.class_weights(class_weight, y, classes))
+
+
 def _check(net, row, part, X, y):
     try:
-        passes.check_input(net.program, X, net.theta.dtype)
+        sample = X[:1] if isinstance(X, data.Rows) else X
+        passes.check_input(net.program, sample, net.theta.dtype)
         losses.check(row, y, len(X), net.program.out_shape, net.theta.dtype)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{part}{str(error).replace('x:', 'X:', 1).replace('target:', 'y:', 1)}") from error
-    step = max(1, _PIECE // max(1, X[:1].size))
+    step = max(1, _PIECE // max(1, math.prod(X.shape[1:])))
     for i in range(0, len(X), step):
-        if not np.isfinite(X[i:i + step]).all():
-            where = i + int(np.argmax(~np.isfinite(X[i:i + step]).reshape(len(X[i:i + step]), -1).all(axis=1)))
-            bad = X[where][~np.isfinite(X[where])].flat[0]
-            raise ValueError(f"{part}X: expected finite values, got {bad} in example {where}")
+        x = X[i:i + step]
+        finite = np.isfinite(x)
+        if not finite.all():
+            where = i + int(np.argwhere(~finite)[0, 0])
+            raise ValueError(f"{part}X: expected finite values, got {x[~finite].flat[0]} in example {where}")
 
 
 def check_place(path):

@@ -13,7 +13,8 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None):
     Parameters
     ----------
     net : optcore.nn.Sequential
-    X, y : ndarray
+    X : ndarray or optcore.data.Rows
+    y : ndarray
         As for `fit`.
     loss : str or loss
     rows : ndarray, int64, optional
@@ -25,7 +26,7 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None):
         ``validation_loss``; for a classification also ``validation_accuracy``, the share of examples whose
         largest output is the (most probable) class.
     """
-    out = net.predict(X) if rows is None else _outputs(net, X, rows)
+    out = net.predict(X) if rows is None and isinstance(X, np.ndarray) else _outputs(net, X, rows)
     y = y if rows is None else y[rows]
     result = {"validation_loss": float(losses.find(loss).value(out, y)[0])}
     if has_classes(loss):
@@ -35,9 +36,11 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None):
 
 
 def _outputs(net, X, rows):
-    out = np.empty((len(rows), *net.program.out_shape), net.theta.dtype)
-    for i in range(0, len(rows), _PIECE):
-        out[i:i + _PIECE] = net.predict(X[rows[i:i + _PIECE]])
+    n = len(X) if rows is None else len(rows)
+    out = np.empty((n, *net.program.out_shape), net.theta.dtype)
+    for i in range(0, n, _PIECE):
+        piece = slice(i, i + _PIECE)
+        out[piece] = net.predict(X[piece if rows is None else rows[piece]])
     return out
 
 

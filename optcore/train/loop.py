@@ -20,15 +20,16 @@ from optcore.train.saved import Checkpoints, find_state
 
 def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=32, shuffle=True,
         validation=None, seed=0, progress=True, callbacks=(), checkpoint=None, resume=None,
-        *, checkpoint_every=1, checkpoint_steps=None):
+        *, checkpoint_every=1, checkpoint_steps=None, class_weight=None):
     """Train a network in place.
 
     Parameters
     ----------
     net : optcore.nn.Sequential
         Its ``theta`` and buffers are what is trained.
-    X : ndarray [N, ...]
-        Examples in the network's dtype, C-contiguous.
+    X : ndarray [N, ...] or optcore.data.Rows
+        Examples in the network's dtype, C-contiguous; memory-mapped ones (``np.load(path, mmap_mode="r")``) are read a
+        batch at a time. `Rows` also standardises and converts them as they are read.
     y : ndarray
         For "cross_entropy" int64 class indices [N] or probabilities [N, K]; for the others values of the outputs'
         shape and dtype.
@@ -71,6 +72,9 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         Epochs.
     checkpoint_steps : int, optional
         Save after every so many steps, too: for long epochs.
+    class_weight : "balanced", dict or sequence, optional
+        Weights of the classes in a cross-entropy of class indices, in validation too; see `optcore.data.class_weights`.
+        "balanced" counts in the training part.
 
     Returns
     -------
@@ -112,6 +116,8 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         raise TypeError(f"net: expected an optcore.nn.Sequential, got {type(net).__name__}")
     steps = math.inf if checkpoint_steps is None else arguments.positive("checkpoint_steps", checkpoint_steps)
     rows, held_out = arguments.examples(net, X, y, loss, validation, seed)
+    if class_weight is not None:
+        loss = arguments.weighted(loss, class_weight, y if rows is None else y[rows], net.program.out_shape[0])
     hooks = Hooks(callbacks)
     run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks)
     if checkpoint is not None:

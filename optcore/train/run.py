@@ -120,16 +120,21 @@ class Run:
 
     def at_once(self, network, index):
         """Gather, gradient and update in one call; return the loss before the step."""
-        rows = index if len(index) < len(self.X) else None      # of all examples the order does not matter
+        X, y = self.X, self.y
+        rows = index if len(index) < len(X) else None       # of all examples the order does not matter
+        if not isinstance(X, np.ndarray):
+            X, y, rows = X[index], y[index], None
         try:
-            return network.step(self.X, self.y, rows, self.form, self.grad, self.grads, self.optimizer)
+            return network.step(X, y, rows, self.form, self.grad, self.grads, self.optimizer)
         finally:
             self.net.compiled.give(network, True)
 
     def in_parts(self, index):
         """The same, with Python in between: for wrappers, rules with a step of their own, what has no compiled form."""
         x, target = self.X, self.y
-        if len(index) < len(self.X):
+        if not isinstance(x, np.ndarray):
+            x, target = x[index], target[index]
+        elif len(index) < len(self.X):
             # mode="clip" writes into `out` directly; the default goes through a buffer
             x = np.take(self.X, index, axis=0, out=self._x[:len(index)], mode="clip")
             target = np.take(self.y, index, axis=0, out=self._y[:len(index)], mode="clip")

@@ -1,5 +1,6 @@
 """The command: what it prints, writes and returns; the diagnosis against PyTorch's dense Hessian."""
 
+import gzip
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import torch
 
 import optcore as oc
 from optcore import checkpoint
-from optcore.cli import main
+from optcore.cli import bench, main
 from optcore.runs import Settings
 
 SMALL = ["--hidden", "6", "--epochs", "3", "--batch-size", "8", "--quiet"]
@@ -41,7 +42,7 @@ def test_train_writes_a_run(table, tmp_path, capsys):
     assert "90 examples, 3 features, 2 classes; 72 to train, 18 held out" in out
     assert "network   3-6-2 with batch norm and ReLU, 50 parameters, float32" in out
     assert sorted(os.listdir(folder)) == ["checkpoint.previous.safetensors", "checkpoint.safetensors", "config.toml",
-                                          "history.jsonl", "training.png"]
+                                          "history.jsonl", "scaling.safetensors", "training.png"]
     rows = [json.loads(line) for line in Path(folder, "history.jsonl").read_text().splitlines()]
     assert [r["kind"] for r in rows] == (["step"] * 9 + ["epoch"]) * 3
     assert rows[-1]["validation_accuracy"] * 18 == pytest.approx(round(rows[-1]["validation_accuracy"] * 18))
@@ -90,11 +91,47 @@ def test_diagnosis_as_text(table, tmp_path, capsys):
     capsys.readouterr()
     assert main(["diagnose", folder]) == 0
     out = capsys.readouterr().out
-    for part in ("why did training stop?  not at a critical point", "gradient norm  ", "largest eigenvalues ",
-                 "smallest eigenvalues ", "residuals  ", "kind of point         not critical",
-                 f"picture: {os.path.join(folder, 'diagnosis.png')}"):
+    for part in ("why did training stop?  ", "gradient norm  ", "largest eigenvalues ", "smallest eigenvalues ",
+                 "residuals  ", "kind of point         not critical",
+                 "  evidence", f"picture: {os.path.join(folder, 'diagnosis.png')}",
+                 f"report: {os.path.join(folder, 'report.html')}"):
         assert part in out
+    assert "its 3 epochs were over" in " ".join(out.split())
+    assert Path(folder, "report.html").read_text().count("<img") >= 6
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_spectrum(table, tmp_path, capsys):
+    folder = trained(table, tmp_path)
+    capsys.readouterr()
+    assert main(["diagnose", folder, "--json"]) == 0
+    point = json.loads(capsys.readouterr().out)
+    assert main(["spectrum", folder, "-k", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    np.testing.assert_allclose(found["largest"]["values"], point["largest"]["values"], rtol=1e-6)
+    assert found["bounds"][0] <= min(found["smallest"]["values"])
+    assert found["bounds"][1] >= max(found["largest"]["values"])
+    # 50 parameters: all eigenvalues are known, and counted.
+    assert sum(found[name]["share"] for name in ("positive", "zero", "negative")) == pytest.approx(1)
+    assert found["positive"]["interval"] == [found["positive"]["share"]] * 2
+    assert os.path.exists(found["picture"])
+    assert main(["spectrum", folder]) == 0
+    out = capsys.readouterr().out
+    for part in ("50 eigenvalues", "largest, with residuals", "all eigenvalues lie, computed, between", "negative  "):
+        assert part in out
+
+
+def test_bench(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "_ADAMW", (1000,))
+    monkeypatch.setattr(bench, "_NORM", ((32, 8),))
+    assert main(["bench", "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["work"] for row in found["rows"]] == ["AdamW, 1,000", "batch norm, 32x8"]
+    for row in found["rows"]:
+        assert set(row["ratios"]) >= {"NumPy"}
+        assert min(row["seconds"], row["gb_s"], *row["ratios"].values(), found["copy_gb_s"]) > 0
+    assert main(["bench", "--rounds", "1"]) == 0
+    assert "x NumPy" in capsys.readouterr().out
 
 
 def test_regression(tmp_path, capsys):
@@ -174,7 +211,7 @@ def test_info_of_a_serial_build(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "missing.csv"], "missing.csv: no such file"),
-    (["train", "letters"], "expected 'digits' or a .csv, .tsv or .npz file"),
+    (["train", "letters"], "expected 'digits' or a .csv, .tsv, .npz, .npy or IDX file"),
     (["train", "digits", "--lr", "-1"], "lr: expected"),
     (["train", "digits", "--held-out", "2"], "fraction: expected"),
     (["diagnose", "nowhere"], "nowhere: expected the folder of a training run"),
@@ -265,3 +302,65 @@ def test_two_rows_and_a_negative_seed(tmp_path, capsys):
         assert main(["train", str(path), "--out", str(tmp_path / "run"), *options]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+# --- every kind of data, and the options of fit
+
+def big_endian(array):
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+def digits_as(kind, folder):
+    """scikit-learn's digits as a file of this kind; return the command's arguments."""
+    d = oc.data.load("digits")
+    X, y = d.X.reshape(-1, 8, 8).astype(np.uint8), d.y.astype(np.uint8)
+    if kind == "idx":
+        for name, array in (("images-idx3", X), ("labels-idx1", y)):
+            (folder / f"t-{name}-ubyte.gz").write_bytes(gzip.compress(big_endian(array)))
+        return [str(folder / "t-images-idx3-ubyte.gz")]
+    if kind == "npy":
+        np.save(folder / "X.npy", X)
+        np.save(folder / "labels.npy", y)
+        return [str(folder / "X.npy"), "--target", str(folder / "labels.npy")]
+    if kind == "npz":
+        np.savez(folder / "d.npz", X=X, labels=y)
+        return [str(folder / "d.npz"), "--target", "labels"]
+    lines = [",".join(map(str, [*row[:3], f"d{c}", *row[3:]])) for row, c in zip(X.reshape(-1, 64), y, strict=True)]
+    names = [f"p{i}" for i in range(64)]
+    (folder / "d.csv").write_text("\n".join([",".join([*names[:3], "digit", *names[3:]]), *lines]) + "\n")
+    return [str(folder / "d.csv"), "--target", "digit"]
+
+
+@pytest.mark.parametrize("kind", ["idx", "npy", "npz", "csv"])
+def test_every_kind_of_file_trains_to_the_same_bits(tmp_path, kind):
+    options = ["--standardize", "all", "--epochs", "2", "--hidden", "8", "--quiet"]
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    for source, folder in zip((["digits"], digits_as(kind, tmp_path)), folders, strict=True):
+        assert main(["train", *source, "--out", folder, *options]) == 0
+    ends = [checkpoint.load(os.path.join(f, "checkpoint.safetensors")) for f in folders]
+    assert ends[0]["theta"].tobytes() == ends[1]["theta"].tobytes()
+    assert ends[0]["history"]["epochs"]["validation_loss"].tolist() == \
+        ends[1]["history"]["epochs"]["validation_loss"].tolist()
+    assert main(["diagnose", folders[1], "--json"]) == 0
+
+
+def test_options_of_fit(table, tmp_path, capsys):
+    folder = trained(table, tmp_path, "--patience", "2", "--class-weight", "balanced", "--accumulate", "2", "--epochs",
+                     "60", "--tensorboard", str(tmp_path / "log"), "--lr", "0.1")
+    rows = [json.loads(line) for line in Path(folder, "history.jsonl").read_text().splitlines()]
+    losses = [r["validation_loss"] for r in rows if r["kind"] == "epoch"]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 60
+    assert os.listdir(tmp_path / "log")
+    scaling = checkpoint.load(os.path.join(folder, "scaling.safetensors"))["X"]
+    d = oc.data.load(table)
+    kept, _ = oc.data.split(90, 0.2, np.random.default_rng(0), d.y)
+    np.testing.assert_allclose(scaling["mean"], d.X[kept].mean(axis=0), rtol=1e-12)
+    capsys.readouterr()
+    assert main(["diagnose", folder, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    # of the best epoch, without weights: accuracy is the same either way
+    accuracy = [r["validation_accuracy"] for r in rows if r["kind"] == "epoch"][best]
+    assert report["validation_accuracy"] == accuracy
+    assert main(["train", table, "--out", folder, "--resume", "--quiet"]) == 0
+    assert len(checkpoint.load(os.path.join(folder, "checkpoint.safetensors"))["history"]["epochs"]["loss"]) == best + 3

@@ -1,13 +1,15 @@
 """Mini-batches, standardisation, splits, and reading files."""
 
+import gzip
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 
-from optcore import data
+from optcore import checkpoint, data
 
 rng0 = np.random.default_rng
 
@@ -233,10 +235,12 @@ def test_npz(tmp_path):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("a,b,c\n1,2,x\n1,oops,y\n", r":3: column 2 \(b\): expected a finite number, got 'oops'"),
-    ("1,2,x\n1,,y\n", ":2: column 2: expected a finite number, got ''"),
-    ("1,2,x\n1,nan,y\n", ":2: column 2: expected a finite number, got 'nan'"),
+    ("1,2,x\n1,,y\n", ":2: column 2: missing value: expected a finite number, got ''"),
+    ("1,2,x\n1,nan,y\n", ":2: column 2: missing value: expected a finite number, got 'nan'"),
     ("1,2,x\n1,2,3,y\n", ":2: expected 3 columns, got 4"),
-    ("1,2,inf\n1,2,3\n", ": target of example 0 is not finite"),
+    ("1,2,inf\n1,2,3\n", ":1: column 3: expected a finite target, got 'inf'"),
+    ("a,b,c\n1,2,x\n\n1,2,NA\n", r":4: column 3 \(c\): missing value: expected a target, got 'NA'"),
+    ("1,2,x\n1,?,y\n", r":2: column 2: missing value: expected a finite number, got '\?'"),
     ("1,2,x\n1,2,x\n", ": expected at least 2 classes, got only x"),
     ("1,2,x\n", ": expected at least 2 examples, got 1"),
     ("a,b\n", ": expected rows of numbers"),
@@ -288,3 +292,181 @@ def test_binary_and_one_column_csv(tmp_path):
         data.load(path)
     with pytest.raises(ValueError, match=":1: expected at least 2 columns"):
         data.load(write(tmp_path, "a\n1\n2\n"))
+
+
+# --- the target's column, missing values, headers
+
+@pytest.mark.parametrize(("target", "classes"), [("kind", ("ant", "cat")), (1, ("ant", "cat")), ("-2", ("ant", "cat"))])
+def test_target_by_name_or_index(tmp_path, target, classes):
+    d = data.load(write(tmp_path, "width,kind,height\n1,cat,2\n3,ant,4\n"), target=target)
+    assert d.X.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert (d.classes, d.y.tolist(), d.features) == (classes, [1, 0], ("width", "height"))
+
+
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("a,b,c\n1,2,x\n", {"target": "d"}, ": target: expected one of a, b, c, got 'd'"),
+    ("1,2,x\n3,4,y\n", {"target": "c"}, ": target: the file has no header, expected an index, got 'c'"),
+    ("1,2,x\n3,4,y\n", {"target": 3}, ": target: expected an index from -3 to 2, got 3"),
+    ("a,a,x\n3,4,y\n", {"target": "a"}, ": target: expected a name that stands once, 'a' stands 2 times"),
+    ("k,1,x\nl,4,y\n", {"header": False}, ":1: column 1: expected a finite number, got 'k'"),
+    ("x,1,\ny,4,5\n", {"target": 0}, ":1: column 3: missing value: expected a finite number, got ''"),
+])
+def test_wrong_targets_name_the_place(tmp_path, text, options, message):
+    path = write(tmp_path, text)
+    with pytest.raises(ValueError, match=f"^{path}{message}"):
+        data.load(path, **options)
+
+
+def test_a_header_of_numbers_has_to_be_told(tmp_path):
+    path = write(tmp_path, "1990,1991,kind\n1,2,a\n3,4,b\n")
+    assert data.load(path, header=True).features == ("1990", "1991")
+    assert data.load(path).classes == ("a", "b", "kind")
+
+
+# --- IDX, as on the page of MNIST
+
+def idx(array, code):
+    """The bytes of an array: 0, 0, the type, the number of dimensions, each as a big-endian int32, the data."""
+    head = bytes([0, 0, code, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_as_mnist(tmp_path, ending):
+    X, y = rng0(0).integers(0, 256, (7, 4, 3), dtype=np.uint8), np.array([3, 9, 3, 3, 9, 9, 3], dtype=np.uint8)
+    for name, raw in (("train-images-idx3-ubyte", idx(X, 8)), ("train-labels-idx1-ubyte", idx(y, 8))):
+        (tmp_path / (name + ending)).write_bytes(gzip.compress(raw) if ending else raw)
+    d = data.load(tmp_path / f"train-images-idx3-ubyte{ending}")
+    assert d.X.dtype == np.uint8
+    assert np.array_equal(d.X, X.reshape(7, 12))
+    assert (d.classes, d.y.tolist()) == (("3", "9"), [0, 1, 0, 0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(("dtype", "code"), [("u1", 8), ("i1", 9), ("i2", 11), ("i4", 12), ("f4", 13), ("f8", 14)])
+def test_idx_of_every_type(tmp_path, dtype, code):
+    a = rng0(0).standard_normal((3, 2)).astype(dtype) * np.array(50, dtype)
+    (tmp_path / "a.idx").write_bytes(idx(a, code))
+    back = data.read_idx(tmp_path / "a.idx")
+    assert back.dtype == np.dtype(dtype)
+    assert np.array_equal(back, a)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda raw: raw[:-1], r"expected 26 bytes for shape \[7, 2\], got 25"), (lambda raw: raw[:6], "expected .* got 6"),
+    (lambda raw: raw + b"0", "expected 26 bytes .*, got 27"), (lambda raw: b"", "not an IDX file"),
+    (lambda raw: b"\0\0\x07" + raw[3:], "not an IDX file: .*, got 00 00 07"),
+    (lambda raw: b"PK" + raw[2:], "not an IDX file: expected 0, 0 and a type of 0x8, .*, got 50 4b 08")])
+def test_idx_that_is_none(tmp_path, change, message):
+    path = tmp_path / "a.idx2-x"
+    path.write_bytes(change(idx(np.zeros((7, 2), "u1"), 8)))
+    with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        data.read_idx(path)
+    whole = gzip.compress(idx(np.zeros((7, 2), "u1"), 8))
+    for raw in (whole[:-9], b"no gzip"):
+        (tmp_path / "a.idx.gz").write_bytes(raw)
+        with pytest.raises(ValueError, match="not a whole gzip file"):
+            data.read_idx(tmp_path / "a.idx.gz")
+
+
+def test_npy_is_mapped(tmp_path):
+    X, y = rng0(0).integers(0, 9, (8, 2, 3)), np.array(list("abababab"))
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    d = data.load(tmp_path / "X.npy", target=tmp_path / "y.npy")
+    assert isinstance(d.X, np.memmap)
+    assert np.array_equal(d.X, X.reshape(8, 6))
+    assert d.classes == ("a", "b")
+    with pytest.raises(ValueError, match=r"X\.npy: target: expected the \.npy file"):
+        data.load(tmp_path / "X.npy")
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*z"):
+        data.load(tmp_path / "X.npy", target=tmp_path / "z.npy")
+
+
+# --- the order, whatever NumPy's version
+
+def test_the_order_is_that_of_raw_numbers():
+    """PCG64's stream is O'Neill's, its seeding NumPy's SeedSequence: both are promised to stay. By hand from the paper:
+    the state is a 128-bit LCG, each output the xor of its halves, rotated by its top 6 bits."""
+    seed, increment = np.random.SeedSequence(7), None
+    words = [int(w) for w in seed.generate_state(4, np.uint64)]
+    mask, multiplier = 2**128 - 1, 0x2360ed051fc65da44385df649fccf645
+    increment = ((words[2] << 64 | words[3]) << 1 | 1) & mask
+    state = ((increment + (words[0] << 64 | words[1])) * multiplier + increment) & mask
+    raw = []
+    for _ in range(20):
+        state = (state * multiplier + increment) & mask
+        x, r = (state >> 64 ^ state) & 2**64 - 1, state >> 122
+        raw.append((x >> r | x << (64 - r)) & 2**64 - 1)
+    order = sorted(range(20), key=raw.__getitem__)
+    assert data.shuffled(20, rng0(np.random.SeedSequence(7))).tolist() == order
+    assert np.concatenate(list(data.batches(20, 6, rng=rng0(np.random.SeedSequence(7))))).tolist() == order
+
+
+# --- standardising in one pass, rows where they are
+
+def test_standardizer_goes_and_comes_back():
+    X = rng0(0).standard_normal((9000, 3)) * [1, 1e-3, 1e5] + [0, 5, -1e6]
+    rows = np.arange(5000)
+    scaler = data.Standardizer().fit(X, rows)
+    for c in range(3):
+        mean, deviation = exact_statistics(X[:5000, c].tolist())
+        assert scaler.mean[c] == pytest.approx(mean, rel=1e-15, abs=1e-15)
+        assert scaler.std[c] == pytest.approx(deviation, rel=1e-11)
+    np.testing.assert_allclose(scaler.inverse(scaler.transform(X)), X, rtol=1e-14, atol=1e-14)     # three roundings
+    assert scaler.transform(X, "float32").dtype == np.float32
+    other = data.Standardizer(per_column=False)
+    other.load_state_dict(scaler.state_dict())
+    assert np.array_equal(other.transform(X), scaler.transform(X))
+    whole = data.Standardizer(per_column=False).fit(X)
+    np.testing.assert_allclose([whole.mean, whole.std], [X.mean(), X.std()], rtol=1e-12)
+
+
+def test_standardizer_is_saved_with_a_run(tmp_path):
+    scaler = data.Standardizer().fit(np.array([[1.0, 2.0], [3.0, 2.0]]))
+    checkpoint.save(tmp_path / "s", scaler.state_dict())
+    other = data.Standardizer()
+    other.load_state_dict(checkpoint.load(tmp_path / "s"))
+    assert other.mean.tobytes() == scaler.mean.tobytes()
+    with pytest.raises(ValueError, match=r"^state: expected"):
+        other.load_state_dict({"mean": 0})
+    with pytest.raises(ValueError, match="got one without statistics"):
+        data.Standardizer().transform(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"^X: expected rows of shape \(2,\), got \(3,\)"):
+        scaler.transform(np.zeros((2, 3)))
+
+
+def test_rows_are_the_scaled_array():
+    X = rng0(0).integers(0, 256, (50, 4), dtype=np.uint8)
+    kept = np.arange(0, 50, 2)
+    scaler = data.Standardizer().fit(X, kept)
+    rows, expected = data.Rows(X, scaler, rows=kept), scaler.transform(X, "float32")[kept]
+    assert (len(rows), rows.shape, rows.dtype) == (25, (25, 4), np.float32)
+    for index in (slice(3, 9), np.array([7, 1, 7]), slice(None)):
+        assert np.array_equal(rows[index], expected[index])
+    assert np.array_equal(np.asarray(rows), expected)
+    for wrong in ([[1.0]], np.array([["a"]])):
+        with pytest.raises(TypeError, match=r"^X: expected an array of real numbers"):
+            data.Rows(wrong)
+    with pytest.raises(ValueError, match=r"^dtype: expected float32 or float64"):
+        data.Rows(X, dtype="int8")
+
+
+# --- class weights
+
+def test_balanced_is_scikit_learn_s():
+    y = rng0(0).choice(5, 200, p=[0.5, 0.3, 0.1, 0.08, 0.02])
+    theirs = compute_class_weight("balanced", classes=np.arange(5), y=y)
+    np.testing.assert_allclose(data.class_weights("balanced", y, 5), theirs, rtol=1e-15)
+    y = np.array([0, 0, 2])
+    theirs = compute_class_weight("balanced", classes=np.array([0, 2]), y=y)      # K is of those that occur
+    np.testing.assert_allclose(data.class_weights("balanced", y, 4)[[0, 2]], theirs, rtol=1e-15)
+    assert data.class_weights([1, 2, 3], y, 3).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("weight", "error", "message"), [
+    ("even", ValueError, "expected 'balanced'"), ({5: 1.0}, ValueError, "class indices from 0 to 2 as keys, got 5"),
+    ([1, 2], ValueError, "expected 3 weights"), ([1, -1, 1], ValueError, "finite numbers >= 0"),
+    ({0: "a"}, TypeError, "expected numbers"), ([0, 0, 0], ValueError, "not all 0")])
+def test_class_weights_refuse(weight, error, message):
+    with pytest.raises(error, match=f"^class_weight: .*{message}"):
+        data.class_weights(weight, np.array([0, 1]), 3)

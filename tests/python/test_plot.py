@@ -8,6 +8,7 @@ from matplotlib import image
 
 from optcore import plot
 from optcore.history import History
+from optcore.plot.training import draw_curves
 
 
 def record(epochs=3, steps=5, extra=0):
@@ -41,7 +42,7 @@ def test_curves_hold_the_numbers():
 
     history = record(epochs=2, steps=4, extra=2)
     loss, norm = Figure().subplots(2, 1)
-    plot._curves(loss, norm, history)
+    draw_curves(loss, norm, history)
     each, mean, validation = (line.get_xydata() for line in loss.get_lines())
     assert np.array_equal(each[:, 1], history.steps["loss"])
     assert each[:, 0].tolist() == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5]     # in epochs

@@ -56,7 +56,7 @@ def test_same_trajectory_as_torch(loss):
     rng = np.random.default_rng(np.random.SeedSequence(7).spawn(2)[0])      # the documented source of the order
     theirs, losses = [], []
     for _ in range(3):
-        order = rng.permutation(len(X))
+        order = oc.data.shuffled(len(X), rng)
         for i in range(0, len(X), 16):
             batch = order[i:i + 16]
             optimizer.zero_grad()

@@ -29,7 +29,7 @@ def batches(n, size, seed):
     """The documented order of the examples."""
     rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[0])
     while True:
-        order = rng.permutation(n)
+        order = oc.data.shuffled(n, rng)
         yield from (order[i:i + size] for i in range(0, n, size))
 
 

@@ -1,0 +1,34 @@
+"""The command ``optcore``: train a network on a data set, ask why training stopped, look at the spectrum, measure."""
+
+import argparse
+import sys
+
+from optcore import process
+from optcore.cli import bench, diagnose, info, spectrum, train
+
+__all__ = ["main"]
+
+_USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, FloatingPointError)
+
+
+def main(argv=None):
+    """Run the command; return the exit code: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except _USER_ERRORS as error:
+        print(f"optcore {arguments.command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"optcore {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="optcore", description="Gradient-based training on CPUs, and an answer "
+                                     "to why it stopped.", epilog="optcore COMMAND --help says more, with an example.")
+    parser.add_argument("--version", action="version", version=f"optcore {process.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (train, diagnose, spectrum, bench, info):
+        command.add(commands)
+    return parser

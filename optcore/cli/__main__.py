@@ -1,0 +1,5 @@
+"""``python -m optcore.cli``."""
+
+from optcore.cli import main
+
+raise SystemExit(main())

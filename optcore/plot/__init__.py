@@ -1,0 +1,6 @@
+"""Pictures, with matplotlib's object interface: no global state, no window, safe in any thread."""
+
+from optcore.plot.density import density
+from optcore.plot.training import training
+
+__all__ = ["density", "training"]
