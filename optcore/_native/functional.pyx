@@ -241,7 +241,7 @@ cdef double sum_of_weights(Py_ssize_t rows, const double *of_class, const int64_
 
 
 def class_weights(target, weight, row_weight=None):
-    """The sum of weight[target], each times its row's weight: of int64 classes that are in range, and float64 weights."""
+    """The sum of weight[target], each times its row's weight: of int64 classes in range, and float64 weights."""
     cdef cnp.ndarray t = checked_index(target, "target"), w = checked(weight, "weight", IN)
     cdef cnp.npy_intp n = cnp.PyArray_SIZE(t)
     cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
@@ -255,7 +255,7 @@ cdef const double *_row_weights(object weight, Py_ssize_t rows) except? NULL:
         return NULL
     cdef cnp.ndarray w = checked(weight, "sample_weight", IN)
     if cnp.PyArray_TYPE(w) != cnp.NPY_FLOAT64 or cnp.PyArray_NDIM(w) != 1 or cnp.PyArray_DIM(w, 0) != rows:
-        raise ValueError(f"sample_weight: expected float64 [{rows}], one for each example, got {w.dtype} {list(weight.shape)}")
+        raise ValueError(f"sample_weight: expected float64 [{rows}], got {w.dtype} {list(weight.shape)}")
     return <const double *>cnp.PyArray_DATA(w)
 
 
@@ -300,8 +300,8 @@ cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
 
 
 def cross_entropy(z, target, gradient=True, out=None, total=None, row_weight=None):
-    """Softmax cross-entropy, its sum over the rows divided by ``total`` (N, or the sum of their weights), and its gradient
-    dz (None where not asked for); ``out`` takes dz and may be z."""
+    """Softmax cross-entropy, its sum over the rows divided by ``total`` (N, or the sum of their weights), and its
+    gradient dz (None where not asked for); ``out`` takes dz and may be z."""
     cdef cnp.ndarray a = _rows(z, "z"), dz = None
     cdef loss_call c
     c.dtype, c.rows, c.columns, c.dy = dtype_of(a), cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), NULL
@@ -422,7 +422,7 @@ def huber(y, target, delta, gradient=True, out=None, row_weight=None):
 
 
 def bce_with_logits(z, target, weight=None, gradient=True, out=None, row_weight=None, scale=1.0):
-    """Mean of the logistic error over all elements, each times its weight, times ``scale``, and its gradient dz; ``out``
-    takes dz and may be z, target or weight."""
+    """Mean of the logistic error over all elements, each times its weight, times ``scale``, and its gradient dz;
+    ``out`` takes dz and may be z, target or weight."""
     cdef cnp.ndarray a = checked(z, "z", IN), w = None if weight is None else _like(weight, "weight", a, "z")
     return _mean(BCE, a, "z", _like(target, "target", a, "z"), w, row_weight, scale, 0, gradient, out)

@@ -254,7 +254,7 @@ cdef class Network:
 
     def step(self, cnp.ndarray X, cnp.ndarray y, cnp.ndarray index, LossForm loss not None, cnp.ndarray grad,
              grads, Stepper optimizer not None, cnp.ndarray weight=None):
-        """Take a step of the optimizer on the rows ``index`` of X, y and ``weight`` (None: all of them); return their loss.
+        """Take a step of the optimizer on the rows ``index`` (None: all) of X, y and ``weight``; return their loss.
 
         ``grads`` are the parts of ``grad`` that the optimizer is to be given. All or nothing: where the optimizer
         skips the step, or raises, the buffers are as before.

@@ -44,7 +44,7 @@ def _frozen_weights(loss, name):
 
 
 def _shares(y, sample_weight):
-    """What each example's mean over its outputs counts for each of them: 1/size, or by the weights; [] or [N, 1, ...]."""
+    """What each output counts in a mean of the examples: 1/size, or by their weights; [] or [N, 1, ...]."""
     if sample_weight is None:
         return y.dtype.type(1 / y.size)
     share = sample_weight / (sample_weight.sum() * (y.size // len(y)))

@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
@@ -13,8 +14,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-import optcore
 from optcore import optim, train
+from optcore.process import threads
 from optcore.sklearn import network
 from optcore.sklearn.watch import Watch
 
@@ -25,7 +26,7 @@ _SMALL = 5e7            # operations of a step below which a second thread costs
 class MLP(BaseEstimator, ABC):
     """A multi-layer perceptron; see `MLPClassifier` and `MLPRegressor`."""
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(network.ACTIVATIONS))],
         "solver": [StrOptions({"lbfgs", *optim.names()}), callable],
@@ -162,7 +163,7 @@ class MLP(BaseEstimator, ABC):
         """Hold a part out where early stopping needs it: the one that scikit-learn would."""
         if not self.early_stopping:
             return X, target, sample_weight, None
-        stratify = y if is_classifier(self) and y.ndim == 1 else None
+        stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
         kept, held = train_test_split(np.arange(len(X)), random_state=rng, test_size=self.validation_fraction,
                                       stratify=stratify)
         if len(held) < 2:
@@ -187,13 +188,13 @@ class MLP(BaseEstimator, ABC):
                                     batch_size=batch_size, shuffle=self.shuffle, seed=int(rng.randint(2**31)),
                                     callbacks=[watch], sample_weight=sample_weight, progress=False)
         except FloatingPointError as error:
-            raise ValueError("Solver produced non-finite parameter weights. The input data may contain large values and "
-                             f"need to be preprocessed. ({error})") from error
+            raise ValueError("Solver produced non-finite parameter weights. The input data may contain large values "
+                             f"and need to be preprocessed. ({error})") from error
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         elif self.n_iter_ == self.max_iter and not once and self._no_improvement_count <= self.n_iter_no_change:
-            warnings.warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-                          "converged yet.", ConvergenceWarning, stacklevel=4)
+            warnings.warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                          "hasn't converged yet.", ConvergenceWarning, stacklevel=4)
 
     def _prepare_optimizer(self, l2, once):
         """A new one, or for `partial_fit` that of the call before."""
@@ -208,7 +209,7 @@ class MLP(BaseEstimator, ABC):
         """The setting of the library, or n_jobs; one thread where a step is too small to share. Bits are the same."""
         operations = 6 * batch_size * self._net.theta.size
         n_jobs = self.n_jobs or (1 if operations < _SMALL else None)
-        return optcore.threads(n_jobs) if n_jobs else contextlib.nullcontext()
+        return threads(n_jobs) if n_jobs else contextlib.nullcontext()
 
     # ------------------------------------------------------------------------------------------------------ prediction
 

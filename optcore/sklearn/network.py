@@ -7,8 +7,8 @@ import numpy as np
 
 from optcore import nn, optim
 
-ACTIVATIONS = {"identity": None, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU,
-               "silu": nn.SiLU}
+ACTIVATIONS = {"identity": None, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU,
+               "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ def intercepts(net):
     return _of_linear(net, "bias")
 
 
+def squares(net):
+    """Return |W|^2, of all weights."""
+    return float(sum(np.dot(flat, flat) for flat in (w.reshape(-1) for w in _of_linear(net, "weight"))))
+
+
 def optimizer(est, net, l2):
     """Return the update rule that an estimator's parameters name, over a network."""
     if callable(est.solver):
@@ -70,8 +75,8 @@ def optimizer(est, net, l2):
         options |= {"momentum": est.momentum, "nesterov": est.nesterovs_momentum and est.momentum > 0}
     elif est.solver == "adam":
         options |= {"betas": (est.beta_1, est.beta_2), "eps": est.epsilon}
-    if rule.rule.layerwise:
-        return rule(net.parameters, clip_norm=est.clip_norm, **options)
+    if rule.rule.layerwise or "weight_decay" not in rule.rule.options:
+        return rule(net.parameters if rule.rule.layerwise else net.theta, clip_norm=est.clip_norm, **options)
     groups = [{"params": _of_linear(net, "weight"), "weight_decay": l2}, {"params": _rest(net)}]
     return rule(groups, clip_norm=est.clip_norm, **{"weight_decay": 0.0, **options})
 

@@ -63,8 +63,10 @@ feature_names_in_ : ndarray of str
     Where X has names.
 out_activation_ : str"""
 
-_NOTES = """A sparse X is made dense: as a whole to train, 4096 rows at a time to predict. The penalty of a batch is divided by
-the mean weight of a batch where scikit-learn takes that of each; they differ in a last batch that is shorter."""
+_NOTES = """A sparse X is made dense: as a whole to train, 4096 rows at a time to predict. The penalty of a batch is
+divided by the mean weight of a batch where scikit-learn takes that of each; they differ in a last batch that is
+shorter. scikit-learn adds Adam's epsilon before the bias correction of the denominator, the library after it. Batch
+norm takes the statistics of a batch, without weights."""
 
 
 def documented(cls):

@@ -1,5 +1,7 @@
 """The regressor."""
 
+from typing import ClassVar
+
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
@@ -45,11 +47,11 @@ class MLPRegressor(RegressorMixin, MLP):
     True
     """
 
-    _parameter_constraints = {**MLP._parameter_constraints, "loss": [StrOptions({"squared_error"})]}
+    _parameter_constraints: ClassVar = {**MLP._parameter_constraints, "loss": [StrOptions({"squared_error"})]}
 
-    def __init__(self, loss="squared_error", hidden_layer_sizes=(100,), activation="relu", *, solver="adam", alpha=0.0001,
-                 batch_size="auto", learning_rate="constant", learning_rate_init=0.001, power_t=0.5, max_iter=200,
-                 shuffle=True, random_state=None, tol=1e-4, verbose=False, warm_start=False, momentum=0.9,
+    def __init__(self, loss="squared_error", hidden_layer_sizes=(100,), activation="relu", *, solver="adam",
+                 alpha=0.0001, batch_size="auto", learning_rate="constant", learning_rate_init=0.001, power_t=0.5,
+                 max_iter=200, shuffle=True, random_state=None, tol=1e-4, verbose=False, warm_start=False, momentum=0.9,
                  nesterovs_momentum=True, early_stopping=False, validation_fraction=0.1, beta_1=0.9, beta_2=0.999,
                  epsilon=1e-8, n_iter_no_change=10, max_fun=15000, batch_norm=False, clip_norm=None, schedule=None,
                  dtype="auto", n_jobs=None):

@@ -1,6 +1,6 @@
 """How scikit-learn's MLPs end: a callback of `optcore.train.fit`."""
 
-import numpy as np
+from optcore.sklearn import network
 
 
 class Watch:
@@ -26,12 +26,12 @@ class Watch:
         est = self.est
         est.n_iter_ += 1
         est.t_ += run.n
-        est.loss_ = run.history.epochs["loss"][-1] + self.l2 / 2 * sum(float(np.vdot(w, w)) for w in est.coefs_)
+        est.loss_ = run.history.epochs["loss"][-1] + self.l2 / 2 * network.squares(run.net)
         est.loss_curve_.append(est.loss_)
         self.say(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         self.count(run)
         if est.solver == "sgd" and est.learning_rate == "invscaling":
-            run.optimizer.param_groups[0]["lr"] = est.learning_rate_init / (est.t_ + 1)**est.power_t
+            self.set_rate(run, est.learning_rate_init / (est.t_ + 1)**est.power_t)
         if self.once:
             return True
         return est._no_improvement_count > est.n_iter_no_change and self.ends(run)
@@ -57,17 +57,22 @@ class Watch:
         est = self.est
         what = "Training loss" if self.held_out is None else "Validation score"
         message = f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} consecutive epochs."
-        group = run.optimizer.param_groups[0]
+        rate = run.optimizer.param_groups[0]["lr"]
         if est.solver != "sgd" or est.learning_rate != "adaptive":
             self.say(f"{message} Stopping.")
             return True
-        if group["lr"] <= 1e-6:
+        if rate <= 1e-6:
             self.say(f"{message} Learning rate too small. Stopping.")
             return True
-        group["lr"] /= 5.0
+        self.set_rate(run, rate / 5.0)
         est._no_improvement_count = 0
-        self.say(f"{message} Setting learning rate to {group['lr']:f}")
+        self.say(f"{message} Setting learning rate to {rate / 5.0:f}")
         return False
+
+    def set_rate(self, run, rate):
+        """Set the rate of all parameters from the next step on."""
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
 
     def on_end(self, run):
         """Put the parameters of the best epoch into the network."""

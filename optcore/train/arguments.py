@@ -37,7 +37,8 @@ def _parts(net, X, y, loss, validation, seed, weight):
                              "zeros only")
         return kept, (X, y, held), weight if weight is None else weight[held]
     if not isinstance(validation, list | tuple) or len(validation) not in (2, 3):
-        raise TypeError(f"validation: expected (X, y), (X, y, sample_weight), a share or None, got {type(validation).__name__}")
+        raise TypeError("validation: expected (X, y), (X, y, sample_weight), a share or None, got "
+                        f"{type(validation).__name__}")
     X, y, *given = validation
     _check(net, row, "validation ", X, y)
     return None, (X, y, None), losses.check_weights(given[0] if given else None, X)

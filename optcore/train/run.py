@@ -52,8 +52,8 @@ def _smallest_batch(net):
 class Run:
     """The state of a training run: everything that a checkpoint holds."""
 
-    def __init__(self, net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks, sample_weight=None,
-                 held_weight=None):
+    def __init__(self, net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks,
+                 sample_weight=None, held_weight=None):
         self.net, self.X, self.y, self.rows, self.held_out, self.loss = net, X, y, rows, held_out, loss
         self.sample_weight, self.held_weight = sample_weight, held_weight
         self.n = len(X) if rows is None else len(rows)

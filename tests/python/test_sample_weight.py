@@ -1,4 +1,4 @@
-"""Weights of examples: against PyTorch, repeated examples, and finite differences; with the compiled step and without."""
+"""Weights of examples: against PyTorch, repeated examples, and finite differences; compiled and not."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def data(loss, dtype, seed=0, n=N):
 
 
 def by_torch(loss, y, target, weight):
-    """The weighted mean of the examples' losses and its gradient, in double; an example's is the mean of its outputs."""
+    """The weighted mean of the examples' losses and its gradient, in double; an example's is its outputs' mean."""
     t = torch.tensor(y, dtype=torch.float64, requires_grad=True)
     target, w = torch.tensor(target), torch.tensor(weight)
     if isinstance(loss, CrossEntropy):
@@ -122,7 +122,7 @@ def test_objective(loss, batch_size):
     copies = np.repeat(np.arange(N), weight.astype(int))
     weighted = oc.nn.objective(net, loss, x, target, sample_weight=weight, batch_size=batch_size)
     repeated = oc.nn.objective(net, loss, x[copies], target[copies])
-    if not (batch_size and getattr(loss, "weight", None)):      # batches of class weights are not the whole, by definition
+    if not (batch_size and getattr(loss, "weight", None)):      # then batches are not the whole, by definition
         assert weighted.loss(net.theta) == pytest.approx(repeated.loss(net.theta), rel=1e-13)
         for product in ("hvp", "gauss_newton", "fisher"):
             found, expected = (getattr(o, product)(net.theta, v) for o in (weighted, repeated))
