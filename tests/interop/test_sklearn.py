@@ -164,8 +164,8 @@ def test_the_accuracy_of_scikit_learn():
     """Mini-batches in float32: other orders, the same distribution of accuracies."""
     X, y = load_digits(return_X_y=True)
     X, train, test = X / 16, slice(0, 1200), slice(1200, None)
-    scores = {make: [make(random_state=i, max_iter=30).fit(X[train], y[train]).score(X[test], y[test]) for i in range(4)]
-              for make in (MLPClassifier, peer.MLPClassifier)}
+    scores = {make: [make(random_state=i, max_iter=30).fit(X[train], y[train]).score(X[test], y[test])
+                     for i in range(4)] for make in (MLPClassifier, peer.MLPClassifier)}
     means, spreads = zip(*((np.mean(s), np.std(s, ddof=1)) for s in scores.values()), strict=True)
     # The standard error of a difference of two means of four, times four; a test of 600 digits resolves 1/600.
     assert abs(means[0] - means[1]) <= 4 * np.hypot(*spreads) / 2 + 1 / 600
