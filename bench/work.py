@@ -185,3 +185,21 @@ def resnet50():
                 convolution(4 * width, channels, 1)
             channels = 4 * width
     return (*shapes, (1000, channels), (1000,))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A whole fit of scikit-learn's digits or of synthetic rows [100000, 50], at default settings but the passes."""
+
+    name: str
+    max_iter: int
+
+    def data(self):
+        """X, y to fit; X, y to test."""
+        from sklearn.datasets import load_digits, make_classification
+
+        if self.name == "digits":
+            X, y = load_digits(return_X_y=True)
+            return X / 16, y, X / 16, y
+        X, y = make_classification(125_000, 50, n_informative=20, random_state=0)
+        return X[:100_000], y[:100_000], X[100_000:], y[100_000:]

@@ -18,12 +18,12 @@ from optcore.process import (
 )
 
 _MODULES = ("checkpoint", "curvature", "data", "diagnosis", "functional", "jax", "nn", "norm", "objective", "optim",
-            "plot", "schedules", "torch", "train")
+            "plot", "schedules", "sklearn", "torch", "train")
 _MEMBERS = {"Objective": "objective", "diagnose": "diagnosis"}
 
 __all__ = ["Objective", "__version__", "checkpoint", "curvature", "data", "diagnose", "functional", "get_include",
            "get_library_dir", "get_num_threads", "jax", "nn", "norm", "optim", "plot", "schedules", "set_num_threads",
-           "show_config", "threads", "torch", "train"]
+           "show_config", "sklearn", "threads", "torch", "train"]
 
 
 def __getattr__(name):

@@ -61,13 +61,15 @@ class BatchedObjective(Objective):
         Examples in one evaluation; None for all of them at once.
     memory : int
         Bytes.
+    weight : ndarray [n_examples], optional
+        What each example counts; then ``_value`` and ``_evaluate`` are weighted means.
     """
 
-    def __init__(self, theta0, n_examples, batch_size=None, memory=_MEMORY):
+    def __init__(self, theta0, n_examples, batch_size=None, memory=_MEMORY, weight=None):
         for name, value in (("batch_size", batch_size or 1), ("memory", memory)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"{name}: expected a positive int, got {value!r}")
-        self.batch_size, self.memory = batch_size, memory
+        self.batch_size, self.memory, self.weight = batch_size, memory, weight
         self._point = None
         super().__init__(theta0=theta0, n_examples=n_examples)
 
@@ -108,9 +110,14 @@ class BatchedObjective(Objective):
         """(examples, their share of all) of one evaluation after the other."""
         n = self.n_examples if batch is None else batch.size
         size = self.batch_size or n
+        if self.weight is not None:
+            total = (self.weight if batch is None else self.weight[batch]).sum()
         for start in range(0, n, size):
             part = slice(start, min(start + size, n))
-            yield part if batch is None else batch[part], (part.stop - part.start) / n
+            rows = part if batch is None else batch[part]
+            share = (part.stop - part.start) / n if self.weight is None else self.weight[rows].sum() / total
+            if share:
+                yield rows, share
 
     def _at(self, theta, batch):
         """The point, from the last call if it was there."""

@@ -26,15 +26,17 @@ cdef struct loss_call:
     const char *target
     const char *weight      # of the logistic error of each element, or NULL
     double delta            # of Huber's error
-    double total            # cross-entropy: what the rows' sum is divided by, commonly their number
+    const double *row_weight    # [rows], or NULL where all are 1
+    double total            # what the rows' sum is divided by, commonly their number
     char *dy                # NULL where the gradient is not asked for; may be y
     double *room            # as many doubles as the function below says
 
 ctypedef double loss_fn(const loss_call *c) noexcept nogil  # the loss; NaN for no rows
 cdef double run_cross_entropy(const loss_call *c) noexcept nogil
 cdef double run_over_elements(const loss_call *c) noexcept nogil
-# The sum of the classes' weights, over the rows; `room` has a double for each of them.
-cdef double sum_of_classes(Py_ssize_t rows, const int64_t *target, const double *weight, double *room) noexcept nogil
+# The sum of the rows' weights, each times that of its class, where they have such; `room` has a double for each row.
+cdef double sum_of_weights(Py_ssize_t rows, const double *of_class, const int64_t *target, const double *of_row,
+                           double *room) noexcept nogil
 cdef Py_ssize_t loss_room(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
 # The first row whose class is none of 0 to classes - 1, or -1.
 cdef Py_ssize_t first_bad_class(const char *target, Py_ssize_t n, Py_ssize_t classes) noexcept nogil

@@ -230,20 +230,33 @@ def pair(z, target):
     return _like(target, "target", checked(z, "z", IN), "z")
 
 
-cdef double sum_of_classes(Py_ssize_t rows, const int64_t *target, const double *weight, double *room) noexcept nogil:
+cdef double sum_of_weights(Py_ssize_t rows, const double *of_class, const int64_t *target, const double *of_row,
+                           double *room) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(rows):
-        room[i] = weight[target[i]]
+        room[i] = of_class[target[i]] if of_class != NULL else 1
+        if of_row != NULL:
+            room[i] *= of_row[i]
     return tree_sum(rows, room)
 
 
-def class_weights(target, weight):
-    """The sum of weight[target]: of int64 classes that are in range, and float64 weights."""
+def class_weights(target, weight, row_weight=None):
+    """The sum of weight[target], each times its row's weight: of int64 classes in range, and float64 weights."""
     cdef cnp.ndarray t = checked_index(target, "target"), w = checked(weight, "weight", IN)
     cdef cnp.npy_intp n = cnp.PyArray_SIZE(t)
     cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
-    return sum_of_classes(n, <const int64_t *>cnp.PyArray_DATA(t), <const double *>cnp.PyArray_DATA(w),
-                          <double *>cnp.PyArray_DATA(room))
+    return sum_of_weights(n, <const double *>cnp.PyArray_DATA(w), <const int64_t *>cnp.PyArray_DATA(t),
+                          _row_weights(row_weight, n), <double *>cnp.PyArray_DATA(room))
+
+
+cdef const double *_row_weights(object weight, Py_ssize_t rows) except? NULL:
+    """Where the float64 weights of so many rows are; NULL for None."""
+    if weight is None:
+        return NULL
+    cdef cnp.ndarray w = checked(weight, "sample_weight", IN)
+    if cnp.PyArray_TYPE(w) != cnp.NPY_FLOAT64 or cnp.PyArray_NDIM(w) != 1 or cnp.PyArray_DIM(w, 0) != rows:
+        raise ValueError(f"sample_weight: expected float64 [{rows}], got {w.dtype} {list(weight.shape)}")
+    return <const double *>cnp.PyArray_DATA(w)
 
 
 cdef Py_ssize_t loss_room(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
@@ -258,6 +271,20 @@ cdef inline void _cross_entropy_block(const loss_call *c, Py_ssize_t at, Py_ssiz
         k.cross_entropy_soft(rows, c.columns, c.y + place, c.target + place, 1.0 / c.total, c.room + at, dy)
     else:
         k.cross_entropy(rows, c.columns, c.y + place, <const int64_t *>c.target + at, 1.0 / c.total, c.room + at, dy)
+    if c.row_weight != NULL:
+        _weigh_rows(c, at, rows, dy)
+
+
+cdef inline void _weigh_rows(const loss_call *c, Py_ssize_t at, Py_ssize_t rows, char *dy) noexcept nogil:
+    """Multiply losses and adjoints of the rows from `at` on by their weights."""
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        c.room[at + i] *= c.row_weight[at + i]
+        for j in range(c.columns if dy != NULL else 0):
+            if c.dtype == OC_F32:
+                (<float *>dy)[i * c.columns + j] *= <float>c.row_weight[at + i]
+            else:
+                (<double *>dy)[i * c.columns + j] *= c.row_weight[at + i]
 
 
 cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
@@ -272,9 +299,9 @@ cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
     return tree_sum(c.rows, c.room) / c.total if c.rows else NAN
 
 
-def cross_entropy(z, target, gradient=True, out=None, total=None):
-    """Softmax cross-entropy, its sum over the rows divided by ``total`` (N), and its gradient dz (None where not asked
-    for); ``out`` takes dz and may be z."""
+def cross_entropy(z, target, gradient=True, out=None, total=None, row_weight=None):
+    """Softmax cross-entropy, its sum over the rows divided by ``total`` (N, or the sum of their weights), and its
+    gradient dz (None where not asked for); ``out`` takes dz and may be z."""
     cdef cnp.ndarray a = _rows(z, "z"), dz = None
     cdef loss_call c
     c.dtype, c.rows, c.columns, c.dy = dtype_of(a), cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), NULL
@@ -287,14 +314,19 @@ def cross_entropy(z, target, gradient=True, out=None, total=None):
             raise ValueError("out: expected memory of its own, got an array that overlaps target")
         c.dy = cnp.PyArray_BYTES(dz)
     c.soft, c.y, c.target = cnp.PyArray_NDIM(t) == 2, cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t)
-    c.total = c.rows if total is None else total
-    return _mean_loss(&c, run_cross_entropy, c.rows), dz
+    c.row_weight = _row_weights(row_weight, c.rows)
+    return _mean_loss(&c, run_cross_entropy, c.rows, total), dz
 
 
-cdef _mean_loss(loss_call *c, loss_fn *run, cnp.npy_intp n):
+cdef _mean_loss(loss_call *c, loss_fn *run, cnp.npy_intp n, object total=None, double scale=1):
     cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
     cdef double value
     c.room = <double *>cnp.PyArray_DATA(room)
+    if total is not None:
+        c.total = total
+    else:
+        c.total = c.rows if c.row_weight == NULL else sum_of_weights(c.rows, NULL, NULL, c.row_weight, c.room)
+    c.total /= scale
     with nogil:
         value = run(c)
     return value
@@ -318,35 +350,48 @@ def cross_entropy_r(p, rz, out=None):
     return rdz
 
 
-cdef inline void _block_of(const loss_call *c, Py_ssize_t n, Py_ssize_t b) noexcept nogil:
+cdef inline double _over(const loss_call *c, Py_ssize_t size, Py_ssize_t begin, double scale) noexcept nogil:
+    """The loss of so many elements, its gradient times `scale`."""
     cdef const oc_loss_kernels *k = &kernels().loss[c.dtype]
-    cdef Py_ssize_t size = _block_size(n, b), at = b * OC_BLOCK * (4 if c.dtype == OC_F32 else 8)
+    cdef Py_ssize_t at = begin * (4 if c.dtype == OC_F32 else 8)
     cdef char *dy = c.dy + at if c.dy != NULL else NULL
     if c.kind == MSE:
-        c.room[b] = k.mse(size, c.y + at, c.target + at, 2.0 / n, dy)
-    elif c.kind == HUBER:
-        c.room[b] = k.huber(size, c.y + at, c.target + at, c.delta, 1.0 / n, dy)
+        return k.mse(size, c.y + at, c.target + at, 2.0 * scale, dy)
+    if c.kind == HUBER:
+        return k.huber(size, c.y + at, c.target + at, c.delta, scale, dy)
+    return k.bce(size, c.y + at, c.target + at, c.weight + at if c.weight != NULL else NULL, scale, dy)
+
+
+cdef inline void _block_of(const loss_call *c, Py_ssize_t b, double divisor) noexcept nogil:
+    """A block of elements or, where rows have weights, a row."""
+    if c.row_weight == NULL:
+        c.room[b] = _over(c, _block_size(c.rows * c.columns, b), b * OC_BLOCK, 1.0 / divisor)
     else:
-        c.room[b] = k.bce(size, c.y + at, c.target + at, c.weight + at if c.weight != NULL else NULL, 1.0 / n, dy)
+        c.room[b] = c.row_weight[b] * _over(c, c.columns, b * c.columns, c.row_weight[b] / divisor)
 
 
 cdef double run_over_elements(const loss_call *c) noexcept nogil:
-    cdef Py_ssize_t n = c.rows * c.columns, b
+    cdef Py_ssize_t n = c.rows * c.columns, blocks = _blocks(n) if c.row_weight == NULL else c.rows, b
     cdef int threads = num_threads(n)
+    cdef double divisor = c.total * c.columns
     if threads == 1:
-        for b in range(_blocks(n)):
-            _block_of(c, n, b)
+        for b in range(blocks):
+            _block_of(c, b, divisor)
     else:
-        for b in prange(_blocks(n), schedule="static", num_threads=threads):
-            _block_of(c, n, b)
-    return tree_sum(_blocks(n), c.room) / n if n else NAN
+        for b in prange(blocks, schedule="static", num_threads=threads):
+            _block_of(c, b, divisor)
+    return tree_sum(blocks, c.room) / divisor if n else NAN
 
 
-cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w, double delta, bint gradient, object out):
-    """A loss over elements: its mean, and its gradient or None; ``w`` may be None."""
+cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w, object row_weight, double scale,
+                 double delta, bint gradient, object out):
+    """A loss over elements: its mean times ``scale``, and its gradient or None; ``w`` may be None."""
     cdef cnp.ndarray da = None
     cdef loss_call c
-    c.kind, c.dtype, c.rows, c.columns, c.delta = kind, dtype_of(a), cnp.PyArray_SIZE(a), 1, delta
+    c.kind, c.dtype, c.delta = kind, dtype_of(a), delta
+    c.rows = cnp.PyArray_DIM(a, 0) if cnp.PyArray_NDIM(a) else 1
+    c.columns = cnp.PyArray_SIZE(a) // max(c.rows, <Py_ssize_t>1)
+    c.row_weight = _row_weights(row_weight, c.rows)
     c.y, c.target, c.weight, c.dy = cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t), NULL, NULL
     if w is not None:
         c.weight = cnp.PyArray_BYTES(w)
@@ -356,27 +401,28 @@ cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w
         if w is not None:
             _apart_or_same(da, "out", w, "weight")
         c.dy = cnp.PyArray_BYTES(da)
-    return _mean_loss(&c, run_over_elements, _blocks(c.rows)), da
+    return _mean_loss(&c, run_over_elements, loss_room(c.rows, c.columns), None, scale), da
 
 
-def mse(y, target, gradient=True, out=None):
-    """Mean of (y - target)^2 over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
+def mse(y, target, gradient=True, out=None, row_weight=None, scale=1.0):
+    """Mean of (y - target)^2 over all elements, times ``scale``, and its gradient dy; ``out`` takes dy and may be y or
+    target."""
     cdef cnp.ndarray a = checked(y, "y", IN)
-    return _mean(MSE, a, "y", _like(target, "target", a, "y"), None, 0, gradient, out)
+    return _mean(MSE, a, "y", _like(target, "target", a, "y"), None, row_weight, scale, 0, gradient, out)
 
 
-def huber(y, target, delta, gradient=True, out=None):
+def huber(y, target, delta, gradient=True, out=None, row_weight=None):
     """Mean of Huber's error over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
     cdef cnp.ndarray a = checked(y, "y", IN)
     if not isinstance(delta, numbers.Real):
         raise TypeError(f"delta: expected a real number, got {type(delta).__name__}")
     if not (0 < delta < math.inf):
         raise ValueError(f"delta: expected a finite number > 0, got {delta}")
-    return _mean(HUBER, a, "y", _like(target, "target", a, "y"), None, delta, gradient, out)
+    return _mean(HUBER, a, "y", _like(target, "target", a, "y"), None, row_weight, 1, delta, gradient, out)
 
 
-def bce_with_logits(z, target, weight=None, gradient=True, out=None):
-    """Mean of the logistic error over all elements, each times its weight, and its gradient dz; ``out`` takes dz and may
-    be z, target or weight."""
+def bce_with_logits(z, target, weight=None, gradient=True, out=None, row_weight=None, scale=1.0):
+    """Mean of the logistic error over all elements, each times its weight, times ``scale``, and its gradient dz;
+    ``out`` takes dz and may be z, target or weight."""
     cdef cnp.ndarray a = checked(z, "z", IN), w = None if weight is None else _like(weight, "weight", a, "z")
-    return _mean(BCE, a, "z", _like(target, "target", a, "z"), w, 0, gradient, out)
+    return _mean(BCE, a, "z", _like(target, "target", a, "z"), w, row_weight, scale, 0, gradient, out)

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from optcore._native.c cimport OC_F32
 from optcore._native.functional cimport (
-    BCE, HUBER, MSE, loss_call, run_cross_entropy, run_over_elements, sum_of_classes,
+    BCE, HUBER, MSE, loss_call, run_cross_entropy, run_over_elements, sum_of_weights,
 )
 
 import numpy as np
@@ -24,6 +24,9 @@ cdef Py_ssize_t loss_space(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t item)
 
 cdef double run_loss(const loss_options *o, loss_call *c, char *space) noexcept nogil:
     c.kind, c.delta, c.weight, c.total = o.kind, o.delta, NULL, c.rows
+    if c.row_weight != NULL:
+        c.total = sum_of_weights(c.rows, NULL, NULL, c.row_weight, c.room)
+    c.total /= o.scale
     if o.kind == CROSS_ENTROPY:
         if o.smoothing != 0 or o.weight != NULL:
             _soften(o, c, space)
@@ -44,7 +47,7 @@ cdef void _soften(const loss_options *o, loss_call *c, char *space) noexcept nog
     else:
         _rows_of_classes(o, c, <double *>space)
     if o.weight != NULL and not c.soft:
-        c.total = sum_of_classes(c.rows, <const int64_t *>c.target, o.weight, c.room)
+        c.total = sum_of_weights(c.rows, o.weight, <const int64_t *>c.target, c.row_weight, c.room)
     c.target, c.soft = space, True
 
 
@@ -105,9 +108,10 @@ cdef class LossForm:
     Arguments are trusted: the losses of `optcore.nn.losses` have checked them.
     """
 
-    def __init__(self, str kind, double smoothing=0, weight=None, pos_weight=None, double delta=0):
+    def __init__(self, str kind, double smoothing=0, weight=None, pos_weight=None, double delta=0,
+                 double scale=1):
         cdef loss_options *o = &self.options
-        o.kind, o.smoothing, o.delta, o.weight, o.pos_weight = KINDS[kind], smoothing, delta, NULL, NULL
+        o.kind, o.smoothing, o.delta, o.scale, o.weight, o.pos_weight = KINDS[kind], smoothing, delta, scale, NULL, NULL
         if weight is not None:
             self.weight = np.array(weight, np.float64, ndmin=1)
             o.weight, o.n_weight = <const double *>cnp.PyArray_DATA(<cnp.ndarray>self.weight), self.weight.size

@@ -46,6 +46,7 @@ cdef class Network:
     cdef char *loss_space
     cdef char *x            # a gathered batch and its targets
     cdef char *target
+    cdef char *weight
     cdef cnp.ndarray theta
     cdef cnp.ndarray arena
     cdef list buffers       # held: the operations point into them
@@ -123,6 +124,7 @@ cdef class Network:
             self.x = _take(&free, self.rows * self.ops[0].in_size * self.ops[0].item)
             bytes_of_target = max(<Py_ssize_t>sizeof(int64_t), self._last().out_size * self._last().item)
             self.target = _take(&free, self.rows * bytes_of_target)
+            self.weight = _take(&free, self.rows * sizeof(double))
             self.loss_space = _take(&free, loss_space(self.rows, self._last().out_size, self._last().item))
             for i in range(self.n_buffers):
                 self.undo[i].copy = _take(&free, self.undo[i].bytes)
@@ -194,12 +196,13 @@ cdef class Network:
         for i in range(self.n_ops):
             self.ops[i].forward(&self.ops[i], s)
 
-    cdef double _gradient(self, const Pass *s, const char *x, const char *target, bint soft,
+    cdef double _gradient(self, const Pass *s, const char *x, const char *target, bint soft, const char *weight,
                           const loss_options *loss) noexcept nogil:
         cdef Py_ssize_t i
         cdef double value
         self._forward(s, x, <char *>self.loss.y)
         self.loss.rows, self.loss.columns, self.loss.target, self.loss.soft = s.rows, self._last().out_size, target, soft
+        self.loss.row_weight = <const double *>weight
         value = run_loss(loss, &self.loss, self.loss_space)
         for i in range(self.n_ops - 1, self.first - 1, -1):
             self.ops[i].backward(&self.ops[i], s)
@@ -238,18 +241,20 @@ cdef class Network:
         with nogil:
             self._forward(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(out))
 
-    def loss_and_grad(self, cnp.ndarray x, cnp.ndarray target, LossForm loss not None, cnp.ndarray grad):
-        """Return the loss of a batch after writing its gradient."""
+    def loss_and_grad(self, cnp.ndarray x, cnp.ndarray target, LossForm loss not None, cnp.ndarray grad,
+                      cnp.ndarray weight=None):
+        """Return the loss of a batch after writing its gradient; ``weight`` is float64, one for each example."""
         cdef Pass s = self._pass(cnp.PyArray_DIM(x, 0), grad)
         cdef bint soft = cnp.PyArray_NDIM(target) == 2
+        cdef const char *w = NULL if weight is None else cnp.PyArray_BYTES(weight)
         cdef double value
         with nogil:
-            value = self._gradient(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(target), soft, &loss.options)
+            value = self._gradient(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(target), soft, w, &loss.options)
         return value
 
     def step(self, cnp.ndarray X, cnp.ndarray y, cnp.ndarray index, LossForm loss not None, cnp.ndarray grad,
-             grads, Stepper optimizer not None):
-        """Take a step of the optimizer on the rows ``index`` of X and y (None: all of them); return their loss.
+             grads, Stepper optimizer not None, cnp.ndarray weight=None):
+        """Take a step of the optimizer on the rows ``index`` (None: all) of X, y and ``weight``; return their loss.
 
         ``grads`` are the parts of ``grad`` that the optimizer is to be given. All or nothing: where the optimizer
         skips the step, or raises, the buffers are as before.
@@ -263,6 +268,7 @@ cdef class Network:
         cdef bint soft = cnp.PyArray_NDIM(y) == 2
         cdef const char *x = cnp.PyArray_BYTES(X)
         cdef const char *target = cnp.PyArray_BYTES(y)
+        cdef const char *w = NULL if weight is None else cnp.PyArray_BYTES(weight)
         cdef const int64_t *rows = NULL if index is None else <const int64_t *>cnp.PyArray_DATA(index)
         cdef Py_ssize_t x_bytes = _row_bytes(X), y_bytes = _row_bytes(y)
         cdef bint strict, moved
@@ -276,8 +282,10 @@ cdef class Network:
                 if rows != NULL:
                     x = _gathered(self.x, x, rows, s.rows, x_bytes)
                     target = _gathered(self.target, target, rows, s.rows, y_bytes)
+                    if w != NULL:
+                        w = _gathered(self.weight, w, rows, s.rows, sizeof(double))
                 self._keep_buffers()
-                value = self._gradient(&s, x, target, soft, &loss.options)
+                value = self._gradient(&s, x, target, soft, w, &loss.options)
                 moved = (isfinite(value) or not strict) and optimizer._advance()
                 if not moved:
                     self._put_back_buffers()

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 
 from optcore import process
 from optcore.cli import bench, diagnose, info, spectrum, train
@@ -14,8 +15,15 @@ _USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, FloatingPointError)
 def main(argv=None):
     """Run the command; return the exit code: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C."""
     arguments = _parser().parse_args(argv)
+
+    def show(message, *_):
+        print(f"optcore {arguments.command}: warning: {message}", file=sys.stderr)
+
     try:
-        return arguments.run(arguments) or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = show
+            return arguments.run(arguments) or 0
     except _USER_ERRORS as error:
         print(f"optcore {arguments.command}: error: {error}", file=sys.stderr)
         return 1

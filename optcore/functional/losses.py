@@ -1,7 +1,7 @@
 """Softmax, losses and their gradients; the package's page says what holds for all."""
 
 from optcore._native import functional as _native
-from optcore.functional.targets import smoothing, soft_targets, weighted_binary
+from optcore.functional.targets import row_weights, smoothing, soft_targets, weighted_binary
 
 
 def softmax(z, out=None):
@@ -68,7 +68,8 @@ def log_softmax(z, out=None):
     return _native.log_softmax(z, out)
 
 
-def cross_entropy(z, target, *, label_smoothing=0.0, weight=None, gradient=True, out=None):
+def cross_entropy(z, target, *, label_smoothing=0.0, weight=None, sample_weight=None, gradient=True,
+                  out=None):
     """Softmax cross-entropy, the mean over the rows, and its gradient.
 
     With classes t: loss = -mean_i log p_(i,t_i), dz = (p - onehot(t)) / N. With rows of probabilities q:
@@ -92,6 +93,9 @@ def cross_entropy(z, target, *, label_smoothing=0.0, weight=None, gradient=True,
         e, from 0 to 1.
     weight : array_like [K], optional
         Weights of the classes, finite and at least 0.
+    sample_weight : array_like [N], optional
+        w, of the examples, finite and at least 0: the loss is sum_i w_i*loss_i / sum_i w_i, with
+        classes that have weights w_i*w_(t_i) in the place of w_i.
     gradient : bool, default True
         False leaves the gradient away.
     out : ndarray [N, K], optional
@@ -118,13 +122,14 @@ def cross_entropy(z, target, *, label_smoothing=0.0, weight=None, gradient=True,
     >>> oc.functional.cross_entropy(z, np.array([0]), label_smoothing=0.1)[0]
     1.0000000...
     """
+    rows = row_weights(sample_weight, z)
     if weight is None and smoothing(label_smoothing) == 0:
-        return _native.cross_entropy(z, target, gradient, out)
-    q, total = soft_targets(z, target, label_smoothing, weight)
-    return _native.cross_entropy(z, q, gradient, out, total)
+        return _native.cross_entropy(z, target, gradient, out, None, rows)
+    q, total = soft_targets(z, target, label_smoothing, weight, rows)
+    return _native.cross_entropy(z, q, gradient, out, total, rows)
 
 
-def mse(y, target, *, gradient=True, out=None):
+def mse(y, target, *, sample_weight=None, scale=1.0, gradient=True, out=None):
     """Squared error, the mean over all elements, and its gradient.
 
     loss = mean (y - target)^2, dy = 2*(y - target)/size, as in PyTorch's MSELoss. Summed in double.
@@ -135,6 +140,10 @@ def mse(y, target, *, gradient=True, out=None):
         float32 or float64.
     target : ndarray
         Of the shape and dtype of `y`.
+    sample_weight : array_like [N], optional
+        w, of the examples, finite and at least 0: the loss is sum_i w_i*loss_i / sum_i w_i.
+    scale : float, default 1.0
+        Multiplies loss and gradient, as 1/2 for half of the squared error.
     gradient : bool, default True
         False leaves the gradient away.
     out : ndarray, optional
@@ -157,10 +166,10 @@ def mse(y, target, *, gradient=True, out=None):
     >>> oc.functional.mse(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
     (2.5, array([1., 2.]))
     """
-    return _native.mse(y, target, gradient, out)
+    return _native.mse(y, target, gradient, out, row_weights(sample_weight, y), scale)
 
 
-def huber(y, target, delta=1.0, *, gradient=True, out=None):
+def huber(y, target, delta=1.0, *, sample_weight=None, gradient=True, out=None):
     """Huber's error, the mean over all elements, and its gradient.
 
     With d = y - target: d^2/2 where abs(d) <= delta, else delta*(abs(d) - delta/2); dy = clip(d, -delta, delta)/size
@@ -174,6 +183,8 @@ def huber(y, target, delta=1.0, *, gradient=True, out=None):
         Of the shape and dtype of `y`.
     delta : float, default 1.0
         Where the parabola ends; finite and positive.
+    sample_weight : array_like [N], optional
+        w, of the examples, finite and at least 0: the loss is sum_i w_i*loss_i / sum_i w_i.
     gradient : bool, default True
         False leaves the gradient away.
     out : ndarray, optional
@@ -196,10 +207,11 @@ def huber(y, target, delta=1.0, *, gradient=True, out=None):
     >>> oc.functional.huber(np.array([0.5, 3.0]), np.array([0.0, 0.0]))
     (1.3125, array([0.25, 0.5 ]))
     """
-    return _native.huber(y, target, delta, gradient, out)
+    return _native.huber(y, target, delta, gradient, out, row_weights(sample_weight, y))
 
 
-def bce_with_logits(z, target, *, weight=None, pos_weight=None, gradient=True, out=None):
+def bce_with_logits(z, target, *, weight=None, pos_weight=None, sample_weight=None, scale=1.0, gradient=True,
+                    out=None):
     """Binary cross-entropy of the logistic function of z, the mean over all elements, and its gradient.
 
     With s the logistic function, t the target, p the `pos_weight` and w the `weight` of an element:
@@ -215,6 +227,10 @@ def bce_with_logits(z, target, *, weight=None, pos_weight=None, gradient=True, o
         Of the shape and dtype of `z`, from 0 to 1 (not checked).
     weight, pos_weight : array_like, optional
         Finite and at least 0, of a shape that broadcasts to that of `z`.
+    sample_weight : array_like [N], optional
+        w, of the examples, finite and at least 0, beside those: the loss is sum_i w_i*loss_i / sum_i w_i.
+    scale : float, default 1.0
+        Multiplies loss and gradient.
     gradient : bool, default True
         False leaves the gradient away.
     out : ndarray, optional
@@ -240,4 +256,4 @@ def bce_with_logits(z, target, *, weight=None, pos_weight=None, gradient=True, o
     """
     if weight is not None or pos_weight is not None:
         target, weight = weighted_binary(z, target, weight, pos_weight)
-    return _native.bce_with_logits(z, target, weight, gradient, out)
+    return _native.bce_with_logits(z, target, weight, gradient, out, row_weights(sample_weight, z), scale)

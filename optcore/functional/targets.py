@@ -26,20 +26,32 @@ def weights(value, name):
     return array.astype(np.float64)
 
 
-def soft_targets(z, target, label_smoothing=0.0, weight=None):
+def row_weights(value, like, name="sample_weight"):
+    """Return weights of examples as a float64 array, one for each row of `like`, or None for None."""
+    if value is None:
+        return None
+    array, n = weights(value, name), len(like) if np.ndim(like) else 1
+    if array.shape != (n,):
+        raise ValueError(f"{name}: expected shape ({n},), one weight per example, got {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def soft_targets(z, target, label_smoothing=0.0, weight=None, rows=None):
     """Return the rows of weights that stand for a target with label smoothing and class weights, and their divisor.
 
     Parameters
     ----------
     z, target, label_smoothing, weight
         As for `cross_entropy`.
+    rows : ndarray [N], optional
+        The examples' weights: they are in the divisor only.
 
     Returns
     -------
     q : ndarray [N, K]
         In the dtype of `z`.
-    total : float
-        What the sum over the rows is divided by.
+    total : float or None
+        What the sum over the rows is divided by; None for their number or the sum of their weights.
 
     Raises
     ------
@@ -58,10 +70,10 @@ def soft_targets(z, target, label_smoothing=0.0, weight=None):
     if w.shape != (classes,):
         raise ValueError(f"weight: expected shape ({classes},), one weight per class, got {w.shape}")
     if target.ndim == 2:
-        return (w * ((1 - e) * target + e / classes)).astype(z.dtype), n
+        return (w * ((1 - e) * target + e / classes)).astype(z.dtype), None
     q = np.tile((w * (e / classes)).astype(z.dtype), (n, 1))
     q[np.arange(n), target] = (w * (1 - e + e / classes))[target]
-    return q, _native.class_weights(target, w) if weight is not None else n
+    return q, _native.class_weights(target, w, rows) if weight is not None else None
 
 
 def weighted_binary(z, target, weight=None, pos_weight=None):

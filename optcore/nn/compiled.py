@@ -8,9 +8,10 @@ from optcore.nn import losses
 
 _FORMS = {
     losses.CrossEntropy: lambda loss: LossForm("cross_entropy", loss.label_smoothing, loss.weight),
-    losses.MSE: lambda loss: LossForm("mse"),
+    losses.MSE: lambda loss: LossForm("mse", scale=loss.scale),
     losses.Huber: lambda loss: LossForm("huber", delta=loss.delta),
-    losses.BCE: lambda loss: LossForm("bce", weight=loss.weight, pos_weight=loss.pos_weight),
+    losses.BCE: lambda loss: LossForm("bce", weight=loss.weight, pos_weight=loss.pos_weight,
+                                       scale=loss.scale),
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from optcore import functional
 from optcore._native.functional import cross_entropy_r
-from optcore.functional.targets import smoothing, soft_targets, weighted_binary, weights
+from optcore.functional.targets import row_weights, smoothing, soft_targets, weighted_binary, weights
 from optcore.nn import arguments
 
 
@@ -17,11 +17,11 @@ class Loss:
     classification = False
     """Whether the targets may be classes, and the largest output is the predicted one."""
 
-    def value(self, y, target, gradient=True):
-        """Return (loss, dy), dy None where it is not asked for."""
+    def value(self, y, target, gradient=True, sample_weight=None):
+        """Return (loss, dy), dy None where it is not asked for; a mean of the examples, by their weights if any."""
         raise NotImplementedError
 
-    def curvature(self, y, target):
+    def curvature(self, y, target, sample_weight=None):
         """Return the function ry -> R{dy}, which may write into ry."""
         raise NotImplementedError
 
@@ -41,6 +41,21 @@ def _frozen_weights(loss, name):
         if array.ndim > 1:
             raise ValueError(f"{name}: expected a number or one for each output, got shape {array.shape}")
         object.__setattr__(loss, name, tuple(array.tolist()) if array.ndim else float(array))
+
+
+def _shares(y, sample_weight):
+    """What each output counts in a mean of the examples: 1/size, or by their weights; [] or [N, 1, ...]."""
+    if sample_weight is None:
+        return y.dtype.type(1 / y.size)
+    share = sample_weight / (sample_weight.sum() * (y.size // len(y)))
+    return share.astype(y.dtype).reshape(-1, *[1] * (y.ndim - 1))
+
+
+def _positive(value, name):
+    value = arguments.real(value, name)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a finite positive number, got {value}")
+    return value
 
 
 def _check_length(name, value, shape):
@@ -82,19 +97,21 @@ class CrossEntropy(Loss):
         if isinstance(self.weight, float):
             raise ValueError(f"weight: expected one number for each class, got {self.weight}")
 
-    def value(self, y, target, gradient=True):
+    def value(self, y, target, gradient=True, sample_weight=None):
         """Return (loss, dy)."""
         return functional.cross_entropy(y, target, label_smoothing=self.label_smoothing, weight=self.weight,
-                                        gradient=gradient)
+                                        sample_weight=sample_weight, gradient=gradient)
 
-    def curvature(self, y, target):
+    def curvature(self, y, target, sample_weight=None):
         """Return the function ry -> R{dy}."""
         p = functional.softmax(y)
-        if target.ndim == 1 and self == CrossEntropy():
+        if target.ndim == 1 and self == CrossEntropy() and sample_weight is None:
             return lambda rz: cross_entropy_r(p, rz, rz)
-        # dz = (p*sum_j q_j - q)/total: a row of weights q that does not sum to 1 scales its row.
-        q, total = soft_targets(y, target, self.label_smoothing, self.weight)
-        scale = q.sum(axis=1, keepdims=True) * q.dtype.type(len(q) / total)
+        # dz = w*(p*sum_j q_j - q)/total: a row of weights q that does not sum to 1 scales its row.
+        q, total = soft_targets(y, target, self.label_smoothing, self.weight, sample_weight)
+        w = np.ones(len(q)) if sample_weight is None else sample_weight
+        scale = q.sum(axis=1) * w * (len(q) / (w.sum() if total is None else total))
+        scale = scale.astype(q.dtype)[:, None]
         return lambda rz: cross_entropy_r(p, rz, rz) * scale
 
     def check(self, target, n, shape, dtype):
@@ -116,15 +133,33 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class MSE(Loss):
-    """Squared error, the mean over all outputs; see `optcore.functional.mse`."""
+    """Squared error, the mean over all outputs; see `optcore.functional.mse`.
 
-    def value(self, y, target, gradient=True):
+    Parameters
+    ----------
+    scale : float
+        Multiplies it: 0.5 for half the squared error, K for the sum over K outputs.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> oc.nn.MSE(scale=0.5)
+    MSE(scale=0.5)
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "scale", _positive(self.scale, "scale"))
+
+    def value(self, y, target, gradient=True, sample_weight=None):
         """Return (loss, dy)."""
-        return functional.mse(y, target, gradient=gradient)
+        return functional.mse(y, target, sample_weight=sample_weight, scale=self.scale, gradient=gradient)
 
-    def curvature(self, y, target):
+    def curvature(self, y, target, sample_weight=None):
         """Return the function ry -> R{dy}."""
-        return lambda ry: ry * ry.dtype.type(2 / ry.size)
+        factor = y.dtype.type(2 * self.scale) * _shares(y, sample_weight)
+        return lambda ry: ry * factor
 
 
 @dataclass(frozen=True)
@@ -146,17 +181,15 @@ class Huber(Loss):
     delta: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "delta", arguments.real(self.delta, "delta"))
-        if not 0 < self.delta < math.inf:
-            raise ValueError(f"delta: expected a finite positive number, got {self.delta}")
+        object.__setattr__(self, "delta", _positive(self.delta, "delta"))
 
-    def value(self, y, target, gradient=True):
+    def value(self, y, target, gradient=True, sample_weight=None):
         """Return (loss, dy)."""
-        return functional.huber(y, target, self.delta, gradient=gradient)
+        return functional.huber(y, target, self.delta, sample_weight=sample_weight, gradient=gradient)
 
-    def curvature(self, y, target):
+    def curvature(self, y, target, sample_weight=None):
         """Return the function ry -> R{dy}."""
-        factor = (abs(y - target) < self.delta) * y.dtype.type(1 / y.size)
+        factor = (abs(y - target) < self.delta) * _shares(y, sample_weight)
         return lambda ry: ry * factor
 
 
@@ -168,6 +201,8 @@ class BCE(Loss):
     ----------
     weight, pos_weight : float or sequence of float, optional
         Of the outputs, and of their positive targets: one for all, or one for each index of the last dimension.
+    scale : float
+        Multiplies the loss: K for the sum over K outputs.
 
     Notes
     -----
@@ -177,24 +212,27 @@ class BCE(Loss):
     --------
     >>> import optcore as oc
     >>> oc.nn.BCE(pos_weight=3)
-    BCE(weight=None, pos_weight=3.0)
+    BCE(weight=None, pos_weight=3.0, scale=1.0)
     """
 
     weight: float | tuple | None = None
     pos_weight: float | tuple | None = None
+    scale: float = 1.0
 
     def __post_init__(self):
+        object.__setattr__(self, "scale", _positive(self.scale, "scale"))
         _frozen_weights(self, "weight")
         _frozen_weights(self, "pos_weight")
 
-    def value(self, y, target, gradient=True):
+    def value(self, y, target, gradient=True, sample_weight=None):
         """Return (loss, dy)."""
-        return functional.bce_with_logits(y, target, weight=self.weight, pos_weight=self.pos_weight, gradient=gradient)
+        return functional.bce_with_logits(y, target, weight=self.weight, pos_weight=self.pos_weight,
+                                          sample_weight=sample_weight, scale=self.scale, gradient=gradient)
 
-    def curvature(self, y, target):
+    def curvature(self, y, target, sample_weight=None):
         """Return the function ry -> R{dy}."""
-        factor = functional.sigmoid(y) * functional.sigmoid(-y) / y.dtype.type(y.size)
-        if self != BCE():
+        factor = functional.sigmoid(y) * functional.sigmoid(-y) * _shares(y, sample_weight) * y.dtype.type(self.scale)
+        if self.weight is not None or self.pos_weight is not None:
             factor *= weighted_binary(y, target, self.weight, self.pos_weight)[1]
         return lambda ry: ry * factor
 
@@ -223,6 +261,19 @@ def find(loss):
     if not isinstance(loss, str):
         raise TypeError(f"loss: expected a name or a loss such as CrossEntropy(), got {type(loss).__name__}")
     return LOSSES[arguments.one_of(loss, "loss", LOSSES)]
+
+
+def given(sample_weight):
+    """The argument for `Loss.value` and `Loss.curvature`; none where there are no weights, for losses without them."""
+    return {} if sample_weight is None else {"sample_weight": sample_weight}
+
+
+def check_weights(sample_weight, like):
+    """Return the examples' weights as float64 [N], or None for None; raise where they are not, or all are 0."""
+    weight = row_weights(sample_weight, like)
+    if weight is not None and not weight.any():
+        raise ValueError("sample_weight: expected a positive one among them, got zeros only: their mean is undefined")
+    return weight
 
 
 def check(loss, target, n, shape, dtype):

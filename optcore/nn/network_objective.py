@@ -15,7 +15,7 @@ class NetworkObjective(BatchedObjective):
 
     lower_bound = 0.0
 
-    def __init__(self, net, loss, X, y, mode="train", dtype=None, **batches):
+    def __init__(self, net, loss, X, y, mode="train", dtype=None, sample_weight=None, **batches):
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected an optcore.nn network, got {type(net).__name__}")
         if mode not in ("train", "eval"):
@@ -33,7 +33,8 @@ class NetworkObjective(BatchedObjective):
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
         losses.check(self._row, self._y, len(self._x), self._program.out_shape, dtype)
-        super().__init__(net.theta.astype(dtype), len(self._x), **batches)
+        weight = losses.check_weights(sample_weight, self._x)
+        super().__init__(net.theta.astype(dtype), len(self._x), weight=weight, **batches)
 
     def fisher(self, theta, v, batch=None):
         """Return the empirical Fisher matrix times v; see `optcore.Objective.fisher`."""
@@ -51,23 +52,24 @@ class NetworkObjective(BatchedObjective):
             ((piece.state or self._evaluate(theta, piece.rows)[2]).records, piece.share) for piece in pieces))
 
     def _examples(self, rows):
-        return _converted("X", self._x[rows], self.dtype), self._y[rows]
+        weight = {} if self.weight is None else {"sample_weight": self.weight[rows]}
+        return _converted("X", self._x[rows], self.dtype), self._y[rows], weight
 
     def _value(self, theta, rows):
-        x, y = self._examples(rows)
+        x, y, weight = self._examples(rows)
         with one_pool:
             z = passes.output(self._program, theta, self._buffers, x, training=self.mode == "train")
-            return self._row.value(z, y, gradient=False)[0]
+            return self._row.value(z, y, gradient=False, **weight)[0]
 
     def _evaluate(self, theta, rows):
-        x, y = self._examples(rows)
+        x, y, weight = self._examples(rows)
         grad = np.empty_like(theta)
         with one_pool:
             records = passes.forward(self._program, theta, self._buffers, x, training=self.mode == "train")
             z = records[-1].y
-            loss, dz = self._row.value(z, y)
+            loss, dz = self._row.value(z, y, **weight)
             passes.backward(self._program, records, dz, grad)
-            return loss, grad, _State(records, dz, self._row.curvature(z, y))
+            return loss, grad, _State(records, dz, self._row.curvature(z, y, **weight), **weight)
 
     def _product(self, state, v, kind):
         out = np.empty_like(v)
@@ -89,11 +91,17 @@ class _State(NamedTuple):
     records: list
     dz: np.ndarray
     curvature: Any  # the loss's Hessian with respect to the outputs, times its argument
+    sample_weight: Any = None
 
     def outer(self, rz):
-        """sum_i dz_i dz_i' N times rz: dz_i, the adjoint of example i, holds a factor 1/N."""
+        """sum_i dz_i dz_i' N times rz: dz_i, the adjoint of example i, holds a factor 1/N, or w_i / sum of w."""
         n = len(rz)
-        slopes = n * (self.dz * rz).reshape(n, -1).sum(axis=1)
+        slopes = (self.dz * rz).reshape(n, -1).sum(axis=1)
+        if self.sample_weight is None:
+            slopes *= n
+        else:
+            w = self.sample_weight
+            slopes *= np.divide(w.sum(), w, out=np.zeros_like(w), where=w > 0).astype(slopes.dtype)
         return self.dz * slopes.reshape(n, *[1] * (rz.ndim - 1))
 
 
@@ -108,7 +116,8 @@ def _converted(name, value, dtype):
     return np.ascontiguousarray(_reals(name, value), dtype)
 
 
-def objective(net, loss, X, y, mode="train", *, dtype=None, batch_size=None, memory=2**30):
+def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, batch_size=None,
+              memory=2**30):
     """Return the loss of a network over a data set as a function of theta.
 
     The network and its running statistics are never changed: the objective starts from copies of them and
@@ -132,6 +141,8 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, batch_size=None, mem
     dtype : {"float32", "float64"}, optional
         Of the arithmetic, of theta and of all results; the network's where it is not given. Eigenvalues near
         a fitted minimum need float64.
+    sample_weight : array_like [N], optional
+        Weights of the examples, finite and at least 0: the loss is the weighted mean, all that is derived from it too.
     batch_size : int, optional
         Examples in one pass; None for all of them, whose activations are then held at once. With a batch size X may be
         larger than memory (`numpy.memmap`): it is read and converted batch by batch. Each batch counts by its number of
@@ -170,4 +181,4 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, batch_size=None, mem
     >>> obj.hvp(np.array([2.0]), np.array([1.0]))  # mean of 2*x^2
     array([5.])
     """
-    return NetworkObjective(net, loss, X, y, mode, dtype, batch_size=batch_size, memory=memory)
+    return NetworkObjective(net, loss, X, y, mode, dtype, sample_weight, batch_size=batch_size, memory=memory)

@@ -222,7 +222,7 @@ class Sequential:
             if network is not None:
                 self.compiled.give(network, training)
 
-    def loss_and_grad(self, x, target, loss="cross_entropy", grad=None):
+    def loss_and_grad(self, x, target, loss="cross_entropy", grad=None, sample_weight=None):
         """One training evaluation: forward, loss, backward; moves the running statistics of batch norm.
 
         Parameters
@@ -237,6 +237,8 @@ class Sequential:
             over the batch, the others are means over all elements.
         grad : ndarray [n]
             Written: the gradient with respect to `theta`.
+        sample_weight : array_like [N], optional
+            Weights of the examples, finite and at least 0: the loss is their weighted mean.
 
         Returns
         -------
@@ -260,19 +262,20 @@ class Sequential:
         row = losses.find(loss)
         passes.check_input(self.program, x, self.dtype)
         losses.check(row, target, len(x), self.program.out_shape, self.dtype)
+        weight = losses.check_weights(sample_weight, x)
         _check_grad(grad, self._theta, x, target)
         form = loss_form(row)
         with one_pool, self._network(len(x) if form else 0, True) as network:
             if network:
-                return network.loss_and_grad(x, target, form, grad)
-            return self._loss_and_grad(x, target, row, grad)
+                return network.loss_and_grad(x, target, form, grad, weight)
+            return self._loss_and_grad(x, target, row, grad, weight)
 
-    def _loss_and_grad(self, x, target, row, grad):
+    def _loss_and_grad(self, x, target, row, grad, weight):
         """The Python passes: for what has no compiled form, and the reference of what has."""
         with self._restored_on_error():
             records = passes.forward(self.program, self._theta, self._buffers, x, training=True,
                                      update_running=True)
-            value, dy = row.value(records[-1].y, target)
+            value, dy = row.value(records[-1].y, target, **losses.given(weight))
             passes.backward(self.program, records, dy, grad)
         return value
 

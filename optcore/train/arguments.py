@@ -13,21 +13,37 @@ from optcore.nn import losses, passes
 _PIECE = 2**20      # numbers that are looked at together
 
 
-def examples(net, X, y, loss, validation, seed):
-    """Check the data; return the rows to train on and the held-out (X, y, rows); None for all rows, and for no part."""
+def examples(net, X, y, loss, validation, seed, sample_weight=None):
+    """Check the data; return the rows to train on, the held-out (X, y, rows), and the weights of both.
+
+    None stands for all rows, for no part, and where no weights were given. Rows of weight 0 are none to train on.
+    """
+    weight = losses.check_weights(sample_weight, y) if isinstance(y, np.ndarray) else None
+    rows, held_out, held_weight = _parts(net, X, y, loss, validation, seed, weight)
+    if weight is not None and not weight.all():
+        rows = np.flatnonzero(weight) if rows is None else rows[weight[rows] > 0]
+    return rows, held_out, weight, held_weight
+
+
+def _parts(net, X, y, loss, validation, seed, weight):
     row = losses.find(loss)
     _check(net, row, "", X, y)
     if validation is None:
-        return None, None
+        return None, None, None
     if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[1])
         labels = y if y.ndim == 1 and y.dtype.kind == "i" else None
         kept, held = data.split(len(X), validation, rng, labels)
-        return kept, (X, y, held)
-    if not isinstance(validation, list | tuple) or len(validation) != 2:
-        raise TypeError(f"validation: expected (X, y), a share or None, got {type(validation).__name__}")
-    _check(net, row, "validation ", *validation)
-    return None, (*validation, None)
+        if weight is not None and not (weight[kept].any() and weight[held].any()):
+            raise ValueError("sample_weight: expected a positive one among the held-out and the other examples, got "
+                             "zeros only")
+        return kept, (X, y, held), weight if weight is None else weight[held]
+    if not isinstance(validation, list | tuple) or len(validation) not in (2, 3):
+        raise TypeError("validation: expected (X, y), (X, y, sample_weight), a share or None, got "
+                        f"{type(validation).__name__}")
+    X, y, *given = validation
+    _check(net, row, "validation ", X, y)
+    return None, (X, y, None), losses.check_weights(given[0] if given else None, y)
 
 
 def weighted(loss, class_weight, y, classes):

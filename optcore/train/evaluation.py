@@ -7,7 +7,7 @@ from optcore.nn import losses
 _PIECE = 4096       # examples that are gathered together
 
 
-def evaluate(net, X, y, loss="cross_entropy", rows=None):
+def evaluate(net, X, y, loss="cross_entropy", rows=None, sample_weight=None):
     """Return loss and accuracy in evaluation mode.
 
     Parameters
@@ -19,6 +19,8 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None):
     loss : str or loss
     rows : ndarray, int64, optional
         The examples that are meant; all by default.
+    sample_weight : array_like, optional
+        Their weights.
 
     Returns
     -------
@@ -28,10 +30,11 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None):
     """
     out = net.predict(X) if rows is None and isinstance(X, np.ndarray) else _outputs(net, X, rows)
     y = y if rows is None else y[rows]
-    result = {"validation_loss": float(losses.find(loss).value(out, y)[0])}
+    weight = losses.check_weights(sample_weight, y)
+    result = {"validation_loss": float(losses.find(loss).value(out, y, **losses.given(weight))[0])}
     if has_classes(loss):
         classes = y if y.ndim == 1 else y.argmax(axis=1)
-        result["validation_accuracy"] = float(np.mean(out.argmax(axis=1) == classes))
+        result["validation_accuracy"] = float(np.average(out.argmax(axis=1) == classes, weights=weight))
     return result
 
 

@@ -20,7 +20,7 @@ from optcore.train.saved import Checkpoints, find_state
 
 def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=32, shuffle=True,
         validation=None, seed=0, progress=True, callbacks=(), checkpoint=None, resume=None,
-        *, checkpoint_every=1, checkpoint_steps=None, class_weight=None):
+        *, sample_weight=None, class_weight=None, checkpoint_every=1, checkpoint_steps=None):
     """Train a network in place.
 
     Parameters
@@ -47,7 +47,7 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         normalises over the batch, a last batch of one example, which has no variance, joins the one before it.
     shuffle : bool
         A new order in each epoch.
-    validation : (ndarray, ndarray) or float, optional
+    validation : (ndarray, ndarray), the same with weights, or float, optional
         Examples and targets to evaluate after each epoch, or the share of X to hold out for it (at random,
         every class in the same proportion). A schedule-free rule holds its average meanwhile (``eval()``), and then
         its parameters again, bit for bit.
@@ -68,6 +68,9 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         start: parameters, buffers, state and history end with the bits of a run that was never interrupted, and so
         does what a schedule such as `ReduceOnPlateau` remembers. Where the file is damaged, the one before it is
         used, with a warning.
+    sample_weight : array_like [N], optional
+        Weights of the examples, finite and at least 0. The loss of a batch is the weighted mean, sum_i w_i*loss_i /
+        sum_i w_i; examples of weight 0 are left out. A share that is held out is evaluated by its weights.
     checkpoint_every : int
         Epochs.
     checkpoint_steps : int, optional
@@ -115,11 +118,11 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     if not isinstance(net, Sequential):
         raise TypeError(f"net: expected an optcore.nn.Sequential, got {type(net).__name__}")
     steps = math.inf if checkpoint_steps is None else arguments.positive("checkpoint_steps", checkpoint_steps)
-    rows, held_out = arguments.examples(net, X, y, loss, validation, seed)
+    rows, held_out, weight, held_weight = arguments.examples(net, X, y, loss, validation, seed, sample_weight)
     if class_weight is not None:
         loss = arguments.weighted(loss, class_weight, y if rows is None else y[rows], net.program.out_shape[0])
     hooks = Hooks(callbacks)
-    run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks)
+    run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks, weight, held_weight)
     if checkpoint is not None:
         arguments.check_place(checkpoint)
     source = None

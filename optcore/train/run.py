@@ -52,8 +52,10 @@ def _smallest_batch(net):
 class Run:
     """The state of a training run: everything that a checkpoint holds."""
 
-    def __init__(self, net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks):
+    def __init__(self, net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks,
+                 sample_weight=None, held_weight=None):
         self.net, self.X, self.y, self.rows, self.held_out, self.loss = net, X, y, rows, held_out, loss
+        self.sample_weight, self.held_weight = sample_weight, held_weight
         self.n = len(X) if rows is None else len(rows)
         self.batch_size = self.n if batch_size is None else min(positive("batch_size", batch_size), self.n)
         self.batches_per_epoch = steps_per_epoch(net, self.n, self.batch_size)
@@ -120,27 +122,30 @@ class Run:
 
     def at_once(self, network, index):
         """Gather, gradient and update in one call; return the loss before the step."""
-        X, y = self.X, self.y
+        X, y, weight = self.X, self.y, self.sample_weight
         rows = index if len(index) < len(X) else None       # of all examples the order does not matter
         if not isinstance(X, np.ndarray):
             X, y, rows = X[index], y[index], None
+            weight = None if weight is None else weight[index]
         try:
-            return network.step(X, y, rows, self.form, self.grad, self.grads, self.optimizer)
+            return network.step(X, y, rows, self.form, self.grad, self.grads, self.optimizer, weight)
         finally:
             self.net.compiled.give(network, True)
 
     def in_parts(self, index):
         """The same, with Python in between: for wrappers, rules with a step of their own, what has no compiled form."""
-        x, target = self.X, self.y
+        x, target, weight = self.X, self.y, self.sample_weight
         if not isinstance(x, np.ndarray):
             x, target = x[index], target[index]
+            weight = None if weight is None else weight[index]
         elif len(index) < len(self.X):
             # mode="clip" writes into `out` directly; the default goes through a buffer
             x = np.take(self.X, index, axis=0, out=self._x[:len(index)], mode="clip")
             target = np.take(self.y, index, axis=0, out=self._y[:len(index)], mode="clip")
+            weight = None if weight is None else weight[index]
         buffers, skipped = self.buffers(), self.optimizer.skipped_steps
         try:
-            value = self.update(x, target)
+            value = self.update(x, target, weight)
         except FloatingPointError:
             self.put_back(buffers)
             raise
@@ -148,13 +153,14 @@ class Run:
             self.put_back(buffers)
         return value
 
-    def update(self, x, target):
+    def update(self, x, target, weight=None):
         """Step the optimizer on one batch; return the loss before the step."""
         values = []
 
         def gradient():
             buffers = self.buffers() if values else {}       # a second gradient, SAM's, leaves no trace in them
-            values.append(self.net.loss_and_grad(x, target, loss=self.loss, grad=self.grad))
+            values.append(self.net.loss_and_grad(x, target, loss=self.loss, grad=self.grad,
+                                                 sample_weight=weight))
             self.put_back(buffers)
             if not math.isfinite(values[-1]) and self.optimizer.nonfinite == "raise":
                 raise FloatingPointError(f"loss: expected a finite value, got {values[-1]}; nothing was changed")
@@ -179,7 +185,7 @@ class Run:
         if self.held_out is not None:
             with evaluating(self.optimizer, self.net.theta):
                 X, y, rows = self.held_out
-                row = evaluate(self.net, X, y, self.loss, rows)
+                row = evaluate(self.net, X, y, self.loss, rows, self.held_weight)
         self.seconds += time.perf_counter() - start
         self.history.add_epoch(self.batches_per_epoch, seconds=self.seconds, **row)
         self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
@@ -209,8 +215,8 @@ class Run:
     @functools.cached_property
     def checksums(self):
         """Of the data: read once in a run, and only where a checkpoint needs them."""
-        return {"data": fingerprint(self.X, self.y, self.rows),
-                "validation": fingerprint(*self.held_out) if self.held_out else None}
+        return {"data": fingerprint(self.X, self.y, self.rows, self.sample_weight),
+                "validation": fingerprint(*self.held_out, self.held_weight) if self.held_out else None}
 
     def settings(self):
         """What must be the same when the run is resumed."""

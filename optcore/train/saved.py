@@ -124,10 +124,10 @@ def check_fit(state, net, path):
         raise ValueError(f"{path}: expected the arrays of this network, {here}, got {there}")
 
 
-def fingerprint(X, y, rows=None):
-    """A checksum of the data, a piece of it at a time: of all of X and y, and of which rows are meant."""
+def fingerprint(X, y, *more):
+    """A checksum of the data, a piece of it at a time: of all of X and y, of which rows are meant, and of weights."""
     crc = 0
-    for a in (X, y) if rows is None else (X, y, rows):
+    for a in (X, y, *(a for a in more if a is not None)):
         step = max(1, _PIECE // max(1, a[:1].nbytes))
         for i in range(0, len(a), step):
             crc = zlib.crc32(memoryview(np.ascontiguousarray(a[i:i + step]).reshape(-1).view(np.uint8)), crc)
