@@ -93,10 +93,9 @@ class Run:
     def steps(self):
         """Yield after each step of what is left of this epoch."""
         self.rng_before = self.rng.bit_generator.state
-        order = data.batches(self.n, self.batch_size, self.shuffle, self.rng, smallest=self.smallest)
+        order = data.batches(self.n, self.batch_size, self.shuffle, self.rng, smallest=self.smallest, rows=self.rows)
         for i, index in enumerate(order):
             if i >= self.batch:
-                index = index if self.rows is None else self.rows[index]
                 start = time.perf_counter()
                 self.one_step(index)
                 self.seconds += time.perf_counter() - start

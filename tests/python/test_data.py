@@ -402,6 +402,21 @@ def test_the_order_is_that_of_raw_numbers():
     assert np.concatenate(list(data.batches(20, 6, rng=rng0(np.random.SeedSequence(7))))).tolist() == order
 
 
+def test_numbers_that_are_alike_keep_their_order():
+    class Small:
+        class bit_generator:
+            random_raw = staticmethod(lambda n: np.array([3, 1, 3, 1, 2] * (n // 5), dtype=np.uint64))
+
+    order = data.shuffled(5000, Small())
+    assert order.tolist() == sorted(range(5000), key=lambda i: ([3, 1, 3, 1, 2][i % 5], i))
+
+
+def test_batches_of_a_part():
+    rows = np.array([3, 5, 8, 9, 12])
+    got = list(data.batches(5, 2, rng=rng0(1), rows=rows))
+    assert [b.tolist() for b in got] == [rows[b].tolist() for b in data.batches(5, 2, rng=rng0(1))]
+
+
 # --- standardising in one pass, rows where they are
 
 def test_standardizer_goes_and_comes_back():

@@ -43,10 +43,12 @@ def cases(rng):
 
 def run(net, x, target, loss, index):
     grad, opt = np.full_like(net.theta, np.nan), oc.optim.AdamW(net.theta, clip_norm=0.1)
-    values = [net.loss_and_grad(x, target, loss, grad)]
+    values, weight = [net.loss_and_grad(x, target, loss, grad)], np.arange(1.0, 401.0)
+    values.append(net.loss_and_grad(x, target, loss, grad, sample_weight=weight))
     with one_pool:
         for n in (300, 17):
             network = net.compiled.take(n, True)
-            values.append(network.step(x, target, index[:n], loss_form(loss), grad, grad, opt))
+            values.append(network.step(x, target, index[:n], loss_form(loss), grad, grad, opt,
+                                       weight if n == 17 else None))
             net.compiled.give(network, True)
     return [np.array(values), grad, net.theta, *net.buffers.values(), net.predict(x)]
