@@ -45,7 +45,7 @@ def descend(obj, starts, rules, steps=100):
     >>> valley = oc.landscape.surfaces.get("valley")
     >>> ways = descend(valley.objective, valley.starts[:1], {"too large": ("sgd", {"lr": 0.0201}),
     ...                                                      "small": ("sgd", {"lr": 0.001})}, steps=200)
-    >>> [way.losses[-1] < way.losses[0] for way in ways]
+    >>> [bool(way.losses[-1] < way.losses[0]) for way in ways]
     [False, True]
     """
     starts = np.atleast_2d(np.asarray(starts, dtype=obj.dtype))

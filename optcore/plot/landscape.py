@@ -223,4 +223,5 @@ def _stars(axes, minima):
 
 def _key(axes):
     if axes.get_legend_handles_labels()[1]:
-        legend(axes, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
+        legend(axes, ncols=6, columnspacing=1.2, handlelength=1.4, loc="lower left", bbox_to_anchor=(0.0, 1.0),
+               borderaxespad=0.2)
