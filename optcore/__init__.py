@@ -17,13 +17,13 @@ from optcore.process import (
     threads,
 )
 
-_MODULES = ("checkpoint", "curvature", "data", "diagnosis", "functional", "jax", "nn", "norm", "objective", "optim",
-            "plot", "schedules", "sklearn", "torch", "train")
+_MODULES = ("checkpoint", "curvature", "data", "diagnosis", "functional", "jax", "landscape", "nn", "norm", "objective",
+            "optim", "plot", "schedules", "sklearn", "torch", "train")
 _MEMBERS = {"Objective": "objective", "diagnose": "diagnosis"}
 
 __all__ = ["Objective", "__version__", "checkpoint", "curvature", "data", "diagnose", "functional", "get_include",
-           "get_library_dir", "get_num_threads", "jax", "nn", "norm", "optim", "plot", "schedules", "set_num_threads",
-           "show_config", "sklearn", "threads", "torch", "train"]
+           "get_library_dir", "get_num_threads", "jax", "landscape", "nn", "norm", "optim", "plot", "schedules",
+           "set_num_threads", "show_config", "sklearn", "threads", "torch", "train"]
 
 
 def __getattr__(name):

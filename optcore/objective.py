@@ -263,6 +263,10 @@ class Objective:
         """
         return Objective.gauss_newton(self, theta, v, batch)
 
+    def filters(self):
+        """Return (start, stop) in theta of each filter, the weights into one unit; None where they are not known."""
+        return None
+
     def layers(self, theta, batch=None):
         """Return a `LayerState` for each layer of weights, from input to output; None where no layers are known."""
         return None
@@ -359,3 +363,9 @@ def _scalar(name, value):
     if array.size != 1:
         raise ValueError(f"{name}: expected a scalar, got shape {array.shape}")
     return float(array.reshape(()))
+
+
+def filters_of(parameters):
+    """Return (start, stop) of the filters of parameters given as (start, shape): the rows of what is no vector."""
+    return [(start + i * (math.prod(shape) // shape[0]), start + (i + 1) * (math.prod(shape) // shape[0]))
+            for start, shape in parameters if len(shape) > 1 for i in range(shape[0])]

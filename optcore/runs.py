@@ -12,10 +12,11 @@ __all__ = ["Run", "Settings", "new_folder", "prepare", "read_settings"]
 
 CONFIG, CHECKPOINT, HISTORY, SCALING = "config.toml", "checkpoint.safetensors", "history.jsonl", "scaling.safetensors"
 TRAINING, DIAGNOSIS = "training.png", "diagnosis.png"
-SPECTRUM, REPORT = "spectrum.png", "report.html"
+SPECTRUM, LANDSCAPE, REPORT, TRAJECTORY = "spectrum.png", "landscape.png", "report.html", "trajectory.safetensors"
 CHOICES = {"task": ("", "classification", "regression"), "standardize": ("columns", "all", "none"),
            "dtype": ("float32", "float64"), "schedule": ("cosine", "constant"), "optimizer": tuple(optim.names()),
            "class_weight": ("", "balanced")}
+_FILES = (HISTORY, SCALING, TRAINING, DIAGNOSIS, SPECTRUM, LANDSCAPE, REPORT, TRAJECTORY)
 LEAST = {"hidden": 1, "epochs": 1, "batch_size": 1, "seed": 0, "accumulate": 1, "patience": 0}
 
 
@@ -190,6 +191,23 @@ class Run:
                    self.classes, self.scaling, self.history, self.optimizer_state)
 
 
+class Trajectory:
+    """A callback that keeps the parameters before training and after each epoch in a file."""
+
+    def __init__(self, path):
+        self.path, self.thetas = path, []
+
+    def on_start(self, run):
+        """Begin, or go on with the epochs of the file that are no later than the run."""
+        saved = checkpoint.load(self.path)["thetas"] if run.epoch and Path(self.path).is_file() else []
+        self.thetas = [*saved[:run.epoch + 1]] or [run.net.theta.copy()]
+
+    def on_epoch(self, run):
+        """Write the file."""
+        self.thetas.append(run.net.theta.copy())
+        checkpoint.save(self.path, {"thetas": np.stack(self.thetas)})
+
+
 def prepare(settings):
     """Read the data and build the network that the settings describe."""
     s = settings
@@ -221,7 +239,7 @@ def new_folder(folder, settings, overwrite=False):
         raise FileExistsError(f"{folder}: holds the checkpoint of an unfinished run; --resume continues it, "
                               f"--overwrite begins again")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, train.previous(CHECKPOINT), HISTORY, SCALING, TRAINING, DIAGNOSIS, SPECTRUM, REPORT):
+    for name in (CHECKPOINT, train.previous(CHECKPOINT), *_FILES):
         (folder / name).unlink(missing_ok=True)
     settings.write(config)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from optcore.batched import BatchedObjective
-from optcore.objective import LayerState
+from optcore.objective import LayerState, filters_of
 
 __all__ = ["objective"]
 
@@ -146,6 +146,12 @@ class TorchObjective(BatchedObjective):
         if not y.requires_grad:
             return self._torch.zeros_like(x)
         return self._torch.autograd.grad(y, x, v, retain_graph=True, materialize_grads=True)[0]
+
+    def filters(self):
+        """Return (start, stop) in theta of each filter; see `optcore.Objective.filters`."""
+        starts = np.cumsum([0, *(shape.numel() for shape in self._shapes.values())])
+        return filters_of((int(start), tuple(shape)) for start, shape in
+                          zip(starts, self._shapes.values(), strict=False))
 
     def layers(self, theta, batch=None):
         """Return how the gradient reaches each module that has a matrix of weights; see `optcore.Objective.layers`.

@@ -5,7 +5,7 @@ import sys
 import warnings
 
 from optcore import process
-from optcore.cli import bench, diagnose, info, spectrum, train
+from optcore.cli import bench, diagnose, info, landscape, spectrum, train
 
 __all__ = ["main"]
 
@@ -37,6 +37,6 @@ def _parser():
                                      "to why it stopped.", epilog="optcore COMMAND --help says more, with an example.")
     parser.add_argument("--version", action="version", version=f"optcore {process.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, diagnose, spectrum, bench, info):
+    for command in (train, diagnose, spectrum, landscape, bench, info):
         command.add(commands)
     return parser

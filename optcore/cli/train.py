@@ -54,6 +54,7 @@ def add(commands):
     p.add_argument("--out", metavar="RUN", help="folder for the run (default: out/<name of the data>)")
     p.add_argument("--resume", action="store_true", help="continue the run in the folder, with its settings")
     p.add_argument("--overwrite", action="store_true", help="replace an unfinished run or other settings")
+    p.add_argument("--trajectory", action="store_true", help="keep the parameters of every epoch, for the landscape")
     p.add_argument("--tensorboard", metavar="FOLDER", help="write the run for TensorBoard, too")
     p.add_argument("--quiet", action="store_true", help="no progress display")
 
@@ -78,6 +79,8 @@ def _run(arguments):
         runs.new_folder(folder, settings, arguments.overwrite)
     print(_describe(run), flush=True)
     callbacks = [train.TensorBoard(arguments.tensorboard)] if arguments.tensorboard else []
+    if arguments.trajectory:
+        callbacks.append(runs.Trajectory(folder / runs.TRAJECTORY))
     history = run.fit(folder, resume=arguments.resume, progress=not arguments.quiet, callbacks=callbacks)
     print(_result(run, history))
     picture = draw(folder / runs.TRAINING, history, title=title(run))

@@ -7,6 +7,7 @@ import numpy as np
 from optcore.batched import BatchedObjective
 from optcore.nn import losses, passes, signals
 from optcore.nn.sequential import Sequential
+from optcore.objective import filters_of
 from optcore.process import one_pool
 
 
@@ -42,6 +43,10 @@ class NetworkObjective(BatchedObjective):
             raise ValueError('mode: expected "eval" for the empirical Fisher matrix, got "train": under batch norm an '
                              "example has no gradient of its own")
         return super().fisher(theta, v, batch)
+
+    def filters(self):
+        """Return (start, stop) in theta of each filter; see `optcore.Objective.filters`."""
+        return filters_of((p.start, p.shape) for p in self._program.parameters())
 
     def layers(self, theta, batch=None):
         """Return how the gradient reaches each layer of weights; see `optcore.Objective.layers`."""

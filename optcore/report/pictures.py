@@ -3,6 +3,7 @@
 import numpy as np
 
 from optcore.plot.density import density_figure
+from optcore.plot.landscape import draw_contours
 from optcore.plot.style import BOLD, INK, NEGATIVE, OTHER, THIN, ZERO, figure, legend, style
 from optcore.plot.training import draw_curves, draw_spectrum
 
@@ -98,31 +99,16 @@ def lines(study):
 
 
 def plane(study):
-    """The loss on the plane of the largest and the smallest curvature."""
+    """The loss on the plane of the largest and the smallest curvature; None where it is flat."""
     p = study.plane
     finite = p.loss[np.isfinite(p.loss)]
     if not finite.size or np.ptp(finite) == 0:
         return None
     made = figure(_WIDE, _HIGH)
     axes = made.subplots()
-    style(axes, f"along the {p.names[0]}", f"along the {p.names[1]}")
-    scale = _levels(finite)
-    filled = axes.contourf(p.x, p.y, p.loss, cmap="viridis", **scale)
-    axes.contour(p.x, p.y, p.loss, levels=scale["levels"], colors="white", linewidths=0.4, alpha=0.6)
+    style(axes, *(f"along the {line.name}" for line in study.lines[:2]))
+    draw_contours(made, axes, p)
     axes.plot(0.0, 0.0, marker="o", color=NEGATIVE, markeredgecolor="white", markersize=9, linestyle="none",
               label="where training stopped")
     legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1)
-    axes.grid(False)
-    bar = made.colorbar(filled, ax=axes, format="%.2g", ticks=scale["levels"][::3])
-    bar.set_label("loss", fontsize=10, color=INK)
     return made
-
-
-def _levels(loss):
-    """Levels of the contours: evenly spaced, or by their logarithm where the loss spans several powers of ten."""
-    from matplotlib.colors import LogNorm
-
-    low, high = loss.min(), loss.max()
-    if low > 0 and high > 20 * low:
-        return {"levels": np.geomspace(low, high, 19), "norm": LogNorm(low, high)}
-    return {"levels": np.linspace(low, high, 19)}

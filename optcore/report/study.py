@@ -4,32 +4,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optcore import landscape
 from optcore.curvature import Hessian, eigenpairs, spectral_density
 from optcore.diagnosis import Diagnosis
 from optcore.diagnosis.rule import read
+from optcore.landscape import Plane
 
 _LINE, _PLANE = 41, 17  # points along a direction; along each side of the plane
 _DENSITY_BELOW = 200_000  # parameters up to which the spectral density is measured
 
 
 @dataclass(frozen=True)
-class Line:
+class Slope:
     """The loss along a unit direction: where it was looked at, what it was, what second order predicts."""
 
     name: str
     at: np.ndarray
     loss: np.ndarray
     model: np.ndarray
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The loss on the plane of two directions: ``loss[i, j]`` at ``y[i]`` and ``x[j]``."""
-
-    names: tuple
-    x: np.ndarray
-    y: np.ndarray
-    loss: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,7 @@ class Study:
     ----------
     diagnosis : Diagnosis
     smallest, largest : Eigenpairs
-    lines : tuple of Line
+    lines : tuple of Slope
     plane : Plane
     layers : tuple of LayerState or None
     density : SpectralDensity or None
@@ -94,7 +86,10 @@ def study(obj, theta, diagnosis, *, optimizer=None, k=3, seed=0):
                   **_step(optimizer, theta, g)}
     lines = tuple(_line(obj, theta, loss, g, H, name, d, diagnosis) for name, d in directions.items())
     density = spectral_density(H, probes=4, steps=60, seed=seed) if 1 < theta.size <= _DENSITY_BELOW else None
-    return Study(diagnosis, smallest, largest, lines, _plane(obj, theta, lines[:2], [*directions.values()][:2]),
+    first, second = [*directions.values()][:2]
+    x, y = (np.linspace(line.at[0], line.at[-1], _PLANE) for line in lines[:2])
+    plane = landscape.plane(obj, theta, first, second, x, y)
+    return Study(diagnosis, smallest, largest, lines, plane,
                  obj.layers(theta) if hasattr(obj, "layers") else None, density)
 
 
@@ -114,8 +109,7 @@ def _step(optimizer, theta, g):
 def _line(obj, theta, loss, g, H, name, direction, diagnosis):
     curvature, slope = float(direction @ H.matvec(direction)), float(direction @ g)
     at = np.linspace(-1, 1, _LINE) * _reach(theta, loss, slope, curvature, diagnosis)
-    return Line(name, at, np.array([obj.loss(theta + t * direction) for t in at]),
-                loss + at * slope + at**2 / 2 * curvature)
+    return Slope(name, at, landscape.line(obj, theta, direction, at).loss, loss + at * slope + at**2 / 2 * curvature)
 
 
 def _reach(theta, loss, slope, curvature, diagnosis):
@@ -126,10 +120,3 @@ def _reach(theta, loss, slope, curvature, diagnosis):
     roots = np.roots([abs(curvature) / 2, abs(slope), -scale])
     real = [r.real for r in roots if abs(r.imag) < 1e-12 * abs(r) and r.real > 0]
     return min([*real, most])
-
-
-def _plane(obj, theta, lines, directions):
-    x, y = (np.linspace(line.at[0], line.at[-1], _PLANE) for line in lines)
-    first, second = directions
-    loss = np.array([[obj.loss(theta + a * first + b * second) for a in x] for b in y])
-    return Plane(tuple(line.name for line in lines), x, y, loss)
