@@ -104,7 +104,7 @@ def _share(value, interval):
 
 
 def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit=2000, max_products=300,
-             confidence=0.99, k=3, seed=0):
+             confidence=0.99, k=3, seed=0, memory=2**32):
     r"""Say what kind of point theta is: minimum, maximum, saddle, degenerate, not critical, or undetermined.
 
     Nothing is called certain that was not shown. Up to `dense_limit` parameters all eigenvalues are computed
@@ -155,6 +155,8 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
         How many eigenvalues to report from each end.
     seed : int
         Of the Lanczos start.
+    memory : float
+        Bytes for the bases of the Lanczos processes: fewer steps where they do not fit.
 
     Returns
     -------
@@ -198,7 +200,7 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
                 spectrum = dense_spectrum(product, gradient, k)
             else:
                 spectrum = lanczos_spectrum(product, gradient, k, max_products, confidence,
-                                            _stop(relative, coarse), seed)
+                                            _stop(relative, coarse), seed, memory)
         except FloatingPointError as error:
             return _unknown(facts, f"{error}: nothing can be said about the curvature")
         radius = _quadratic_radius(obj, theta, batch, loss, spectrum)

@@ -5,7 +5,7 @@ from math import sqrt
 
 import numpy as np
 
-from optcore.curvature.lanczos import Lanczos, residual_norms
+from optcore.curvature.lanczos import Lanczos, most_steps, residual_norms
 from optcore.curvature.quadrature import Probe, counted, estimated
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -81,12 +81,14 @@ def dense_spectrum(product, gradient, k):
                     step=step, size=n)
 
 
-def lanczos_spectrum(product, gradient, k, max_products, confidence, enough, seed):
+def lanczos_spectrum(product, gradient, k, max_products, confidence, enough, seed, memory):
     """Both ends by an unrestarted Lanczos process that stops when ``enough(ritz, low, high)`` says so."""
     n = product.n
     k = max(1, min(k, n // 2))
-    along = _along(product, gradient, max(max_products // 5, 1))
-    steps = max(max_products - (along.steps if along else 0) - 2 * k, 1)
+    most = most_steps(n, memory)
+    along = _along(product, gradient, max(min(max_products, most) // 5, 1))
+    held = along.steps if along else 0
+    steps = max(min(max_products - held - 2 * k, most - held - 1), 1)
     process = Lanczos(product, np.random.default_rng(seed).standard_normal(n), steps)
     while True:
         ritz = process.run(min(_BLOCK, steps - process.steps))

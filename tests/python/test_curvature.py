@@ -495,3 +495,12 @@ def test_classify_needs_a_gradient():
         oc.curvature.classify(oc.Objective(lambda t: 0.0, theta0=np.ones(2)), np.ones(2))
     with pytest.raises(TypeError, match="obj"):
         oc.curvature.classify(np.ones(2), np.ones(2))
+
+
+def test_classify_in_little_memory():
+    obj = quadratic(np.random.default_rng(0).uniform(0.1, 1, 3000), seed=5)
+    point = oc.curvature.classify(obj, np.full(3000, 1e-3), memory=8 * 3000 * 20)
+    assert point.products <= 20 + 6  # bases of 19 vectors, and 6 for residuals
+    assert point.bounds[0] <= 0.1
+    with pytest.raises(ValueError, match="memory: expected a positive number of bytes"):
+        oc.curvature.classify(obj, np.zeros(3000), memory=0)
