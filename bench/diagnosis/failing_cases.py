@@ -40,8 +40,8 @@ class Family:
     def case(self, seed, tries=12):
         """The first draw that passes its check; None if none does."""
         for attempt in range(tries):
-            rng = np.random.default_rng([*seed, attempt])
-            state = self.make(rng)
+            with np.errstate(all="ignore"):
+                state = self.make(np.random.default_rng([*seed, attempt]))
             if state is not None:
                 return Case(self.cause, self.make.__name__, (*seed, attempt), state)
         return None

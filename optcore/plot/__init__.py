@@ -2,5 +2,6 @@
 
 from optcore.plot.density import density
 from optcore.plot.training import training
+from optcore.plot.verification import verification
 
-__all__ = ["density", "training"]
+__all__ = ["density", "training", "verification"]
