@@ -188,7 +188,7 @@ def _far_above(m, t):
         if m.runs.low.gain >= t.regained * risen:  # bounded, and a lower rate gains it back: nothing is lost
             margin = min(margin, -_oscillation(m, t))
         noise = _noise_floor(m, t)
-        if noise is not None and m.runs.stay.gain >= t.regained * risen:
+        if noise is not None and m.free_gain >= t.regained * risen:
             margin = min(margin, -noise[1])
     return ("diverged", margin,
             f"the loss is {m.height:.3g} times as far above the lowest known one as at the start ({m.start})")
@@ -336,9 +336,9 @@ def _edge(m, t):
 
 
 def _noise_floor(m, t):
-    if m.runs is None or m.runs.noisy is None or not m.runs.stay.gain > 0:
+    if m.runs is None or m.runs.noisy is None or not m.free_gain > 0:
         return None
-    free, (mean, error) = m.runs.stay.gain, m.noisy_gain
+    free, (mean, error) = m.free_gain, m.noisy_gain
     kept = m.first_order - m.second_order
     share = m.noise.value / kept if kept > 0 else math.inf
     apart = (t.noisy_gain * free - mean) / (2 * error) if error > 0 else math.inf
