@@ -61,8 +61,9 @@ class Thresholds:
         At the edge 50 steps gain at most this share of what is left: a run that gains more is on its way.
     noise : float
         What noise takes back, over what is left of a step's first order.
-    noisy_gain : float
-        Gain of mini-batch steps over that of steps without noise at a noise floor.
+    noisy_gain, noisy_fall : float
+        Gain of mini-batch steps over that of steps without noise at a noise floor, and what of the latter they still
+        gain from the third to the last quarter of their way.
     small_rate, small_cosine, small_ratio, small_gain : float
         A rate is too small where rate times curvature over the limit is at most the first, the gradient keeps its
         direction by at least the second, ten times the rate gains at least the third as much, and the gain is at
@@ -93,6 +94,7 @@ class Thresholds:
     edge_gain: float = 0.5
     noise: float = 0.05
     noisy_gain: float = 0.7
+    noisy_fall: float = 0.05
     small_rate: float = 1e-3
     small_cosine: float = 0.99
     small_ratio: float = 5.0
@@ -343,7 +345,9 @@ def _noise_floor(m, t):
     share = m.noise.value / kept if kept > 0 else math.inf
     apart = (t.noisy_gain * free - mean) / (2 * error) if error > 0 else math.inf
     ratio = mean / free
-    margin = min(above(share, t.noise), max(-1.0, min(1.0, (t.noisy_gain - ratio) / 0.5)),
+    fall, slack = m.late_fall
+    falling = mean > 2 * error and fall - 2 * slack > t.noisy_fall * free  # slowed down by noise, but no floor
+    margin = -1.0 if falling else min(above(share, t.noise), max(-1.0, min(1.0, (t.noisy_gain - ratio) / 0.5)),
                  above(free, t.drop * m.left), max(-1.0, min(1.0, apart - 1)))
     return ("noise_floor", margin,
             f"steps without noise gain {free:.3g}, mini-batches of {m.batch_size} {max(mean, 0):.2g} (+-{error:.1g}): "
@@ -369,7 +373,7 @@ def _progressing(m, t):
     if m.runs is None:
         if m.gain_gradient <= 0:
             return None
-        return ("progressing", 0.3, "the gradient is not small: a step down the gradient still lowers the loss by "
+        return ("progressing", 0.2, "the gradient is not small: a step down the gradient still lowers the loss by "
                                     f"{m.gain_gradient:.3g}")
     gain = m.runs.stay.gain if m.runs.noisy is None else m.noisy_gain[0] - 2 * m.noisy_gain[1]
     if not gain > m.rounding:
