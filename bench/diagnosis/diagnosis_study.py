@@ -120,7 +120,7 @@ def tables(tuning, held_out):
         yield from calibration(found)
         yield "```"
         yield ""
-    yield "Fitted to the tuning half, distance from there on and confidence: " + ", ".join(
+    yield "Share of right verdicts in the tuning half by distance, from there on: " + ", ".join(
         f"{distance:g}: {value:g}" for distance, value in fitted(tuning)) + "."
 
 

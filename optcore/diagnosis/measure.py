@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.sparse.linalg import minres
 
 from optcore.curvature import Hessian, Preconditioned, classify, extremes
 from optcore.curvature.escape import line_search
@@ -18,6 +19,7 @@ _MOST_FLAT = 6  # flat directions searched: each costs 16 losses
 _DENSE = 300  # up to so many parameters all eigenvalues are computed
 _PRODUCTS = 180
 _STEPS, _LONG = 50, 300  # of a counterfactual run; of one that shows whether an oscillation stays
+_NOISY = 100  # of one on mini-batches: it has to come from where the noise was to where it is in the mean
 _SAMPLES = 16  # mini-batch gradients, each with a product, for the noise
 _REPEATS = 12  # runs on mini-batches
 _PARTS = 8  # of a sample
@@ -95,9 +97,18 @@ class _Place:
             curvature = _gain_along(obj, theta, rows, point)
         elif point.flat is not None and point.radius > 0:
             flat = _gain_flat(obj, theta, rows, point)
-        return {"gain_gradient": gradient[0], "length_gradient": gradient[1], "gain_curvature": curvature[0],
+        return {"newton_ratio": self._newton_ratio(g, curvature[0]), "gain_gradient": gradient[0],
+                "length_gradient": gradient[1], "gain_curvature": curvature[0],
                 "length_curvature": curvature[1], "gain_flat": flat[0], "length_flat": flat[1], "searched": flat[2],
                 "slope_curvature": slope}
+
+    def _newton_ratio(self, g, gain):
+        """What a step to the quadratic model's critical point leaves of the gradient; NaN where none is at hand."""
+        if not 0 < self.point.decrease <= 0.1 * gain:
+            return math.nan
+        step, _ = minres(Hessian(self.obj, self.theta, self.rows), -g, rtol=1e-2, maxiter=60)
+        there = self.obj.loss_and_grad((self.theta + step).astype(self.obj.dtype), self.rows)[1].astype(np.float64)
+        return float(np.linalg.norm(there) / np.linalg.norm(g))
 
     def _height(self, facts, loss_start, losses):
         """(L - lowest) / (L_start - lowest), where L is above the start."""
@@ -211,14 +222,15 @@ class _Place:
             if rows is not None:
                 large = _runs.noisy(obj, theta, rule, _STEPS, min(16 * self.batch, obj.n_examples),
                                     np.random.default_rng([self.seed, 4]), rows=rows)
-            noisy = tuple(_runs.noisy(obj, theta, rule, _STEPS, self.batch, np.random.default_rng([self.seed, 2, i]),
+            noisy = tuple(_runs.noisy(obj, theta, rule, _NOISY, self.batch, np.random.default_rng([self.seed, 2, i]),
                                       rows=rows) for i in range(_REPEATS))
         return Runs(_STEPS, _LONG, stay, low, high, long, later, noisy, large)
 
 
 _NOTHING = {"height": math.nan, "curvature": math.nan, "layers": None, "gain_curvature": 0.0, "length_curvature": 0.0,
             "gain_gradient": 0.0, "length_gradient": 0.0, "gain_flat": 0.0, "length_flat": 0.0, "searched": 0,
-            "slope_curvature": 0.0, "first_order": math.nan, "second_order": math.nan, "noise": None,
+            "slope_curvature": 0.0, "newton_ratio": math.nan, "first_order": math.nan,
+            "second_order": math.nan, "noise": None,
             "sharpness": None, "runs": None, "spread": None}
 
 

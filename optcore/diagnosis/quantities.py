@@ -81,6 +81,9 @@ class Measurements:
         How many were.
     slope_curvature : float
         \\|g'v\\|.
+    newton_ratio : float
+        What a step to the critical point of the quadratic model leaves of the gradient; NaN where negative curvature
+        gains too little to ask.
     rule : Rule or None
     first_order, second_order : float
         S and O: what a step gains to first order, and what curvature takes back; NaN without a rule.
@@ -120,6 +123,7 @@ class Measurements:
     length_flat: float
     searched: int
     slope_curvature: float
+    newton_ratio: float
     rule: Rule | None
     first_order: float
     second_order: float

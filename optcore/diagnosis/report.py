@@ -248,7 +248,7 @@ def _counterfactual(m):
     if r.noisy is not None:
         mean, error = m.noisy_gain
         found["gain on mini-batches"] = Quantity(mean, mean - 2 * error, mean + 2 * error,
-                                                 f"{r.steps} steps, {len(r.noisy)} runs, two standard errors")
+                                                 f"{int(r.noisy[0].at[-1])} steps, {len(r.noisy)} runs, second half")
     return found
 
 
