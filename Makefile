@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 SOURCES := $(wildcard src_c/*) $(wildcard optcore/_native/*.py*) $(wildcard optcore/_native/*.pxd) \
            setup.py pyproject.toml VERSION
 
-.PHONY: demo test test-old-cpu test-browser lint bench pictures accuracy storage-study clean
+.PHONY: demo test test-old-cpu test-browser lint bench pictures accuracy storage-study diagnosis-study clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/optcore train digits --out out/digits
@@ -43,6 +43,10 @@ accuracy: $(VENV)/.test
 # The last table of docs/storage.md.
 storage-study: $(VENV)/.test
 	$(PY) docs/storage_study.py
+
+# The tables of docs/diagnosis.md: failing trainings whose cause is known.
+diagnosis-study: $(VENV)/.test
+	$(PY) -W ignore bench/diagnosis/diagnosis_study.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,7 @@
 """How often `oc.diagnose` is right: over failing trainings whose cause is known.
 
-    python bench/diagnosis/diagnosis_study.py tuning [--each 8] [--family NAME] [--wrong]
+    python bench/diagnosis/diagnosis_study.py                     # both halves; writes the tables of docs/diagnosis.md
+    python bench/diagnosis/diagnosis_study.py tuning --wrong      # one half, with its wrong diagnoses
 """
 
 import argparse
@@ -9,11 +10,14 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import failing_cases
 import numpy as np
 
 import optcore as oc
+
+_MARKER = "<!-- what follows is written by make diagnosis-study -->"
 
 
 @dataclass
@@ -84,19 +88,65 @@ def calibration(found, edges=(0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 1.01)):
                    f"right {right:.3f}")
 
 
+def fitted(found, edges=(0.0, 0.15, 0.3, 0.6, 0.999, 1.001)):
+    """The table of `optcore.diagnosis.calibration`: (distance, confidence), never falling.
+
+    Cases of one family are right or wrong together, so a family counts once, by its share of right verdicts; Laplace's
+    rule of succession, (right + 1) / (families + 2), is what that says of a new family.
+    """
+    table = []
+    for low, high in pairwise(edges):
+        shares = {}
+        for a in found:
+            if low <= a.distance < high and a.verdict != "undetermined":
+                shares.setdefault(a.family, []).append(a.verdict == a.cause)
+        table.append([low, (sum(np.mean(s) for s in shares.values()) + 1) / (len(shares) + 2), len(shares)])
+    while any(b[1] < a[1] for a, b in pairwise(table)):  # pool adjacent violators
+        i = next(i for i, (a, b) in enumerate(pairwise(table)) if b[1] < a[1])
+        pooled = (table[i][1] * table[i][2] + table[i + 1][1] * table[i + 1][2]) / (table[i][2] + table[i + 1][2])
+        table[i][1] = table[i + 1][1] = pooled
+    return [(low, round(float(value), 3)) for low, value, _ in table]
+
+
+def tables(tuning, held_out):
+    """The part of docs/diagnosis.md that figures are in."""
+    for name, found in (("The tuning half", tuning), ("The held-out half", held_out)):
+        families = {a.family for a in found}
+        yield f"### {name}: {len(found)} cases of {len(families)} families"
+        yield "```"
+        yield from confusion(found)
+        yield ""
+        yield from summary(found)
+        yield from calibration(found)
+        yield "```"
+        yield ""
+    yield "Share of right verdicts in the tuning half by distance, from there on: " + ", ".join(
+        f"{distance:g}: {value:g}" for distance, value in fitted(tuning)) + "."
+
+
+def write_page(lines):
+    """Put the tables into docs/diagnosis.md, after its marker."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "diagnosis.md"
+    head, marker, _ = page.read_text().partition(_MARKER)
+    page.write_text(head + marker + "\n".join(["", *lines, ""]))
+
+
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("half", choices=("tuning", "held-out"))
-    parser.add_argument("--each", type=int, default=8)
-    parser.add_argument("--family")
-    parser.add_argument("--wrong", action="store_true")
-    parser.add_argument("--out")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("half", nargs="?", choices=("tuning", "held-out"), help="both, and docs/diagnosis.md, if none")
+    parser.add_argument("--each", type=int, default=10, help="cases of a family")
+    parser.add_argument("--family", help="only this family, or the families of this cause")
+    parser.add_argument("--wrong", action="store_true", help="print the wrong diagnoses in full")
+    parser.add_argument("--out", help="write every answer as JSON")
     a = parser.parse_args()
-    found = list(answers(a.half, a.each, a.family, a.wrong))
-    print(*confusion(found), *summary(found), *calibration(found), sep="\n")
+    halves = [a.half] if a.half else ["tuning", "held-out"]
+    found = {half: list(answers(half, a.each, a.family, a.wrong)) for half in halves}
+    for half, part in found.items():
+        print(half, *confusion(part), *summary(part), *calibration(part), f"fitted: {fitted(part)}", "", sep="\n")
     if a.out:
-        with open(a.out, "w") as file:
-            json.dump([asdict(x) for x in found], file)
+        Path(a.out).write_text(json.dumps({half: [asdict(x) for x in part] for half, part in found.items()}))
+    if not a.half and not a.family:
+        write_page(tables(found["tuning"], found["held-out"]))
 
 
 if __name__ == "__main__":

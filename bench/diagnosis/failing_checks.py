@@ -246,10 +246,16 @@ def no_second_order(state):
 
 # --------------------------------------------------------------------------------------------------------- layers
 
-_SLOPES = {"relu": lambda z: (z > 0) * 1.0, "tanh": lambda z: 1 / np.cosh(z) ** 2, None: np.ones_like,
+def _sigmoid(z):
+    return 0.5 * (1 + np.tanh(0.5 * z))
+
+
+_SLOPES = {"silu": lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z))),
+           "relu": lambda z: (z > 0) * 1.0, "tanh": lambda z: 1 / np.cosh(z) ** 2, None: np.ones_like,
            "sigmoid": lambda z: 0.25 / np.cosh(np.clip(0.5 * z, -300, 300)) ** 2,
            "elu": lambda z: np.exp(np.minimum(z, 0))}
-_VALUES = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh, None: lambda z: z,
+_VALUES = {"silu": lambda z: z * _sigmoid(z),
+           "relu": lambda z: np.maximum(z, 0), "tanh": np.tanh, None: lambda z: z,
            "sigmoid": lambda z: 0.5 * (1 + np.tanh(0.5 * z)),
            "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0)))}
 

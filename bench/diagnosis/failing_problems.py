@@ -73,6 +73,20 @@ def square_root_valley(rng, walls, floor, width, dtype="float64"):
                      np.r_[width * rng.standard_normal(k), 3 * rng.standard_normal(n - k)])[0]
 
 
+def rounded_power_valley(rng, walls, floor, width, dtype="float64"):
+    """As `log_cosh_valley`, with walls w 2/3 s^2 ((1 + u^2/s^2)^(3/4) - 1)."""
+    walls, floor = np.asarray(walls, float), np.asarray(floor, float)
+    k, n = walls.size, walls.size + floor.size
+
+    def inner(u):
+        return 1 + (u[:k] / width) ** 2
+
+    return separable(rng, lambda u: np.r_[walls * width**2 * 2 / 3 * (inner(u) ** 0.75 - 1), 0.5 * floor * u[k:] ** 2],
+                     lambda u: np.r_[walls * u[:k] * inner(u) ** -0.25, floor * u[k:]],
+                     lambda u: np.r_[walls * (inner(u) - 0.5 * (u[:k] / width) ** 2) * inner(u) ** -1.25, floor],
+                     n, dtype, np.r_[width * rng.standard_normal(k), 3 * rng.standard_normal(n - k)])[0]
+
+
 def power(rng, n, p, dtype="float64"):
     """Sum of c |u|^p: no second order at zero for p > 2."""
     c = rng.uniform(0.5, 2, n)
@@ -109,6 +123,10 @@ def bump(rng, n, sign, dtype="float64", kind="gauss"):
         if kind == "gauss":
             e = np.exp(-0.5 * r2)
             return e, -e, e
+        if kind == "secant":  # 1 / cosh r = exp(-r) 2 / (1 + exp(-2 r)), by w = r^2 as the others
+            r = max(np.sqrt(r2), 1e-8)
+            b, tanh = 1 / np.cosh(min(r, 700.0)), np.tanh(r)
+            return b, -b * tanh / r, b * (tanh**2 - 1 / np.cosh(min(r, 300.0)) ** 2) / r2 + b * tanh / r**3
         b = 1 / (1 + 0.5 * r2)
         return b, -b**2, 2 * b**3
 

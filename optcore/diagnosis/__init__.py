@@ -1,6 +1,7 @@
 """Why did training stop? Quantities (`measure`), decisions (`verdicts`), words (`report`), the proof (`verify`)."""
 
-from optcore.diagnosis.measure import Quantity, measure
+from optcore.diagnosis.measure import measure
+from optcore.diagnosis.quantities import Quantity
 from optcore.diagnosis.report import Diagnosis, explain
 from optcore.diagnosis.verdicts import Cause, Thresholds, decide
 from optcore.diagnosis.verify import Verification

@@ -1,16 +1,16 @@
-"""The quantities that a diagnosis rests on, the cheap ones first."""
+"""The measurements of a diagnosis, the cheap ones first."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse.linalg import minres
 
-from optcore.curvature import CriticalPoint, Hessian, Preconditioned, classify, extremes
+from optcore.curvature import Hessian, Preconditioned, classify, extremes
 from optcore.curvature.escape import line_search
 from optcore.diagnosis import runs as _runs
-from optcore.diagnosis.rule import Rule, read
+from optcore.diagnosis.quantities import Measurements, Quantity, Runs
+from optcore.diagnosis.rule import read
 from optcore.diagnosis.verify import Source
 from optcore.objective import Objective
 from optcore.process import one_pool
@@ -19,185 +19,11 @@ _MOST_FLAT = 6  # flat directions searched: each costs 16 losses
 _DENSE = 300  # up to so many parameters all eigenvalues are computed
 _PRODUCTS = 180
 _STEPS, _LONG = 50, 300  # of a counterfactual run; of one that shows whether an oscillation stays
+_NOISY = 100  # of one on mini-batches: it has to come from where the noise was to where it is in the mean
 _SAMPLES = 16  # mini-batch gradients, each with a product, for the noise
 _REPEATS = 12  # runs on mini-batches
+_PARTS = 8  # of a sample
 _WORK = 3e8  # parameters times examples of one gradient: beyond, the analysis takes a sample of the examples
-
-
-class Quantity(NamedTuple):
-    """A measured value with its interval, and how it was measured."""
-
-    value: float
-    low: float
-    high: float
-    note: str
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The counterfactual runs from theta.
-
-    Attributes
-    ----------
-    steps, long_steps : int
-    stay, low, high : Run
-        Without noise: at the rate, a tenth, ten times.
-    long, later : Run or None
-        `long_steps` at the rate, and what a tenth of it does then; None where nothing hints at an oscillation.
-    noisy : tuple of Run or None
-        On mini-batches, at the rate; None where training takes all examples.
-    """
-
-    steps: int
-    long_steps: int
-    stay: _runs.Run
-    low: _runs.Run
-    high: _runs.Run
-    long: _runs.Run | None
-    later: _runs.Run | None
-    noisy: tuple | None
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """All that `optcore.diagnosis.verdicts.decide` looks at.
-
-    Attributes
-    ----------
-    point : CriticalPoint
-    loss_start : float
-        The history's first loss, else that at ``obj.theta0``; NaN where theta is that point.
-    start : str
-        Which of them.
-    start_curvature : float or None
-        The largest eigenvalue at ``obj.theta0`` (of P^-1/2 H P^-1/2 for an adaptive rule at its first step), where the
-        run has left it upwards.
-    height : float
-        How far the loss is above the lowest known one, over the same of the start; NaN where it is not above the start.
-    radius : float
-        R = 0.1 times the length of theta.
-    curvature : float
-        The largest absolute eigenvalue, of P^-1/2 H P^-1/2 for a rule with a preconditioner.
-    layers : tuple of LayerState or None
-    gain_curvature, length_curvature : float
-        The best decrease along +-v, v the direction of negative curvature, and its distance; 0 where there is
-        none.
-    gain_gradient, length_gradient : float
-        The best decrease along -P^-1 g, and its distance.
-    gain_flat, length_flat : float
-        The best decrease along the flat directions that were searched, beyond rounding, and its distance.
-    searched : int
-        How many were.
-    slope_curvature : float
-        \\|g'v\\|.
-    rule : Rule or None
-    first_order, second_order : float
-        S and O: what a step gains to first order, and what curvature takes back; NaN without a rule.
-    noise : Quantity or None
-        N: what the noise of mini-batches takes back.
-    sharpness : float or None
-        lr times the largest eigenvalue (of P^-1/2 H P^-1/2) over the threshold of the rule; None where not known.
-    runs : Runs or None
-    batch_size : int or None
-    n_examples : int
-    sample : int
-        How many of them the analysis took.
-    lower_bound : float
-        Of the loss, where its form gives one.
-    losses : tuple of float
-        The history's, oldest first.
-    exact_products : bool
-    eps : float
-        Rounding unit of the objective's dtype.
-    """
-
-    point: CriticalPoint
-    loss_start: float
-    start: str
-    start_curvature: float | None
-    height: float
-    radius: float
-    curvature: float
-    layers: tuple | None
-    gain_curvature: float
-    length_curvature: float
-    gain_gradient: float
-    length_gradient: float
-    gain_flat: float
-    length_flat: float
-    searched: int
-    slope_curvature: float
-    rule: Rule | None
-    first_order: float
-    second_order: float
-    noise: Quantity | None
-    sharpness: float | None
-    runs: Runs | None
-    batch_size: int | None
-    n_examples: int
-    sample: int
-    lower_bound: float
-    losses: tuple
-    exact_products: bool
-    eps: float
-
-    @property
-    def finite(self):
-        """Whether loss, gradient and products were finite."""
-        return self.point.eigenvalues.size > 0
-
-    @property
-    def flat_share(self):
-        """The share of flat directions; NaN where it was not resolved."""
-        if self.searched and self.point.zero_share == 0:  # Lanczos: the vectors found are some, if few
-            return self.searched / self.point.size
-        return self.point.zero_share
-
-    @property
-    def flat_unsearched(self):
-        """About how many flat directions were not searched; NaN where their share was not resolved."""
-        others = self.flat_share * self.point.size - self.searched
-        return others if math.isnan(others) else max(0, round(others))
-
-    @property
-    def rounding(self):
-        """What rounding hides of a difference of losses."""
-        return 16 * self.eps * abs(self.point.loss)
-
-    @property
-    def signal_ratio(self):
-        """The gradient of the pre-activations, first layer over last."""
-        return self.layers[0].signal_gradient / self.layers[-1].signal_gradient
-
-    @property
-    def weight_ratio(self):
-        """The gradient of the weights, first layer over last."""
-        return self.layers[0].weight_gradient / self.layers[-1].weight_gradient
-
-    @property
-    def left(self):
-        """The largest decrease that any search or run found, at least the height above a known lower bound."""
-        gains = [self.gain_gradient, self.gain_curvature, self.gain_flat]
-        if math.isfinite(self.lower_bound):
-            gains.append(self.point.loss - self.lower_bound)
-        if self.runs is not None:
-            r = self.runs
-            others = [r.long, r.later, *(r.noisy or ())]
-            gains += [run.gain for run in (r.stay, r.low, r.high)]
-            gains += [self.point.loss - run.end for run in others if run is not None]
-        return max(gains)
-
-    @property
-    def noisy_gain(self):
-        """Mean gain of the runs on mini-batches, and its standard error."""
-        gains = np.array([run.gain for run in self.runs.noisy])
-        return float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(gains.size))
-
-    def reach(self, order):
-        """What the "slope" or the "bend" of the loss can change within the radius."""
-        if order == "slope":
-            return self.point.gradient_norm * self.radius
-        return 0.5 * float(np.abs(self.point.eigenvalues[[0, -1]]).max()) * self.radius**2
 
 
 def measure(obj, theta, optimizer, batch_size, history, options):
@@ -248,6 +74,7 @@ class _Place:
             return Measurements(**facts, **_NOTHING)
         g = obj.loss_and_grad(self.theta, self.rows)[1].astype(np.float64)
         layers = obj.layers(self.theta, self.rows)
+        facts["spread"] = None if self.rows is None else self._spread()
         noisy = self._noisy_gradients(g)
         scale = None if self.rule is None else self.rule.preconditioner(
             g**2 if noisy is None else g**2 + (noisy**2).mean(axis=0))
@@ -270,9 +97,18 @@ class _Place:
             curvature = _gain_along(obj, theta, rows, point)
         elif point.flat is not None and point.radius > 0:
             flat = _gain_flat(obj, theta, rows, point)
-        return {"gain_gradient": gradient[0], "length_gradient": gradient[1], "gain_curvature": curvature[0],
+        return {"newton_ratio": self._newton_ratio(g, curvature[0]), "gain_gradient": gradient[0],
+                "length_gradient": gradient[1], "gain_curvature": curvature[0],
                 "length_curvature": curvature[1], "gain_flat": flat[0], "length_flat": flat[1], "searched": flat[2],
                 "slope_curvature": slope}
+
+    def _newton_ratio(self, g, gain):
+        """What a step to the quadratic model's critical point leaves of the gradient; NaN where none is at hand."""
+        if not 0 < self.point.decrease <= 0.1 * gain:
+            return math.nan
+        step, _ = minres(Hessian(self.obj, self.theta, self.rows), -g, rtol=1e-2, maxiter=60)
+        there = self.obj.loss_and_grad((self.theta + step).astype(self.obj.dtype), self.rows)[1].astype(np.float64)
+        return float(np.linalg.norm(there) / np.linalg.norm(g))
 
     def _height(self, facts, loss_start, losses):
         """(L - lowest) / (L_start - lowest), where L is above the start."""
@@ -288,6 +124,31 @@ class _Place:
             g = g.astype(np.float64)
             lowest = min(lowest, start - _gain_down(self.obj, self.obj.theta0.copy(), self.rows, start, g, g)[0])
         return (loss - lowest) / (loss_start - lowest) if loss_start > lowest else math.inf
+
+    def _spread(self):
+        """Loss and gradient norm over all examples, from parts of the sample.
+
+        |mean gradient|^2 is too large by tr(Sigma)/parts, which the parts tell (McCandlish et al. 2018, appendix A);
+        the intervals are two standard errors, by leaving out one part after the other.
+        """
+        parts = np.array_split(np.random.default_rng([self.seed, 6]).permutation(self.rows), _PARTS)
+        found = [self.obj.loss_and_grad(self.theta, part) for part in parts]
+        losses, g = np.array([f[0] for f in found]), np.array([f[1] for f in found], np.float64)
+        gram = g @ g.T
+
+        def square(kept):
+            n = len(kept)
+            part = gram[np.ix_(kept, kept)]
+            return (part.sum() - np.trace(part)) / (n * (n - 1))  # means of g_i'g_j, i != j: without the bias
+
+        everything = np.arange(_PARTS)
+        value = square(everything)
+        left = np.array([square(np.delete(everything, i)) for i in everything])
+        error = math.sqrt((_PARTS - 1) / _PARTS * float(np.sum((left - left.mean()) ** 2)))
+        low, middle, high = (math.sqrt(max(x, 0.0)) for x in (value - 2 * error, value, value + 2 * error))
+        mean, slack = float(losses.mean()), 2 * float(losses.std(ddof=1)) / math.sqrt(_PARTS)
+        how = f"of all examples, from {_PARTS} parts of the sample, two standard errors"
+        return Quantity(mean, mean - slack, mean + slack, how), Quantity(middle, low, high, f"{how}, bias taken out")
 
     def _start_curvature(self):
         """The largest eigenvalue at the objective's start, as the rule sees it; None where it says nothing."""
@@ -356,17 +217,21 @@ class _Place:
             long = _runs.full(obj, theta, rule, _LONG, rows=rows)
             if long.finite:
                 later = _runs.full(obj, long.theta, rule, _STEPS, factor=0.1, rows=rows, optimizer=long.optimizer)
-        noisy = None
+        noisy = large = None
         if self.batch is not None:
-            noisy = tuple(_runs.noisy(obj, theta, rule, _STEPS, self.batch, np.random.default_rng([self.seed, 2, i]),
+            if rows is not None:
+                large = _runs.noisy(obj, theta, rule, _STEPS, min(16 * self.batch, obj.n_examples),
+                                    np.random.default_rng([self.seed, 4]), rows=rows)
+            noisy = tuple(_runs.noisy(obj, theta, rule, _NOISY, self.batch, np.random.default_rng([self.seed, 2, i]),
                                       rows=rows) for i in range(_REPEATS))
-        return Runs(_STEPS, _LONG, stay, low, high, long, later, noisy)
+        return Runs(_STEPS, _LONG, stay, low, high, long, later, noisy, large)
 
 
 _NOTHING = {"height": math.nan, "curvature": math.nan, "layers": None, "gain_curvature": 0.0, "length_curvature": 0.0,
             "gain_gradient": 0.0, "length_gradient": 0.0, "gain_flat": 0.0, "length_flat": 0.0, "searched": 0,
-            "slope_curvature": 0.0, "first_order": math.nan, "second_order": math.nan, "noise": None,
-            "sharpness": None, "runs": None}
+            "slope_curvature": 0.0, "newton_ratio": math.nan, "first_order": math.nan,
+            "second_order": math.nan, "noise": None,
+            "sharpness": None, "runs": None, "spread": None}
 
 
 def _start(obj, theta, losses, rows):

@@ -138,7 +138,7 @@ def _edge(m):
 
 
 def _noise(m):
-    free, (mean, _) = m.runs.stay.gain, m.noisy_gain
+    free, (mean, _) = m.free_gain, m.noisy_gain
     larger = min(m.n_examples, 4 * m.batch_size)
     excess = max(free - mean, 0.0)
     text = (f"noise holds the loss {excess:.3g} above what this rate reaches without it, in proportion to "

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from optcore.diagnosis.measure import Quantity
+from optcore.diagnosis.quantities import Quantity
 from optcore.diagnosis.remedies import Remedy, remedy_for
 from optcore.diagnosis.verify import verify
 
@@ -160,6 +160,8 @@ def _evidence(m):
     if m.sample < m.n_examples:
         mode = ", ".join(filter(None, [mode, f"over a sample of {m.sample} of {m.n_examples} examples"]))
     evidence = {"loss": _exactly(point.loss, mode), "gradient norm": _exactly(point.gradient_norm)}
+    if m.spread is not None:
+        evidence |= {"loss of all": m.spread[0], "gradient norm of all": m.spread[1]}
     if m.start:
         name = "loss at obj.theta0" if m.start == "obj.theta0" else "loss at the start"
         evidence[name] = _exactly(m.loss_start, "" if m.start == "obj.theta0" else m.start)
@@ -241,10 +243,12 @@ def _counterfactual(m):
     if r.later is not None:
         found["gain of dropping later"] = _exactly(m.point.loss - r.later.end,
                                                    f"a tenth of the rate after {r.long_steps} steps")
+    if r.large is not None:
+        found["gain with little noise"] = _exactly(r.large.gain, f"{r.steps} steps on batches sixteen times as large")
     if r.noisy is not None:
         mean, error = m.noisy_gain
         found["gain on mini-batches"] = Quantity(mean, mean - 2 * error, mean + 2 * error,
-                                                 f"{r.steps} steps, {len(r.noisy)} runs, two standard errors")
+                                                 f"{int(r.noisy[0].at[-1])} steps, {len(r.noisy)} runs, second half")
     return found
 
 

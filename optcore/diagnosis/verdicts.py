@@ -37,6 +37,8 @@ class Thresholds:
         Effective rate times the largest curvature on a plateau.
     saddle : float
         At a saddle a Newton-like step promises at most this share of the gain along negative curvature.
+    newton : float
+        A step to where the quadratic model has its saddle leaves at most this share of the gradient.
     unexplained : float
         Near a saddle the gain along negative curvature is at most this multiple of what curvature promises there.
     minimum_near : float
@@ -61,8 +63,9 @@ class Thresholds:
         At the edge 50 steps gain at most this share of what is left: a run that gains more is on its way.
     noise : float
         What noise takes back, over what is left of a step's first order.
-    noisy_gain : float
-        Gain of mini-batch steps over that of steps without noise at a noise floor.
+    noisy_gain, noisy_fall : float
+        Gain of mini-batch steps over that of steps without noise at a noise floor, and what of the latter they still
+        gain from the third to the last quarter of their way.
     small_rate, small_cosine, small_ratio, small_gain : float
         A rate is too small where rate times curvature over the limit is at most the first, the gradient keeps its
         direction by at least the second, ten times the rate gains at least the third as much, and the gain is at
@@ -80,6 +83,7 @@ class Thresholds:
     plateau: float = 1e-2
     plateau_rate: float = 1e-3
     saddle: float = 0.02
+    newton: float = 0.2
     unexplained: float = 10.0
     minimum_near: float = 1e-4
     minimum_share: float = 1e-6
@@ -92,8 +96,9 @@ class Thresholds:
     beyond_edge: float = 2.0
     edge_gain: float = 0.5
     noise: float = 0.05
-    noisy_gain: float = 0.7
-    small_rate: float = 1e-3
+    noisy_gain: float = 0.8
+    noisy_fall: float = 0.05
+    small_rate: float = 3e-3
     small_cosine: float = 0.99
     small_ratio: float = 5.0
     small_gain: float = 0.2
@@ -125,7 +130,7 @@ def decide(m, thresholds):
     found, clear = [], 1.0
     for test in TESTS:
         outcome = test(m, thresholds)
-        if outcome is None:
+        if outcome is None or any(outcome[0] == cause.name for cause in found):
             continue
         name, margin, reason = outcome
         if margin >= 0:
@@ -188,7 +193,7 @@ def _far_above(m, t):
         if m.runs.low.gain >= t.regained * risen:  # bounded, and a lower rate gains it back: nothing is lost
             margin = min(margin, -_oscillation(m, t))
         noise = _noise_floor(m, t)
-        if noise is not None and m.runs.stay.gain >= t.regained * risen:
+        if noise is not None and m.free_gain >= t.regained * risen:
             margin = min(margin, -noise[1])
     return ("diverged", margin,
             f"the loss is {m.height:.3g} times as far above the lowest known one as at the start ({m.start})")
@@ -240,6 +245,7 @@ def _saddle(m, t):
     # A gain far beyond the curvature's own promise comes from elsewhere, as from a well behind a plateau.
     promise = 0.5 * abs(float(point.eigenvalues[0])) * m.length_curvature**2
     margin = min(below(point.decrease, t.saddle * m.gain_curvature), below(m.gain_curvature, t.unexplained * promise))
+    margin = min(margin, below(m.newton_ratio, t.newton))
     if _critical(m):
         margin = 1.0
     elif _nearly(m, t):
@@ -293,13 +299,22 @@ def _flat_words(m):
     return f"{share}; along {m.searched} such direction(s) the loss {found} up to distance {m.point.radius:.3g}"
 
 
+def _leaves(m, t):
+    """A rate that is too large even for a minimum: the copy leaves all bounds from there."""
+    if m.runs is None or (m.runs.long or m.runs.stay).finite:
+        return None
+    return _too_large(m, t)
+
+
 def _too_large(m, t):
-    if m.runs is None or _critical(m):
+    if m.runs is None:
         return None
     runs, loss = m.runs, m.point.loss
     drop = runs.low.gain
     last = runs.long or runs.stay
     rise = last.end - loss
+    if _critical(m) and last.finite:
+        return None
     if not last.finite or rise > t.runaway * m.left:
         margin = above(rise, t.runaway * m.left) if last.finite else 1.0
         return ("lr_too_large", margin, f"a copy that goes on at lr {m.rule.lr:.3g} "
@@ -336,14 +351,16 @@ def _edge(m, t):
 
 
 def _noise_floor(m, t):
-    if m.runs is None or m.runs.noisy is None or not m.runs.stay.gain > 0:
+    if m.runs is None or m.runs.noisy is None or not m.free_gain > 0:
         return None
-    free, (mean, error) = m.runs.stay.gain, m.noisy_gain
+    free, (mean, error) = m.free_gain, m.noisy_gain
     kept = m.first_order - m.second_order
     share = m.noise.value / kept if kept > 0 else math.inf
     apart = (t.noisy_gain * free - mean) / (2 * error) if error > 0 else math.inf
     ratio = mean / free
-    margin = min(above(share, t.noise), max(-1.0, min(1.0, (t.noisy_gain - ratio) / 0.5)),
+    fall, slack = m.late_fall
+    falling = mean > 2 * error and fall - 3 * slack > t.noisy_fall * free  # slowed down by noise, but no floor
+    margin = -1.0 if falling else min(above(share, t.noise), max(-1.0, min(1.0, (t.noisy_gain - ratio) / 0.5)),
                  above(free, t.drop * m.left), max(-1.0, min(1.0, apart - 1)))
     return ("noise_floor", margin,
             f"steps without noise gain {free:.3g}, mini-batches of {m.batch_size} {max(mean, 0):.2g} (+-{error:.1g}): "
@@ -369,7 +386,7 @@ def _progressing(m, t):
     if m.runs is None:
         if m.gain_gradient <= 0:
             return None
-        return ("progressing", 0.3, "the gradient is not small: a step down the gradient still lowers the loss by "
+        return ("progressing", 0.2, "the gradient is not small: a step down the gradient still lowers the loss by "
                                     f"{m.gain_gradient:.3g}")
     gain = m.runs.stay.gain if m.runs.noisy is None else m.noisy_gain[0] - 2 * m.noisy_gain[1]
     if not gain > m.rounding:
@@ -390,6 +407,6 @@ def _undetermined(m, t):
     return Cause("undetermined", 0.0, why)
 
 
-TESTS = (_not_finite, _far_above, _dead_units, _exploding, _vanishing, _higher_order, _saddle, _plateau, _minimum,
-         _too_large, _edge, _noise_floor, _too_small, _progressing)
+TESTS = (_not_finite, _far_above, _dead_units, _exploding, _vanishing, _higher_order, _saddle, _plateau, _leaves,
+         _minimum, _too_large, _edge, _noise_floor, _too_small, _progressing)
 _FINAL = ("diverged", "undetermined")
