@@ -157,7 +157,8 @@ class TorchObjective(BatchedObjective):
         """Return how the gradient reaches each module that has a matrix of weights; see `optcore.Objective.layers`.
 
         Pre-activations are what goes into a module of `torch.nn.modules.activation`, else what a module of weights
-        and a normalization behind it put out: activations that are called as functions are not seen.
+        and a normalization behind it put out: activations that are called as functions are not seen, and dead units
+        behind one that works in place neither.
         """
         theta, batch = self.check_theta(theta), self.check_batch(batch)
         found = {}
@@ -178,7 +179,7 @@ class TorchObjective(BatchedObjective):
                 if weight is not None and weight.ndim > 1:
                     blocks.append({"name": name, "out": out, "slope": None})
                 elif blocks and type(module).__module__ == "torch.nn.modules.activation":
-                    if blocks[-1]["slope"] is None and out.requires_grad:
+                    if blocks[-1]["slope"] is None and out.requires_grad and not getattr(_module, "inplace", False):
                         ones = torch.ones_like(out)
                         blocks[-1]["slope"] = torch.autograd.grad(out, args[0], ones, retain_graph=True)[0]
                 elif blocks and weight is not None and blocks[-1]["slope"] is None:

@@ -134,7 +134,7 @@ def write_page(lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("half", nargs="?", choices=("tuning", "held-out"), help="both, and docs/diagnosis.md, if none")
-    parser.add_argument("--each", type=int, default=10, help="cases of a family")
+    parser.add_argument("--each", type=int, default=8, help="cases of a family")
     parser.add_argument("--family", help="only this family, or the families of this cause")
     parser.add_argument("--wrong", action="store_true", help="print the wrong diagnoses in full")
     parser.add_argument("--out", help="write every answer as JSON")

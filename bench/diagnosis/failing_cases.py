@@ -710,8 +710,8 @@ def silu_layers_that_amplify(rng):
 
 
 @family("vanishing_gradients", held_out=True)
-def hard_sigmoid_layers(rng):
-    return _torch_state(rng, "Hardsigmoid", int(rng.integers(5, 9)), rng.uniform(0.6, 1.2), vanishing=True)
+def torch_softplus_layers_with_small_weights(rng):
+    return _torch_state(rng, "Softplus", int(rng.integers(6, 9)), rng.uniform(0.25, 0.5), vanishing=True)
 
 
 @family("plateau", held_out=True)

@@ -45,7 +45,9 @@ def diagnose(obj, theta, optimizer=None, batch_size=None, history=None, *, thres
     theta : array [n]
         Never changed.
     optimizer : optcore.optim rule or torch.optim.Optimizer, optional
-        Its rate, momentum and state are read, never changed. PyTorch's is translated through its ``state_dict``.
+        Its rate, momentum and state are read, never changed. PyTorch's is translated through its ``state_dict``. Weight
+        decay that enters the gradient (SGD, Adam; not AdamW) is taken as a penalty of the loss, which is what the rule
+        descends.
     batch_size : int, optional
         Of the training; None for all examples.
     history : History, mapping with "loss", or sequence of losses, optional

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import minres
 from optcore.curvature import Hessian, Preconditioned, classify, extremes
 from optcore.curvature.escape import line_search
 from optcore.diagnosis import runs as _runs
+from optcore.diagnosis.decay import Decayed
 from optcore.diagnosis.quantities import Measurements, Quantity, Runs
 from optcore.diagnosis.rule import read
 from optcore.diagnosis.verify import Source
@@ -34,6 +35,8 @@ def measure(obj, theta, optimizer, batch_size, history, options):
     losses = _read_history(history)
     rule = read(optimizer, obj.size, getattr(obj, "place_of", None))
     _check_batch_size(batch_size)
+    if rule is not None and rule.decay is not None:
+        obj, rule = Decayed(obj, rule.decay), rule.without_decay()
     seed = options.get("seed", 0)
     rows = _sample(obj, seed)
     with one_pool, np.errstate(all="ignore"):
@@ -67,7 +70,7 @@ class _Place:
                  "batch_size": self.batch_size, "n_examples": obj.n_examples, "losses": losses,
                  "sample": obj.n_examples if self.rows is None else self.rows.size,
                  "lower_bound": obj.lower_bound, "exact_products": obj.difference_reach(self.theta) == 0,
-                 "eps": float(np.finfo(obj.dtype).eps)}
+                 "eps": float(np.finfo(obj.dtype).eps), "decayed": isinstance(obj, Decayed)}
         far = not point.eigenvalues.size or point.loss > start[0]
         facts["start_curvature"] = self._start_curvature() if far and self.rule is not None else None
         if not point.eigenvalues.size:
@@ -237,7 +240,8 @@ _NOTHING = {"height": math.nan, "curvature": math.nan, "layers": None, "gain_cur
 def _start(obj, theta, losses, rows):
     """Where training started: a network's objective may have been made at its end, so a history goes first."""
     if losses and math.isfinite(losses[0]):
-        return losses[0], "first entry of the history"
+        penalty = obj.penalty(theta) if isinstance(obj, Decayed) else 0.0  # the history has none
+        return losses[0] + penalty, "first entry of the history"
     if np.array_equal(theta, obj.theta0):
         return math.nan, ""
     return obj.loss(obj.theta0, rows), "obj.theta0"

@@ -105,6 +105,8 @@ class Measurements:
     exact_products : bool
     eps : float
         Rounding unit of the objective's dtype.
+    decayed : bool
+        Whether the rule's weight decay was added to the loss.
     """
 
     point: CriticalPoint
@@ -138,6 +140,7 @@ class Measurements:
     exact_products: bool
     spread: tuple | None
     eps: float
+    decayed: bool
 
     @property
     def finite(self):

@@ -159,6 +159,7 @@ def _evidence(m):
     mode = f"{point.mode} statistics" if point.mode else ""
     if m.sample < m.n_examples:
         mode = ", ".join(filter(None, [mode, f"over a sample of {m.sample} of {m.n_examples} examples"]))
+    mode = ", ".join(filter(None, [mode, "with the penalty of weight decay" if m.decayed else ""]))
     evidence = {"loss": _exactly(point.loss, mode), "gradient norm": _exactly(point.gradient_norm)}
     if m.spread is not None:
         evidence |= {"loss of all": m.spread[0], "gradient norm of all": m.spread[1]}

@@ -9,6 +9,7 @@ from optcore import optim
 from optcore.curvature.precondition import diagonal_of
 
 _ADAPTIVE = ("Adam", "AdamW", "NAdam", "RMSprop", "Adagrad")
+_COUPLED = ("SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam")
 _FROZEN = 1e30  # the preconditioner of a parameter that the optimizer does not move
 
 
@@ -51,6 +52,7 @@ class Rule:
     _state: dict
     _class: type
     _flags: dict
+    _size: int
 
     def copy(self, theta, factor=1.0):
         """Return a copy of the optimizer that moves the array theta in place, its rates multiplied by a factor."""
@@ -62,6 +64,27 @@ class Rule:
                                                  zip(self._state["param_groups"], groups, strict=True)]}
         copy.load_state_dict(state)
         return copy
+
+    @property
+    def decay(self):
+        """Weight decay that enters the gradient, for each parameter [n]; None where there is none."""
+        if not any(self._coupled(options) for options, _ in self._groups):
+            return None
+        decay = np.zeros(self._size)
+        for options, places in self._groups:
+            for start, shape in places:
+                decay[start:start + math.prod(shape)] = self._coupled(options)
+        return decay
+
+    def _coupled(self, options):
+        decoupled = self._class.__name__ not in _COUPLED or options.get("decoupled_weight_decay", False)
+        return 0.0 if decoupled else float(options.get("weight_decay", 0.0))
+
+    def without_decay(self):
+        """The rule for an objective that has the decay in its gradient."""
+        groups = tuple(({**options, "weight_decay": 0.0}, places) for options, places in self._groups)
+        saved = [{**group, "weight_decay": 0.0} for group in self._state["param_groups"]]
+        return replace(self, _groups=groups, _state={**self._state, "param_groups": saved})
 
     def fresh(self):
         """The rule before its first step."""
@@ -202,7 +225,7 @@ def _described(name, cls, groups, state, flags, size, notes):
         threshold = None
     empty = not any(float(e.get("step", 0)) for e in entries)
     return Rule(name, lr, b, lr * share / (1 - b) if b < 1 else lr, threshold, scale, adaptive, empty, tuple(notes),
-                groups, state, cls, flags)
+                groups, state, cls, flags, size)
 
 
 def _threshold(kind, b, share, options):

@@ -192,6 +192,21 @@ def test_an_unknown_rule_is_said_to_be_unknown():
         oc.diagnose(obj, obj.theta0, torch.optim.SGD(torch.nn.Linear(3, 1).parameters(), lr=0.1))
 
 
+def test_weight_decay_is_part_of_what_is_descended():
+    """1/2 l (t - 1)^2 + 1/2 w t^2 has its minimum at l / (l + w), curvature l + w."""
+    values, decay = np.array([1.0, 3.0]), 0.5
+    obj = oc.Objective(lambda t: float(0.5 * values @ (t - 1) ** 2), lambda t: values * (t - 1),
+                       lambda t, v: values * v, theta0=np.zeros(2))
+    for rule in (oc.optim.SGD, oc.optim.Adam):
+        theta = values / (values + decay)
+        d = oc.diagnose(obj, theta, rule(theta, lr=0.1, weight_decay=decay))
+        assert d.verdict == "minimum"
+        assert d.evidence["largest eigenvalue"].value == pytest.approx(3.5)
+        assert "penalty of weight decay" in d.evidence["loss"].note
+        assert d.verify(steps=50).verdict == "confirmed"
+    assert oc.diagnose(obj, values / (values + decay), oc.optim.SGD(np.zeros(2), lr=0.1)).verdict == "progressing"
+
+
 def test_layers_against_pytorch():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((30, 5)), rng.integers(0, 3, 30)
