@@ -164,7 +164,11 @@ def work(side, row):
     print("ready", *exact, flush=True)
     for _ in sys.stdin:
         begin = time.perf_counter()
-        values, products = run()
+        try:
+            values, products = run()
+        except Exception as error:
+            print("failed", type(error).__name__, error, flush=True)
+            return
         seconds = time.perf_counter() - begin
         print(seconds, products() if products else "nan", *values, flush=True)
 
@@ -184,7 +188,12 @@ class Side:
     def run(self):
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        seconds, products, *values = map(float, self._line())
+        line = self._line()
+        if line[:1] == ["failed"]:
+            self.there = False
+            print(f"  {self.name} left out: {' '.join(line[1:])[:200]}", flush=True)
+            return
+        seconds, products, *values = map(float, line)
         self.seconds.append(seconds)
         self.products.append(products)
         self.values = np.array(values)
@@ -192,7 +201,7 @@ class Side:
     def _line(self):
         while True:
             line = self.process.stdout.readline()
-            if not line or line.split()[:1] in (["ready"], ["missing"]) or line[:1].isdigit():
+            if not line or line.split()[:1] in (["ready"], ["missing"], ["failed"]) or line[:1].isdigit():
                 return line.split()
 
     def close(self):
@@ -207,7 +216,9 @@ def measure(row):
     ours, others = sides[0], [side for side in sides[1:] if side.there]
     for _ in range(rounds):
         for side in (ours, *others):
-            side.run()
+            if side.there:
+                side.run()
+    others = [side for side in others if side.there]
     for side in sides:
         side.close()
     beside = 1 - statistics.median(p / s for p, s in zip(ours.products, ours.seconds, strict=True))

@@ -1,5 +1,6 @@
 """The Lanczos process: never restarted, fully reorthogonalised, with bounds that hold with a stated probability."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import log, sqrt
 from numbers import Real
@@ -10,8 +11,10 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv
 
 from optcore.curvature.quadrature import Probe
+from optcore.process import get_num_threads
 
 _EPS = float(np.finfo(np.float64).eps)
+_PANEL = 2**16  # components of vectors that one thread takes at a time
 
 
 def most_vectors(n, memory, dtype=np.float64):
@@ -91,6 +94,10 @@ class Lanczos:
         start = start if locked is None else start - (locked @ start) @ locked
         self._square = float(start @ start)
         self._basis[0] = start / sqrt(self._square)
+        # Panels do not depend on the number of threads: neither do the bits.
+        self._panels = [slice(begin, begin + _PANEL) for begin in range(0, start.size, _PANEL)]
+        threads = min(get_num_threads(), len(self._panels))
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._alpha, self._beta = [], []
         self._dimension = n
         self.exhausted, self.noise = False, 0.0
@@ -135,9 +142,17 @@ class Lanczos:
         """Make w orthogonal to what is known, in place; return its components there."""
         if self._locked is not None:
             w -= (self._locked @ w) @ self._locked
-        components = known @ w
-        w -= components @ known
+        components = sum(self._each_panel(lambda part: known[:, part] @ w[part]))
+
+        def subtract(part):
+            w[part] -= components @ known[:, part]
+
+        list(self._each_panel(subtract))
         return components
+
+    def _each_panel(self, work):
+        """The results of ``work(slice)``, in order: BLAS runs on one thread and the basis is longer than the caches."""
+        return self._threads.map(work, self._panels) if self._threads else map(work, self._panels)
 
     def ritz(self):
         """Return the Ritz values of the steps so far."""

@@ -155,7 +155,7 @@ def _krylov(product, k, which, tol, start, seed, maxiter, memory):
         done = ritz.values.size >= k and bool((ritz.residuals[chosen] <= tol * norm).all())
         if done and not process.exhausted:
             values, vectors = ritz.values[chosen], _orthonormal(process.vectors(ritz.coordinates[:, chosen]))
-            if not _missed(product, values, vectors, which, tol * norm, rng):
+            if not _missed(product, values, vectors, which, tol * norm, rng, dtype):
                 return values, vectors, True
         if done or process.exhausted or process.steps == before:
             break
@@ -170,14 +170,15 @@ def _orthonormal(vectors):
     """The columns in double, orthonormal to its rounding: those of a float32 basis are to its own."""
     vectors = vectors.astype(np.float64)
     gram = np.linalg.cholesky(vectors.T @ vectors)
-    return np.linalg.solve(gram, vectors.T).T
+    return vectors @ np.linalg.inv(gram).T
 
 
-def _missed(product, values, vectors, which, slack, rng):
+def _missed(product, values, vectors, which, slack, rng, dtype):
     """Whether a process orthogonal to the pairs found sees a value that belongs among them."""
     n, k = vectors.shape
     steps = min(_CHECK, n - k)
-    other = Lanczos(product, rng.standard_normal(n), steps, locked=np.ascontiguousarray(vectors.T)).run(steps).values
+    locked = np.ascontiguousarray(vectors.T, dtype=dtype)
+    other = Lanczos(product, rng.standard_normal(n), steps, dtype, locked).run(steps).values
     merged = np.sort(np.concatenate([values, other]))
     return float(np.abs(merged[_choose(merged, k, which)] - values).max()) > 10 * slack
 
