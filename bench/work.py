@@ -143,6 +143,28 @@ class Training:
                 for i, o in pairs]
 
 
+@dataclass(frozen=True)
+class LeNet:
+    """Steps of Adam on the convolution network of LeCun et al. (1998), with ReLU and the largest of each window."""
+
+    batch: int
+    batches: int
+    lr: float = 1e-3
+
+    def data(self):
+        """Return X [batches*batch, 1, 28, 28] and y."""
+        rng = np.random.default_rng(0)
+        n = self.batches * self.batch
+        return rng.standard_normal((n, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, n)
+
+    def start(self):
+        """Return (weight, bias) of the two convolutions and three linear layers: He et al. (2015), and zeros."""
+        rng = np.random.default_rng(1)
+        shapes = (6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)
+        return [((rng.standard_normal(s) * math.sqrt(2 / math.prod(s[1:]))).astype(np.float32),
+                 np.zeros(s[0], np.float32)) for s in shapes]
+
+
 def array_at(shape, dtype, offset):
     """Zeros that begin ``offset`` bytes into a cache line."""
     room = np.zeros(math.prod(shape) * np.dtype(dtype).itemsize + LINE, np.uint8)

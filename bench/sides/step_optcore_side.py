@@ -1,21 +1,33 @@
 """optcore's training step: what ``oc.train.fit`` takes for one, or a loop of a user's own ("own loop")."""
 
 import numpy as np
+from work import LeNet
 
 import optcore as oc
 
 VERSION = oc.__version__
 
 
-def network(work):
+def le_net():
+    nn = oc.nn
+    return [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+
+
+def dense(work):
     layers = []
     for i, (a, b) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
         layers += [oc.nn.Linear(a, b)]
         if i + 2 < len(work.sizes):
             layers += [oc.nn.BatchNorm(b), oc.nn.ReLU()] if work.batch_norm else [oc.nn.ReLU()]
-    net = oc.nn.Sequential(*layers)
-    linear = [p for name, p in net.parameters.items() if name.endswith("weight") and p.ndim == 2]
-    for here, (weight, _) in zip(linear, work.start(), strict=True):
+    return layers
+
+
+def network(work):
+    image = isinstance(work, LeNet)
+    net = oc.nn.Sequential(*(le_net() if image else dense(work)), input_shape=(1, 28, 28) if image else None)
+    weights = [p for name, p in net.parameters.items() if name.endswith("weight") and p.ndim > 1]
+    for here, (weight, _) in zip(weights, work.start(), strict=True):
         here[...] = weight
     for name, p in net.parameters.items():
         if name.endswith("bias"):
