@@ -112,3 +112,35 @@ def trajectory_directions(thetas):
     if len(lengths) < 2 or not lengths[1] > 1e-12 * lengths[0]:
         raise ValueError("thetas: expected points that span a plane, got points on one line")
     return rows[0], rows[1], float((lengths[:2] ** 2).sum() / (lengths**2).sum())
+
+
+def step_direction(thetas):
+    """Return the last step of a trajectory: at 0 its end, at -1 the point before.
+
+    Parameters
+    ----------
+    thetas : array [m, n]
+        m at least 2.
+
+    Returns
+    -------
+    array [n]
+
+    Raises
+    ------
+    ValueError
+        Fewer than two points, or a step of length 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> step_direction(np.array([[0.0, 0.0], [2.0, 1.0], [3.0, 3.0]])).tolist()
+    [1.0, 2.0]
+    """
+    thetas = np.asarray(thetas, dtype=np.float64)
+    if thetas.ndim != 2 or len(thetas) < 2:
+        raise ValueError(f"thetas: expected at least two points [m, n], got shape {thetas.shape}")
+    step = thetas[-1] - thetas[-2]
+    if not step.any():
+        raise ValueError("thetas: expected a last step that moves, got the same point twice")
+    return step

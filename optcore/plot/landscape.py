@@ -1,5 +1,7 @@
 """Pictures of landscapes: contours, a surface in three dimensions, rules that roll down."""
 
+import html
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,8 @@ import numpy as np
 from optcore.plot.style import INK, NEGATIVE, figure, legend, save, style
 
 _COLORS = ("#d1662b", "#1f4e8c", "#3b8f5a", "#8a4fa3", "#b3202c", "#5f6b7a")
+_SIGNS = {"minus": "\u2212", "plus": "+", "fast-backward": "|\u25c0", "step-backward": "\u25c1", "play": "\u25b6",
+          "pause": "\u2016", "step-forward": "\u25b7", "fast-forward": "\u25b6|"}
 _DOT, _STAR = {"marker": "o", "markersize": 6}, {"marker": "*", "markersize": 13}
 
 
@@ -169,12 +173,26 @@ def animate(plane, paths, path, *, title=None, labels=("first direction", "secon
     made.draw_without_rendering()
     film = animation.FuncAnimation(made, show, frames=len(at), interval=1000 / per_second, blit=False)
     if ending == ".html":
-        page = ('<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>'
-                f"{title or 'descent'}</title></head>\n<body>\n{film.to_jshtml(fps=per_second)}\n</body>\n</html>\n")
-        Path(path).write_text(page, encoding="utf-8")
+        Path(path).write_text(_page(_player(film, per_second), title or "descent"), encoding="utf-8")
     else:
         writer = animation.PillowWriter if ending == ".gif" else animation.FFMpegWriter
         film.save(path, writer=writer(fps=per_second), dpi=90)
+
+
+def _player(film, per_second):
+    import matplotlib
+
+    with matplotlib.rc_context({"savefig.dpi": 80, "animation.embed_limit": 100}):
+        return film.to_jshtml(fps=per_second)
+
+
+def _page(player, title):
+    """A page around matplotlib's player, whose buttons are an icon font from the network: signs take its place."""
+    player = re.sub(r'<link rel="stylesheet"[^>]*>', "", player)
+    signs = " ".join(f'.fa-{name}::before {{content: "{sign}"}}' for name, sign in _SIGNS.items())
+    return (f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+            f"<style>body {{font-family: sans-serif}} .fa {{font-style: normal}} {signs}</style></head>\n"
+            f"<body>\n{player}\n</body>\n</html>\n")
 
 
 def draw_contours(made, axes, plane):

@@ -206,3 +206,33 @@ def test_the_way_that_a_run_keeps(run):
     way = oc.checkpoint.load(f"{run}/trajectory.safetensors")["thetas"]
     assert way.shape[0] == 5
     assert way[-1].tobytes() == oc.checkpoint.load(f"{run}/checkpoint.safetensors")["theta"].tobytes()
+
+
+def test_a_page_with_a_film_asks_no_network(tmp_path):
+    obj = landscape.surfaces.get("valley").objective
+    at = np.linspace(-1, 1, 9)
+    plane = landscape.plane(obj, np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]), at, at)
+    plot.animate(plane, [("way", np.array([[1.0, 1.0], [0.0, 0.0]]))], tmp_path / "a.html", title="<b>")
+    page = (tmp_path / "a.html").read_text()
+    assert "<title>&lt;b&gt;</title>" in page
+    assert "data:image/png;base64" in page
+    assert "://" not in page
+
+
+def test_the_last_step():
+    assert landscape.step_direction([[0.0, 0.0], [2.0, 1.0], [3.0, 3.0]]).tolist() == [1.0, 2.0]
+    for bad in ([[1.0, 2.0]], np.ones((3, 2))):
+        with pytest.raises(ValueError, match="thetas: expected"):
+            landscape.step_direction(bad)
+
+
+def test_examples(tmp_path):
+    import runpy
+    from pathlib import Path
+
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    ways = runpy.run_path(str(examples / "rolling_balls.py"))["main"](tmp_path / "a.gif", "rosenbrock", 20)
+    assert [way.name for way in ways] == ["SGD", "momentum", "RMSprop", "Adam"]
+    found = runpy.run_path(str(examples / "landscape_batch_norm.py"))["main"](tmp_path / "b.png", 5)
+    assert (tmp_path / "b.png").stat().st_size > 1000
+    assert all(np.isfinite(plane.loss).all() for plane, _ in found.values())
