@@ -22,10 +22,11 @@ from optcore.nn.layers import (
     Tanh,
 )
 from optcore.nn.losses import BCE, MSE, CrossEntropy, Huber
+from optcore.nn.lsuv import lsuv_
 from optcore.nn.network_objective import objective
 from optcore.nn.residual import Residual
 from optcore.nn.sequential import Sequential
 
 __all__ = ["BCE", "ELU", "GELU", "MSE", "AvgPool2d", "BatchNorm", "Conv2d", "CrossEntropy", "Dropout", "Flatten",
            "GroupNorm", "Huber", "InstanceNorm", "LayerNorm", "Linear", "MaxPool2d", "RMSNorm", "ReLU", "Residual",
-           "Sequential", "SiLU", "Sigmoid", "Tanh", "init", "objective"]
+           "Sequential", "SiLU", "Sigmoid", "Tanh", "init", "lsuv_", "objective"]

@@ -13,6 +13,7 @@ name                weights of a layer with n_in inputs and n_out outputs
 ``xavier_normal``   N(0, 2/(n_in + n_out))
 ``lecun_uniform``   U(-b, b), b = sqrt(3/n_in): variance 1/n_in
 ``lecun_normal``    N(0, 1/n_in)
+``orthogonal``      orthonormal rows or columns, whichever are fewer, evenly distributed (Saxe et al. 2014)
 ``zeros``, ``ones`` constants
 ==================  ================================================================================
 """
@@ -36,6 +37,14 @@ def _normal(variance):
     return lambda rng, shape, fan_in, fan_out: rng.normal(0, math.sqrt(variance(fan_in, fan_out)), shape)
 
 
+def _orthogonal(rng, shape, fan_in, fan_out):
+    """Q of a Gaussian matrix, its columns' signs those that make R's diagonal positive: else they are not even."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+    return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
+
+
 SCHEMES = {
     "fan_in_uniform": _uniform(lambda n_in, n_out: 1 / (3 * n_in)),
     "kaiming_uniform": _uniform(lambda n_in, n_out: 2 / n_in),
@@ -44,6 +53,7 @@ SCHEMES = {
     "xavier_normal": _normal(lambda n_in, n_out: 2 / (n_in + n_out)),
     "lecun_uniform": _uniform(lambda n_in, n_out: 1 / n_in),
     "lecun_normal": _normal(lambda n_in, n_out: 1 / n_in),
+    "orthogonal": _orthogonal,
     "zeros": lambda rng, shape, fan_in, fan_out: np.zeros(shape),
     "ones": lambda rng, shape, fan_in, fan_out: np.ones(shape),
 }

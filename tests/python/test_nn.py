@@ -76,6 +76,7 @@ DISTRIBUTIONS = {  # bound of the uniform ones, variance of all; n_in = 300, n_o
     "xavier_normal": (None, 2 / 500),
     "lecun_uniform": (math.sqrt(3 / 300), 1 / 300),
     "lecun_normal": (None, 1 / 300),
+    "orthogonal": (None, 1 / 300),  # 200 orthonormal rows of 300
     "zeros": (0, 0),
 }
 
@@ -95,6 +96,47 @@ def test_initial_weights(scheme):
         assert 0.9 * bound < abs(b).max() <= bound
     else:
         assert not b.any()
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(7, 4, init="orthogonal"), nn.Linear(4, 7, init="orthogonal")])
+def test_orthogonal(layer):
+    w = nn.Sequential(layer, dtype="float64", seed=1).parameters["0.weight"]
+    fewer = w if w.shape[0] <= w.shape[1] else w.T
+    np.testing.assert_allclose(fewer @ fewer.T, np.eye(4), atol=1e-14)
+
+
+def test_orthogonal_is_evenly_distributed():
+    """The entry of a random 2 x 2 rotation or reflection is the cosine of an even angle: P(|w| < 1/2) = 1/3."""
+    w = np.array([nn.init.draw("orthogonal", np.random.default_rng(k), (2, 2), 2, 2) for k in range(2000)])
+    assert abs((abs(w[:, 0, 0]) < 0.5).mean() - 1 / 3) < 5 * math.sqrt(2 / 9 / 2000)
+    for entry in (w[:, 0, 0], w[:, 1, 1], np.linalg.det(w)):
+        assert abs((entry > 0).mean() - 0.5) < 5 * 0.5 / math.sqrt(2000)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_lsuv(dtype):
+    """Sigmoids and convolutions whose layers put out unit variance afterwards, as NumPy measures it."""
+    x = 5 + 3 * np.random.default_rng(0).standard_normal((64, 1, 8, 8)).astype(dtype)
+    layers = [nn.Conv2d(1, 3, 3), nn.Sigmoid(), nn.Conv2d(3, 4, 3), nn.BatchNorm(4), nn.ReLU(), nn.Flatten(),
+              nn.Linear(64, 20), nn.Sigmoid(), nn.Linear(20, 3)]
+    net = nn.Sequential(*layers, dtype=dtype, input_shape=(1, 8, 8), seed=3)
+    buffers = {k: b.copy() for k, b in net.buffers.items()}
+    found = nn.lsuv_(net, x)
+    assert all(np.array_equal(buffers[k], b) for k, b in net.buffers.items())
+    for k, cut in enumerate((1, 3, 7, 9)):
+        part = nn.Sequential(*layers[:cut], dtype=dtype, input_shape=(1, 8, 8))
+        part.theta = net.theta[:part.theta.size]
+        y = part.forward(x, training=True)
+        assert abs(np.var(y) - 1) <= 0.1
+        assert found[k] == pytest.approx(np.var(y, dtype="float64"), rel=1e-5)
+
+
+def test_lsuv_refuses_what_does_not_vary():
+    net = nn.Sequential(nn.Linear(2, 3), seed=0)
+    before = net.theta.copy()
+    with pytest.raises(ValueError, match=r"x: layer 0 puts out a variance of 0\.0"):
+        nn.lsuv_(net, np.zeros((5, 2), "float32"))
+    assert np.array_equal(net.theta, before)
 
 
 def test_every_scheme_is_tested():
