@@ -19,7 +19,7 @@ TIME = 400  # of each run, lr * steps
 
 
 def data(n=120, seed=0):
-    """Random targets: to fit them the network must go where the loss is sharp."""
+    """Random targets: to fit them the network must go where the loss is sharp; smooth ones are fitted before that."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, 20)), rng.standard_normal((n, 1))
 
