@@ -166,7 +166,10 @@ def symmetric_operator(H):
             symmetric = not H.size or np.allclose(H, H.T, rtol=0, atol=1e-8 * np.abs(H).max(), equal_nan=True)
         if not symmetric:
             raise ValueError("H: expected a symmetric matrix, got one that differs from its transpose")
-    operator = aslinearoperator(H)
+    try:
+        operator = aslinearoperator(H)
+    except TypeError:
+        raise TypeError(f"H: expected a Hessian, a LinearOperator or a square array, got {type(H).__name__}") from None
     if operator.shape[0] != operator.shape[1] or operator.shape[0] == 0:
         raise ValueError(f"H: expected a square operator, got shape {operator.shape}")
     if operator.dtype is not None and np.dtype(operator.dtype).kind not in "iuf":

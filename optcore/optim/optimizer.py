@@ -96,7 +96,10 @@ class Optimizer(Holder):
     def __init__(self, *args, **kwargs):
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: expected one of its rules, such as oc.optim.AdamW, got the base class")
-        given = type(self).__signature__.bind(*args, **kwargs)
+        try:
+            given = type(self).__signature__.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}") from None
         given.apply_defaults()
         options = given.arguments
         params = options.pop("params")

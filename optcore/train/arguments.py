@@ -79,12 +79,3 @@ def check_place(path):
         raise IsADirectoryError(f"checkpoint: expected a file, got the folder {os.fspath(path)}")
     if not os.path.isdir(os.path.dirname(os.path.realpath(os.fspath(path)))):
         raise FileNotFoundError(f"checkpoint: no such folder: {os.path.dirname(os.fspath(path))}")
-
-
-def positive(name, n):
-    """Return n as an int after checking that it is one of at least 1."""
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
-        raise TypeError(f"{name}: expected an integer, got {type(n).__name__}")
-    if n < 1:
-        raise ValueError(f"{name}: expected at least 1, got {n}")
-    return int(n)

@@ -43,6 +43,8 @@ import numbers
 
 import numpy as np
 
+from optcore import checks
+
 __all__ = ["EarlyStopping", "Hooks"]
 
 _METHODS = ("on_start", "on_step", "on_epoch", "on_end")
@@ -127,14 +129,7 @@ class EarlyStopping:
     """
 
     def __init__(self, patience=10, min_delta=0.0, monitor="validation_loss", mode=None, restore_best=True):
-        if isinstance(patience, bool) or not isinstance(patience, numbers.Integral):
-            raise TypeError(f"patience: expected an integer, got {type(patience).__name__}")
-        if patience < 1:
-            raise ValueError(f"patience: expected at least 1, got {patience}")
-        if isinstance(min_delta, bool) or not isinstance(min_delta, numbers.Real):
-            raise TypeError(f"min_delta: expected a number, got {type(min_delta).__name__}")
-        if not 0.0 <= min_delta < math.inf:
-            raise ValueError(f"min_delta: expected a finite number >= 0, got {min_delta}")
+        patience, min_delta = checks.integer("patience", patience), checks.number("min_delta", min_delta)
         if not isinstance(monitor, str):
             raise TypeError(f"monitor: expected the name of a column, got {type(monitor).__name__}")
         if mode not in (None, "min", "max"):

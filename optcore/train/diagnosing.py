@@ -2,11 +2,10 @@
 
 import json
 import math
-import numbers
 
 import numpy as np
 
-from optcore import nn
+from optcore import checks, nn
 from optcore.diagnosis import diagnose
 
 __all__ = ["Diagnose"]
@@ -65,22 +64,13 @@ class Diagnose:
     """
 
     def __init__(self, every=None, patience=5, min_share=1e-3, *, examples=2000, most=3, stop=(), seed=0, **options):
-        for name, value in (("every", every), ("patience", patience), ("examples", examples), ("most", most)):
-            if value is None and name == "every":
-                continue
-            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-                raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-            if value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
-        if isinstance(min_share, bool) or not isinstance(min_share, numbers.Real):
-            raise TypeError(f"min_share: expected a number, got {type(min_share).__name__}")
-        if not 0 <= min_share < 1:
-            raise ValueError(f"min_share: expected a number from 0 to 1, got {min_share}")
         if isinstance(stop, str):
             raise TypeError("stop: expected a sequence of verdicts, got a string")
-        self.every, self.patience, self.min_share = every, int(patience), float(min_share)
-        self.examples, self.most, self.stop = int(examples), int(most), tuple(stop)
-        self.seed, self.options = seed, options
+        self.every = None if every is None else checks.integer("every", every)
+        self.patience, self.examples = checks.integer("patience", patience), checks.integer("examples", examples)
+        self.min_share = checks.number("min_share", min_share, 0, 1, open_high=True)
+        self.most, self.seed = checks.integer("most", most), checks.integer("seed", seed, 0)
+        self.stop, self.options = tuple(stop), options
         self.diagnoses, self.reports = [], []
         self.first, self.best, self.waited, self.wait, self.seen = math.nan, math.inf, 0, self.patience, 0
         if every is None:  # a method that is not there costs nothing

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 
+from optcore import checks
 from optcore import progress as _progress
 from optcore.nn import Sequential
 from optcore.process import one_pool
@@ -114,10 +115,11 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     >>> history.epochs["loss"][-1] < 0.2
     True
     """
-    epochs, every = arguments.positive("epochs", epochs), arguments.positive("checkpoint_every", checkpoint_every)
+    epochs, every = checks.integer("epochs", epochs), checks.integer("checkpoint_every", checkpoint_every)
     if not isinstance(net, Sequential):
         raise TypeError(f"net: expected an optcore.nn.Sequential, got {type(net).__name__}")
-    steps = math.inf if checkpoint_steps is None else arguments.positive("checkpoint_steps", checkpoint_steps)
+    steps = math.inf if checkpoint_steps is None else checks.integer("checkpoint_steps", checkpoint_steps)
+    seed = checks.integer("seed", seed, 0)
     rows, held_out, weight, held_weight = arguments.examples(net, X, y, loss, validation, seed, sample_weight)
     if class_weight is not None:
         loss = arguments.weighted(loss, class_weight, y if rows is None else y[rows], net.program.out_shape[0])

@@ -7,10 +7,9 @@ import time
 
 import numpy as np
 
-from optcore import data, optim
+from optcore import checks, data, optim
 from optcore.history import History
 from optcore.nn.compiled import loss_form
-from optcore.train.arguments import positive
 from optcore.train.evaluation import evaluate, has_classes
 from optcore.train.rule import chosen, evaluating, gradient_views, memories, options, parts
 from optcore.train.saved import check_fit, fingerprint, layers
@@ -57,7 +56,7 @@ class Run:
         self.net, self.X, self.y, self.rows, self.held_out, self.loss = net, X, y, rows, held_out, loss
         self.sample_weight, self.held_weight = sample_weight, held_weight
         self.n = len(X) if rows is None else len(rows)
-        self.batch_size = self.n if batch_size is None else min(positive("batch_size", batch_size), self.n)
+        self.batch_size = self.n if batch_size is None else min(checks.integer("batch_size", batch_size), self.n)
         self.batches_per_epoch = steps_per_epoch(net, self.n, self.batch_size)
         self.smallest = _smallest_batch(net)
         self.shuffle, self.seed = bool(shuffle), seed

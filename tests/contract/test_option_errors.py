@@ -27,6 +27,7 @@ def sgd(**options):
     (lambda: sgd(lr=np.array("x")), TypeError, "lr: expected a number"),
     (lambda: sgd(lr=None), TypeError, "lr: expected a number, got None"),
     (lambda: sgd(momentum=1j), TypeError, "momentum: expected a number"),
+    (lambda: sgd(rate=0.1), TypeError, "SGD: got an unexpected keyword argument 'rate'"),
     (lambda: sgd(clip_norm=True), TypeError, "clip_norm: expected a number, got True"),
     (lambda: sgd(clip_norm=HUGE), ValueError, "clip_norm: expected a number within"),
     (lambda: sgd(clip_value="1"), TypeError, "clip_value: expected a number, got '1'"),

@@ -181,6 +181,7 @@ def test_products_that_are_not_finite_are_an_error():
     ({"H": np.ones((3, 2))}, ValueError, "H: expected a square"),
     ({"H": np.triu(np.ones((3, 3)))}, ValueError, "H: expected a symmetric"),
     ({"H": np.eye(3) * 1j}, TypeError, "H: expected a real"),
+    ({"H": None}, TypeError, "H: expected a Hessian, a LinearOperator or a square array, got NoneType"),
     ({"k": 0}, ValueError, "k"), ({"k": 4}, ValueError, "k"), ({"k": 1.0}, TypeError, "k"),
     ({"which": "XX"}, ValueError, "which"), ({"tol": -1.0}, ValueError, "tol"),
     ({"tol": "a"}, TypeError, "tol: expected a number"),

@@ -433,6 +433,7 @@ def other_network():
     ({"epochs": 0}, ValueError, "epochs: expected at least 1"),
     ({"epochs": 2.5}, TypeError, "epochs: expected an integer"),
     ({"batch_size": 0}, ValueError, "batch_size: expected at least 1"),
+    ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
     ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected at least 1"),
     ({"validation": 1.0}, ValueError, "fraction: expected"),
     ({"validation": problem()[0]}, TypeError, r"validation: expected \(X, y\)"),
