@@ -36,9 +36,9 @@ def legend(axes, **options):
     axes.legend(**{"fontsize": 9, "frameon": False, "labelcolor": INK} | options)
 
 
-def save(made, path):
+def save(made, path, dpi=160):
     """Write the figure; the ending of the path says the format."""
-    made.savefig(path, dpi=160)
+    made.savefig(path, dpi=dpi)
 
 
 def svg(made):
