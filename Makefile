@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 SOURCES := $(wildcard src_c/*) $(wildcard optcore/_native/*.py*) $(wildcard optcore/_native/*.pxd) \
            setup.py pyproject.toml VERSION
 
-.PHONY: demo test test-old-cpu test-browser lint bench pictures accuracy storage-study diagnosis-study clean
+.PHONY: demo test test-old-cpu test-browser lint bench examples pictures accuracy storage-study diagnosis-study clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/optcore train digits --out out/digits
@@ -35,6 +35,11 @@ bench: $(VENV)/.bench
 # The pictures of docs/schedules.md.
 pictures: $(VENV)/.test
 	$(PY) docs/pictures.py
+
+# The experiments of docs/lecture.md, and their pictures.
+LECTURE = batch_size sharp_flat narrow_valley adagrad_burst bad_start batch_norm_surface vanishing_gradients minimum_ratio
+examples: $(VENV)/.test
+	set -e; for name in $(LECTURE); do $(PY) examples/$$name.py --out docs/pictures/lecture; done
 
 # The table of docs/accuracy.md.
 accuracy: $(VENV)/.test

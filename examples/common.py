@@ -11,7 +11,7 @@ import optcore as oc
 from optcore import nn
 from optcore.plot.style import BOLD, NEGATIVE, OTHER, THIN, figure, save
 
-COLORS = (BOLD, OTHER, "#3b8f5a", "#8a4fa3", NEGATIVE, "#5f6b7a")
+COLORS = (BOLD, OTHER, "#3b8f5a", "#8a4fa3", NEGATIVE, "#5f6b7a", "#b8860b")
 
 
 class Digits:

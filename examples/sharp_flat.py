@@ -84,7 +84,8 @@ def measure(quick, seed):
         if lines is None:
             small, full = ends[RUNS[0]], ends[RUNS[2]]
             lines = [oc.landscape.line(obj, small, full - small, AT).loss for obj in objectives]
-    return Found([Minimum(f"{size or 'all'}, rate {rate:g}", *np.array(rows[size, rate]).T) for size, rate in RUNS], *lines)
+    minima = [Minimum(f"{size or 'all'}, rate {rate:g}", *np.array(rows[size, rate]).T) for size, rate in RUNS]
+    return Found(minima, *lines)
 
 
 def table(found):
@@ -93,7 +94,8 @@ def table(found):
     header = ("batch", "steps", "loss", "test loss", "test accuracy", "lambda_max", "trace", "SAM's rise")
     return [header, *((m.name, f"{m.steps.mean():,.0f}", f"{m.loss.mean():.4f}",
                        spread(*mean_and_error(m.test_loss)), f"{100 * m.test_accuracy.mean():.1f} %",
-                       spread(*mean_and_error(m.largest)), spread(*mean_and_error(m.trace)), f"{m.sam.mean():.4f}") for m in found.minima)]
+                       spread(*mean_and_error(m.largest)), spread(*mean_and_error(m.trace)), f"{m.sam.mean():.4f}")
+                      for m in found.minima)]
 
 
 def conclude(found):
@@ -102,10 +104,10 @@ def conclude(found):
     gaps = [m.test_loss - m.loss for m in (small, full, faster)]
     less, error = mean_and_error(gaps[1] - gaps[0])
     return (f"At the same rate and loss the minimum of the full batch is {np.mean(full.largest / small.largest):.1f} "
-            f"times as sharp by lambda_max, {np.mean(full.trace / small.trace):.1f} times by the trace, and its test loss "
-            f"lies {less:.3f} +- {error:.3f} further above its training loss. The rate matters as well: at three times of "
-            f"it the full batch's lambda_max is {faster.largest.mean():.1f}, its gap {gaps[2].mean():.3f} (small "
-            f"batches: {gaps[0].mean():.3f}).")
+            f"times as sharp by lambda_max, {np.mean(full.trace / small.trace):.1f} times by the trace, and its test "
+            f"loss lies {less:.3f} +- {error:.3f} further above its training loss. The rate matters as well: at three "
+            f"times of it the full batch's lambda_max is {faster.largest.mean():.1f}, its gap {gaps[2].mean():.3f} "
+            f"(small batches: {gaps[0].mean():.3f}).")
 
 
 def draw(figure, found):
