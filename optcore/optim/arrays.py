@@ -76,6 +76,7 @@ class Parameters:
     @classmethod
     def bare(cls, params, uint16_as):
         """Those of arrays that no rule moves; raise unless each can be updated in place and has memory of its own."""
+        storage.check_uint16_as(uint16_as)
         names, arrays = named(params)
         for name, a in zip(names, arrays, strict=True):
             check_parameter(a, name, uint16_as)
@@ -83,7 +84,7 @@ class Parameters:
         for before, after in itertools.pairwise(spans):
             if after[0] < before[1]:
                 raise ValueError(f"params: expected arrays of their own memory, but {after[2]} overlaps {before[2]}")
-        kinds = [uint16_as if a.dtype == np.uint16 else a.dtype.name for a in arrays]
+        kinds = [storage.kind_of(a, uint16_as) for a in arrays]
         return cls(names, arrays, kinds, [None] * len(arrays))
 
     def __len__(self):

@@ -6,38 +6,46 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from optcore._native import reduce as _reduce
+from optcore._native.storage import check_parameter
 from optcore.checks import number
+from optcore.optim import storage
+from optcore.optim.arrays import wide
 
 
-def _gradients(grads):
-    """Return the arrays among ``grads``, checked to be writable in place."""
+def _gradients(grads, uint16_as):
+    """Return (array, kind) of each gradient that is not None, checked to be writable in place."""
+    storage.check_uint16_as(uint16_as)
     if isinstance(grads, np.ndarray):
         grads = [grads]
     elif isinstance(grads, Mapping):
         grads = list(grads.values())
     elif isinstance(grads, (str, bytes)) or not isinstance(grads, Iterable):
         raise TypeError(f"grads: expected an array, sequence or mapping of arrays, got {type(grads).__name__}")
-    arrays = [g for g in grads if g is not None]
-    for i, g in enumerate(arrays):
-        if not isinstance(g, np.ndarray) or g.dtype not in (np.float32, np.float64):
-            got = g.dtype if isinstance(g, np.ndarray) else type(g).__name__
-            raise TypeError(f"grads[{i}]: expected a float32 or float64 array, got {got}")
-        if not g.flags.writeable or not g.flags.c_contiguous:
-            raise ValueError(f"grads[{i}]: expected a writable C-contiguous array")
-    return arrays
+    found = [(f"grads[{i}]", g) for i, g in enumerate(grads) if g is not None]
+    for name, g in found:
+        check_parameter(g, name, uint16_as)
+    return [(storage.raw(g), storage.kind_of(g, uint16_as)) for _, g in found]
 
 
-def clip_grad_norm_(grads, max_norm, norm_type=2.0):
+def _replace(g, kind, numbers):
+    """Write what was computed from `wide` numbers back, where they are not the array itself."""
+    if numbers is not g:
+        storage.put(numbers, g, kind)
+
+
+def clip_grad_norm_(grads, max_norm, norm_type=2.0, *, uint16_as=None):
     """Scale gradients in place so that their common norm is at most ``max_norm``.
 
     Parameters
     ----------
     grads : array, sequence or mapping of arrays
-        float32 or float64, C-contiguous, writable; None entries are passed over.
+        float32, float64, bfloat16 or float16, C-contiguous, writable; None entries are passed over.
     max_norm : float
         The largest norm that is left as it is.
     norm_type : float
         p of the p-norm over all elements; ``inf`` for the largest magnitude.
+    uint16_as : {None, "bfloat16", "float16"}
+        What uint16 arrays hold.
 
     Returns
     -------
@@ -52,7 +60,8 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0):
     Notes
     -----
     As ``torch.nn.utils.clip_grad_norm_``: by max_norm / (norm + 1e-6) where that is below 1. Squares are summed in
-    double, so that a float32 gradient of 1e20 or 1e-25 has its right norm.
+    double, so that a float32 gradient of 1e20 or 1e-25 has its right norm. Half precision is scaled in float32 and
+    rounded to nearest.
 
     Examples
     --------
@@ -63,34 +72,42 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0):
     >>> bool(abs(np.linalg.norm(g) - 1) < 1e-6)
     True
     """
-    arrays = _gradients(grads)
+    arrays = _gradients(grads, uint16_as)
     if max_norm != math.inf:
         max_norm = number("max_norm", max_norm)
     if norm_type != math.inf and number("norm_type", norm_type) == 0:
         raise ValueError(f"norm_type: expected a number > 0, got {norm_type!r}")
-    if norm_type == 2:
-        norm = math.hypot(*(_reduce.norm(g) for g in arrays))
-    elif norm_type == math.inf:
-        norm = max((_reduce.abs_max(g) for g in arrays), default=0.0)
-    else:
-        norm = float(sum(np.sum(np.abs(g, dtype=np.float64) ** norm_type) for g in arrays) ** (1 / norm_type))
+    norm = _norm((wide(g, kind) for g, kind in arrays), norm_type)
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
         with np.errstate(all="ignore"):         # infinite times 0 is NaN, as it is in PyTorch
-            for g in arrays:
-                np.multiply(g, g.dtype.type(scale), out=g)
+            for g, kind in arrays:
+                x = wide(g, kind)
+                np.multiply(x, x.dtype.type(scale), out=x)
+                _replace(g, kind, x)
     return norm
 
 
-def clip_grad_value_(grads, clip_value):
+def _norm(arrays, p):
+    """The p-norm over all elements of float32 and float64 arrays."""
+    if p == 2:
+        return math.hypot(*(_reduce.norm(x) for x in arrays))
+    if p == math.inf:
+        return max((_reduce.abs_max(x) for x in arrays), default=0.0)
+    return float(sum(np.sum(np.abs(x, dtype=np.float64) ** p) for x in arrays) ** (1 / p))
+
+
+def clip_grad_value_(grads, clip_value, *, uint16_as=None):
     """Clamp gradients in place to [-clip_value, clip_value]; NaN stays NaN.
 
     Parameters
     ----------
     grads : array, sequence or mapping of arrays
-        float32 or float64, C-contiguous, writable; None entries are passed over.
+        float32, float64, bfloat16 or float16, C-contiguous, writable; None entries are passed over.
     clip_value : float
         Not negative.
+    uint16_as : {None, "bfloat16", "float16"}
+        What uint16 arrays hold.
 
     Raises
     ------
@@ -105,7 +122,8 @@ def clip_grad_value_(grads, clip_value):
     >>> g
     array([ 1. , -0.5])
     """
-    arrays = _gradients(grads)
+    arrays = _gradients(grads, uint16_as)
     clip_value = number("clip_value", clip_value)
-    for g in arrays:
-        np.clip(g, -clip_value, clip_value, out=g)
+    for g, kind in arrays:
+        x = wide(g, kind)
+        _replace(g, kind, np.clip(x, -clip_value, clip_value, out=x))

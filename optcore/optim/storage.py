@@ -38,6 +38,17 @@ class Kept(NamedTuple):
             np.copyto(self.scale, other.scale)
 
 
+def check_uint16_as(value):
+    """Raise ValueError unless the option says what uint16 arrays hold."""
+    if value not in (None, *HALVES):
+        raise ValueError(f'uint16_as: expected None, "bfloat16" or "float16", got {value!r}')
+
+
+def kind_of(array, uint16_as):
+    """The kind of an array that `check_parameter` has let pass."""
+    return uint16_as if array.dtype == np.uint16 else array.dtype.name
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the arrays of one parameter are kept, and the dtype of the arithmetic on them."""
@@ -73,16 +84,13 @@ class Storage:
         if self.master_weights + self.compensated + self.stochastic_rounding > 1:
             raise ValueError("master_weights, compensated, stochastic_rounding: expected one of them at most, for each "
                              "keeps what rounding a parameter would lose")
-        if self.uint16_as not in (None, *HALVES):
-            raise ValueError(f'uint16_as: expected None, "bfloat16" or "float16", got {self.uint16_as!r}')
+        check_uint16_as(self.uint16_as)
         if self.ema_decay is not None:
             number("ema_decay", self.ema_decay, high=1.0, open_high=True)
 
     def kind(self, array):
         """The kind of a user's array that `Stepper._bind` will accept."""
-        if array.dtype == np.uint16:
-            return self.uint16_as
-        return array.dtype.name
+        return kind_of(array, self.uint16_as)
 
     def plan(self, name, array, layerwise):
         """Return the `Plan` of a parameter; ValueError where the options do not fit it."""
