@@ -242,6 +242,7 @@ typedef struct {
     double (*dot)(ptrdiff_t n, const void *x, const void *y);
     double (*abs_max)(ptrdiff_t n, const void *x);                   /* NaN if any is NaN */
     ptrdiff_t (*count_nonfinite)(ptrdiff_t n, const void *x);
+    void (*subtract)(ptrdiff_t n, double factor, const void *x, void *y); /* y -= factor*x, not a reduction */
 } oc_reduce_kernels;
 
 /* Pairwise sum, in place; 0 for n = 0. */

@@ -1,4 +1,4 @@
-/* reduce.tmpl.h: partial reductions of one block.
+/* reduce.tmpl.h: partial reductions of one block, and taking a multiple out of it.
  * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level. */
 
 static double FN(sum_squares)(ptrdiff_t n, const void *vx, double scale) {
@@ -36,4 +36,12 @@ static ptrdiff_t FN(count_nonfinite)(ptrdiff_t n, const void *vx) {
     for (ptrdiff_t i = 0; i < n; i++)
         count += !(x[i] - x[i] == 0);
     return count;
+}
+
+static void FN(subtract)(ptrdiff_t n, double factor, const void *vx, void *vy) {
+    const T c = (T)factor, *x = vx;
+    T *y = vy;
+    OC_IN_PLACE
+    for (ptrdiff_t i = 0; i < n; i++)
+        y[i] -= c * x[i];
 }

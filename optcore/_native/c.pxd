@@ -119,6 +119,7 @@ cdef extern from "optcore.h" nogil:
         double (*dot)(Py_ssize_t n, const void *x, const void *y) noexcept nogil
         double (*abs_max)(Py_ssize_t n, const void *x) noexcept nogil
         Py_ssize_t (*count_nonfinite)(Py_ssize_t n, const void *x) noexcept nogil
+        void (*subtract)(Py_ssize_t n, double factor, const void *x, void *y) noexcept nogil
 
     enum:
         OC_SEGMENTS

@@ -1,9 +1,9 @@
-"""Reductions of one contiguous array: fixed blocks, double partial results, a fixed tree."""
+"""Reductions of contiguous arrays: fixed blocks, double partial results, a fixed tree; and projections on rows."""
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, frexp, ldexp, sqrt
 
-from optcore._native.arrays cimport IN, checked, dtype_of, same_dtype, same_shape
+from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, has_size, same_dtype, same_shape
 from optcore._native.c cimport OC_BLOCK, OC_F32, oc_reduce_kernels
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
@@ -111,3 +111,54 @@ def count_nonfinite(x):
     """Number of elements that are NaN or infinite."""
     cdef cnp.ndarray a = checked(x, "x", IN)
     return int(_reduce(COUNT_NONFINITE, a, a))
+
+
+cdef cnp.ndarray _rows(object rows, cnp.ndarray x):
+    cdef cnp.ndarray a = checked(rows, "rows", IN)
+    same_dtype(a, "rows", x, "x")
+    if cnp.PyArray_NDIM(a) != 2 or cnp.PyArray_NDIM(x) != 1 or cnp.PyArray_DIM(a, 1) != cnp.PyArray_DIM(x, 0):
+        raise ValueError(f"rows: expected shape (rows, {cnp.PyArray_SIZE(x)}) for a vector x, "
+                         f"got {tuple((<object>a).shape)} and {tuple((<object>x).shape)}")
+    return a
+
+
+def components(rows, x):
+    """``rows @ x`` in double, rows [m, n]: a block of x is read once for all rows."""
+    cdef cnp.ndarray v = checked(x, "x", IN)
+    cdef cnp.ndarray a = _rows(rows, v)
+    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, i, size
+    cdef Py_ssize_t n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
+    cdef cnp.npy_intp *shape = [m, n_blocks]
+    cdef cnp.ndarray partial = cnp.PyArray_EMPTY(2, shape, cnp.NPY_FLOAT64, 0)
+    cdef cnp.ndarray result = cnp.PyArray_EMPTY(1, shape, cnp.NPY_FLOAT64, 0)
+    cdef double *part = <double *>cnp.PyArray_DATA(partial)
+    cdef double *to = <double *>cnp.PyArray_DATA(result)
+    cdef const char *p = cnp.PyArray_BYTES(a)
+    cdef const char *q = cnp.PyArray_BYTES(v)
+    cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
+    for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(m * n)):
+        size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
+        for i in range(m):
+            part[i * n_blocks + b] = k.dot(size, p + (i * n + b * OC_BLOCK) * item, q + b * OC_BLOCK * item)
+    for i in range(m):
+        to[i] = tree_sum(n_blocks, part + i * n_blocks)
+    return result
+
+
+def subtract_rows(rows, factors, x):
+    """``x -= factors @ rows`` in place, rows [m, n] one after the other; factors [m] float64, rounded to x's dtype."""
+    cdef cnp.ndarray v = checked(x, "x", OUT), f = checked(factors, "factors", IN)
+    cdef cnp.ndarray a = _rows(rows, v)
+    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, i, size
+    if cnp.PyArray_TYPE(f) != cnp.NPY_FLOAT64:
+        raise TypeError(f"factors: expected float64, got {(<object>f).dtype}")
+    has_size(f, "factors", m, "one for each row")
+    disjoint(v, "x", a, "rows")
+    cdef const double *factor = <const double *>cnp.PyArray_DATA(f)
+    cdef const char *p = cnp.PyArray_BYTES(a)
+    cdef char *q = cnp.PyArray_BYTES(v)
+    cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
+    for b in prange((n + OC_BLOCK - 1) // OC_BLOCK, nogil=True, schedule="static", num_threads=num_threads(m * n)):
+        size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
+        for i in range(m):
+            k.subtract(size, factor[i], p + (i * n + b * OC_BLOCK) * item, q + b * OC_BLOCK * item)

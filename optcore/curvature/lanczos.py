@@ -1,6 +1,5 @@
 """The Lanczos process: never restarted, fully reorthogonalised, with bounds that hold with a stated probability."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import log, sqrt
 from numbers import Real
@@ -10,11 +9,10 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import brentq
 from scipy.special import betaincinv
 
+from optcore._native import blas, reduce
 from optcore.curvature.quadrature import Probe
-from optcore.process import get_num_threads
 
 _EPS = float(np.finfo(np.float64).eps)
-_PANEL = 2**16  # components of vectors that one thread takes at a time
 
 
 def most_vectors(n, memory, dtype=np.float64):
@@ -31,8 +29,12 @@ def most_steps(n, memory, dtype=np.float64):
 
 def residual_norms(product, values, vectors):
     """``|H v - lambda v|`` of each pair."""
-    pairs = zip(values, vectors.T, strict=True)
-    return np.array([np.linalg.norm(product(v) - value * v) for value, v in pairs])
+    norms = []
+    for value, v in zip(values, np.ascontiguousarray(vectors.T), strict=True):
+        rest = np.array(product(v))  # a copy: the operator may have returned v itself
+        reduce.subtract_rows(v[None], np.array([value]), rest)
+        norms.append(reduce.norm(rest))
+    return np.array(norms)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Lanczos:
     Parameters
     ----------
     product : callable
-        ``product(v) -> H v``, float64.
+        ``product(v) -> H v`` for a vector of the dtype.
     start : array [n]
         A vector that is not zero; for `bounds` one with independent Gaussian components.
     max_steps : int
@@ -88,16 +90,16 @@ class Lanczos:
     """
 
     def __init__(self, product, start, max_steps, dtype=np.float64, locked=None):
-        self._product, self._locked = product, locked
-        n = start.size - (0 if locked is None else len(locked))  # the dimension of the space
-        self._basis = np.empty((min(max_steps, n) + 1, start.size), dtype)
-        start = start if locked is None else start - (locked @ start) @ locked
-        self._square = float(start @ start)
-        self._basis[0] = start / sqrt(self._square)
-        # Panels do not depend on the number of threads: neither do the bits.
-        self._panels = [slice(begin, begin + _PANEL) for begin in range(0, start.size, _PANEL)]
-        threads = min(get_num_threads(), len(self._panels))
-        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
+        locked = np.empty((0, start.size)) if locked is None else locked
+        self._product, self._locked = product, len(locked)
+        n = start.size - len(locked)  # the dimension of the space
+        self._basis = np.empty((len(locked) + min(max_steps, n) + 1, start.size), dtype)
+        self._basis[:len(locked)] = locked
+        first = self._basis[len(locked)]
+        first[:] = start
+        self._project(first, self._basis[:len(locked)])
+        self._square = reduce.sum_squares(first)
+        first /= sqrt(self._square)
         self._alpha, self._beta = [], []
         self._dimension = n
         self.exhausted, self.noise = False, 0.0
@@ -110,49 +112,39 @@ class Lanczos:
     def run(self, steps):
         """Continue for a number of steps, or until the space is exhausted; return the Ritz values."""
         for _ in range(steps):
-            if self.exhausted or self.steps == len(self._basis) - 1:
+            if self.exhausted or self.steps == len(self._basis) - self._locked - 1:
                 break
             self._step()
         return self.ritz()
 
     def _step(self):
         j = self.steps
-        known = self._basis[:j + 1]
-        w = self._product(known[j]).astype(known.dtype, copy=False)
-        alpha = float(known[j] @ w)
-        w -= known.dtype.type(alpha) * known[j]
-        if j:
-            w -= known.dtype.type(self._beta[j - 1]) * known[j - 1]
+        known, w = np.split(self._basis[:self._locked + j + 2], [-1])
+        w = w[0]  # the next row: no temporary takes as much memory
+        w[:] = self._product(known[-1])
+        alpha = reduce.dot(known[-1], w)
+        reduce.subtract_rows(known[-2:] if j else known[-1:], np.array([*self._beta[-1:], alpha]), w)
         # What is left along the basis is rounding and the error of the products. It is taken out once, and again
         # where it was much of w (Daniel, Gragg, Kaufman, Stewart 1976).
         components = self._project(w, known)
-        self._alpha.append(alpha + float(components[j]))
-        self.noise = max(self.noise, float(np.linalg.norm(components[:j])))
-        if float(np.linalg.norm(components)) > 0.1 * float(np.linalg.norm(w)):
+        self._alpha.append(alpha + float(components[-1]))
+        self.noise = max(self.noise, float(np.linalg.norm(components[self._locked:-1])))
+        if float(np.linalg.norm(components)) > 0.1 * reduce.norm(w):
             self._project(w, known)
-        beta = float(np.linalg.norm(w))
+        beta = reduce.norm(w)
         self._beta.append(beta)
         scale = max(np.abs(self._alpha).max(), max(self._beta[:-1], default=0.0))
-        eps = float(np.finfo(known.dtype).eps)
+        eps = float(np.finfo(w.dtype).eps)
         self.exhausted = beta <= 10 * eps * sqrt(j + 1) * scale or j + 1 == self._dimension
         if not self.exhausted:
-            self._basis[j + 1] = w / known.dtype.type(beta)
+            w /= beta
 
-    def _project(self, w, known):
+    @staticmethod
+    def _project(w, known):
         """Make w orthogonal to what is known, in place; return its components there."""
-        if self._locked is not None:
-            w -= (self._locked @ w) @ self._locked
-        components = sum(self._each_panel(lambda part: known[:, part] @ w[part]))
-
-        def subtract(part):
-            w[part] -= components @ known[:, part]
-
-        list(self._each_panel(subtract))
+        components = reduce.components(known, w)
+        reduce.subtract_rows(known, components, w)
         return components
-
-    def _each_panel(self, work):
-        """The results of ``work(slice)``, in order: BLAS runs on one thread and the basis is longer than the caches."""
-        return self._threads.map(work, self._panels) if self._threads else map(work, self._panels)
 
     def ritz(self):
         """Return the Ritz values of the steps so far."""
@@ -170,7 +162,10 @@ class Lanczos:
 
     def vectors(self, coordinates):
         """Return Ritz vectors, as columns, from their coordinates."""
-        return self._basis[:self.steps].T @ coordinates.astype(self._basis.dtype)
+        basis = self._basis[self._locked:self._locked + self.steps]
+        rows = np.empty((coordinates.shape[1], basis.shape[1]), basis.dtype)
+        blas.matmul(np.ascontiguousarray(coordinates.T, basis.dtype), basis, rows)
+        return rows.T
 
     def slack(self, values):
         """How far rounding and the error of the products may have moved Ritz values."""

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from optcore._native import reduce
 from optcore.curvature import arguments
 from optcore.progress import show_count
 
@@ -26,12 +27,16 @@ class _AtPoint(LinearOperator):
         self.product_dtype = obj.dtype
         super().__init__(np.dtype(np.float64), (obj.size, obj.size))
 
-    def _matvec(self, v):
+    def product(self, v):
+        """The matrix times v, in the objective's dtype."""
         product = self._multiply(self._theta, np.asarray(v).reshape(-1), self._batch)
         self.products += 1
         if self._report:
             self._report(self.products)
-        return np.asarray(product, dtype=np.float64)
+        return product
+
+    def _matvec(self, v):
+        return np.asarray(self.product(v), dtype=np.float64)
 
     def _matmat(self, vectors):
         return np.column_stack([self._matvec(v) for v in vectors.T])
@@ -124,20 +129,21 @@ def product_error(H):
 
 
 class Products:
-    """What the solvers see of an operator: products in float64, counted and checked to be finite."""
+    """What the solvers see of an operator: products that are counted and checked to be finite."""
 
     def __init__(self, H):
-        self._operator = symmetric_operator(H)
-        self.n = self._operator.shape[0]
+        operator = symmetric_operator(H)
+        self._multiply = H.product if isinstance(H, _AtPoint) else operator.matvec
+        self.n = operator.shape[0]
         self.count = 0
         self.error = product_error(H)
         self.dtype = np.dtype(getattr(H, "product_dtype", np.float64))
 
     def __call__(self, v):
-        """Return H v; FloatingPointError if it is not finite."""
+        """Return H v, float32 where both are, else float64; FloatingPointError if it is not finite."""
         self.count += 1
-        product = np.asarray(self._operator.matvec(v), dtype=np.float64).reshape(-1)
-        if not np.isfinite(product).all():
+        product = np.ascontiguousarray(self._multiply(v), np.result_type(v, self.dtype)).reshape(-1)
+        if reduce.count_nonfinite(product):
             raise FloatingPointError(f"H: expected finite products, product {self.count} is not finite")
         return product
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from optcore._native import blas
 from optcore.curvature import arguments
 from optcore.curvature.lanczos import Lanczos, most_steps, residual_norms
 from optcore.curvature.operators import Products
@@ -168,17 +169,18 @@ def _krylov(product, k, which, tol, start, seed, maxiter, memory):
 
 def _orthonormal(vectors):
     """The columns in double, orthonormal to its rounding: those of a float32 basis are to its own."""
-    vectors = vectors.astype(np.float64)
-    gram = np.linalg.cholesky(vectors.T @ vectors)
-    return vectors @ np.linalg.inv(gram).T
+    rows = np.ascontiguousarray(vectors.T, np.float64)
+    gram, result = np.empty((len(rows),) * 2), np.empty_like(rows)
+    blas.matmul(rows, rows, gram, transpose_b=True)
+    blas.matmul(np.linalg.inv(np.linalg.cholesky(gram)), rows, result)
+    return result.T
 
 
 def _missed(product, values, vectors, which, slack, rng, dtype):
     """Whether a process orthogonal to the pairs found sees a value that belongs among them."""
     n, k = vectors.shape
     steps = min(_CHECK, n - k)
-    locked = np.ascontiguousarray(vectors.T, dtype=dtype)
-    other = Lanczos(product, rng.standard_normal(n), steps, dtype, locked).run(steps).values
+    other = Lanczos(product, rng.standard_normal(n), steps, dtype, vectors.T).run(steps).values
     merged = np.sort(np.concatenate([values, other]))
     return float(np.abs(merged[_choose(merged, k, which)] - values).max()) > 10 * slack
 
