@@ -7,6 +7,8 @@ mu and sigma are those of the running buffers before the batch enters them. r an
 so that all of it is batch norm with weight*r for a weight and bias + weight*d for a bias.
 """
 
+import numpy as np
+
 from optcore._native import norm as _norm
 from optcore.norm.batch import Saved, batch_norm_backward, batch_norm_backward_jvp, batch_norm_jvp
 
@@ -59,7 +61,7 @@ def _check(saved):
 
 
 def _rounded(x, weight, *gradients):
-    dtype = x.dtype if weight is None else weight.dtype
+    dtype = np.float64 if (x if weight is None else weight).dtype == np.float64 else np.float32
     return tuple(g.astype(dtype) for g in gradients)
 
 
