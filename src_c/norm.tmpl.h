@@ -237,13 +237,12 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
                                 X_T *restrict kept, int fused, double *restrict sum, double *restrict product) {
     OC_OVER_ROWS(8, const double m = mean[i * per_column]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
         const ptrdiff_t e = (r + k) * stride + i;
-        const T x = X_GET(v[e]);
         const T d = FN(passed)(fused, X_GET(u[e]),
-                               fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(x) : 0);
+                               fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0);
         if (fused & OC_KEPT)
             kept[e] = X_PUT(d);
         s += (double)d;
-        p += (double)d * ((double)x - m);
+        p += (double)d * ((double)X_GET(v[e]) - m);
     } sum[j] += s; product[j] += p);
 }
 

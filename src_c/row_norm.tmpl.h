@@ -232,9 +232,8 @@ OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t stride, const X_T
                                   const T *restrict w, FN(hat) h, FN(projection) u, X_T *restrict dx,
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
     OC_OVER_LINES(dx, OC_PREFETCH(dy + OC_AHEAD * stride + first); OC_PREFETCH(x + OC_AHEAD * stride + first),
-                  const T x_hat = FN(x_hat)(h, AT(x)); const T d = AT(dy);
-                  out[l] = X_PUT(FN(project)(u, w[i] * d, x_hat));
-                  dweight[i] += l < skip ? 0 : (double)d * (double)x_hat; dbias[i] += l < skip ? 0 : (double)d);
+                  const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
+                  dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat; dbias[i] += l < skip ? 0 : (double)AT(dy));
 }
 
 OC_INLINE void FN(backward_row)(const oc_rows *p, ptrdiff_t r) {

@@ -75,7 +75,7 @@ def batch_renorm(x, weight=None, bias=None, running_mean=None, running_var=None,
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, at least 2 dimensions, C-contiguous
+    x : ndarray of float32, float64 or bfloat16, at least 2 dimensions, C-contiguous
         (N, C) or (N, C, ...) with ``channel_axis=1``, (..., C) with ``channel_axis=-1``.
     weight, bias : ndarray of float32 or float64, shape [C], or None
         None stands for ones and zeros.
