@@ -12,8 +12,15 @@ extern const oc_kernels TABLE(OC_LEVEL);
 
 #define FN(name) OC_PASTE(oc, name, TYPE, OC_LEVEL)
 
-/* What update rules keep: as they compute, */
 #define AS_IT_IS(x) (x)
+
+/* What norms read and write: what they compute with, */
+#define T_FN FN
+#define X_T T
+#define X_GET AS_IT_IS
+#define X_PUT AS_IT_IS
+
+/* what update rules keep: as they compute, */
 #define P_T T
 #define P_GET AS_IT_IS
 #define P_PUT AS_IT_IS
@@ -94,6 +101,18 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define TYPE f32_bf16
 #include "update.tmpl.h"
 #undef TYPE
+#undef T_FN
+#undef X_T
+#undef X_GET
+#undef X_PUT
+#define T_FN(name) OC_PASTE(oc, name, f32, OC_LEVEL)
+#define X_T uint16_t
+#define X_GET oc_from_bf16
+#define X_PUT oc_nearest_bf16
+#define TYPE bf16
+#include "norm.tmpl.h"
+#include "row_norm.tmpl.h"
+#undef TYPE
 #undef T
 #undef SQRT
 
@@ -152,8 +171,8 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .store = BOTH(store),
     .reduce = {REDUCE(f32), REDUCE(f64)},
     .column_sums = BOTH(column_sums),
-    .norm = {NORM(f32), NORM(f64)},
-    .row_norm = {ROW_NORM(f32), ROW_NORM(f64)},
+    .norm = {NORM(f32), NORM(f64), NORM(bf16)},
+    .row_norm = {ROW_NORM(f32), ROW_NORM(f64), ROW_NORM(bf16)},
     .merge_moments = KERNEL(merge, moments),
     .add_sums = KERNEL(add, sums),
     .activation = {[OC_RELU] = ACTIVATION(relu), [OC_ELU] = ACTIVATION(elu), [OC_SIGMOID] = ACTIVATION(sigmoid),

@@ -1,5 +1,7 @@
 /* norm.tmpl.h: batch normalization over a block of x.
- * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level; activation.tmpl.h before.
+ * Parameters: T the type of the arithmetic and of the constants, T_FN(name) the symbol of a kernel for this T and level;
+ * X_T the element type of the arrays, X_GET(x) and X_PUT(t) from and to it, FN(name) the symbol for this X_T and level.
+ * activation.tmpl.h of T before.
  *
  * A block is `outer` runs of `inner` contiguous elements, `stride` elements apart. In the segment form all of it
  * belongs to one channel (channels first); in the row form element i of every run belongs to channel i (rows of
@@ -9,12 +11,12 @@
  * The bodies take every pointer as a `restrict` parameter: gcc ignores restrict on local variables, and vectorises
  * nothing here where doubles might overlap doubles. */
 
-enum { FN(line) = OC_LINE / sizeof(T) }; /* elements of a cache line, and of the widest vector */
+enum { FN(line) = OC_LINE / sizeof(X_T) }; /* elements of a cache line, and of the widest vector */
 
 /* Columns up to the first that lies on a cache line in every row; 0 where rows differ in that. NumPy's arrays begin
  * inside a line, and a full-width access across two costs as much as two. */
-OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const T *a) {
-    const ptrdiff_t head = (ptrdiff_t)((OC_LINE - (uintptr_t)a % OC_LINE) % OC_LINE / sizeof(T));
+OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
+    const ptrdiff_t head = (ptrdiff_t)((OC_LINE - (uintptr_t)a % OC_LINE) % OC_LINE / sizeof(X_T));
     return stride % FN(line) ? 0 : head;
 }
 
@@ -84,7 +86,7 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
             OC_OVER_COLUMNS(columns, head, __VA_ARGS__);                                                              \
         }                                                                                                             \
     } while (0)
-#define AT(a, k) (double)a[(r + (k)) * stride + i]
+#define AT(a, k) (double)X_GET(a[(r + (k)) * stride + i])
 
 /* A segment block as rows: a run of up to OC_WIDE elements is one row, a longer one rows of OC_NARROW and a rest, which
  * has sums of its own. Calls body(rows, columns, stride, head, offset, which), which = 1 for a rest. */
@@ -114,14 +116,14 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
  * the 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 8 and 12. */
 enum { FN(two_pass) = sizeof(T) == sizeof(double) };
 
-OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const T *restrict x,
+OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
                        const double *restrict base, int per_column, double *restrict sum) {
     OC_OVER_ROWS(8, const double m = base[j * per_column]; double s = 0;
                  for (int k = 0; k < K; k++) s += AT(x, k) - m; sum[j] += s);
 }
 
 OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
-                                  const T *restrict x, const double *restrict shift, int per_column,
+                                  const X_T *restrict x, const double *restrict shift, int per_column,
                                   double *restrict sum, double *restrict square) {
     OC_OVER_ROWS(8, const double m = shift[j * per_column]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
         const double d = AT(x, k) - m;
@@ -135,7 +137,7 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
     const ptrdiff_t k = FN(two_pass) || outer < 4 ? outer : 4;
     for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
         const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
-        const T *x = (const T *)vx + first;
+        const X_T *x = (const X_T *)vx + first;
         const ptrdiff_t head = FN(head)(stride, x), places = FN(places)(columns, head);
         double shift[OC_PLACES] OC_ON_LINE, sum[OC_PLACES] OC_ON_LINE, square[OC_PLACES] OC_ON_LINE;
         FN(clear)(columns, head, shift);
@@ -175,8 +177,8 @@ OC_INLINE double FN(total)(ptrdiff_t columns, ptrdiff_t head, double (*places)[O
 
 static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments) {
     const double n = (double)outer * (double)inner;
-    const T *x = vx;
-    const double base = FN(two_pass) ? (double)*x : 0;
+    const X_T *x = vx;
+    const double base = FN(two_pass) ? (double)X_GET(*x) : 0;
     const ptrdiff_t head = FN(head)(stride, x);
     double sum[2][OC_PLACES] OC_ON_LINE, square[2][OC_PLACES] OC_ON_LINE;
     FN(clear_both)(OC_WHOLE, head, sum);
@@ -220,26 +222,27 @@ OC_INLINE T FN(normal)(T x, T high, T scale, T bias) {
 }
 
 OC_INLINE T FN(passed)(int fused, T d, T output) {
-    return fused & (OC_GATED | OC_SELF_GATED) ? FN(relu_first)(output, d, 0) : d;
+    return fused & (OC_GATED | OC_SELF_GATED) ? T_FN(relu_first)(output, d, 0) : d;
 }
 
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
  * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. */
 #define OC_SUMS(name)                                                                                                 \
-    OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const T *restrict u,                  \
-                            const T *restrict v, const T *restrict gate, const T *restrict coef, ptrdiff_t ld,        \
-                            const double *restrict mean, double *restrict sums, T *restrict kept, int fused)
+    OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict u,                \
+                            const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
+                            const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused)
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
-                                const T *restrict u, const T *restrict v, const T *restrict gate,
+                                const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
                                 const T *restrict coef, ptrdiff_t ld, const double *restrict mean, int per_column,
-                                T *restrict kept, int fused, double *restrict sum, double *restrict product) {
+                                X_T *restrict kept, int fused, double *restrict sum, double *restrict product) {
     OC_OVER_ROWS(8, const double m = mean[i * per_column]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
         const ptrdiff_t e = (r + k) * stride + i;
-        const T d = FN(passed)(fused, u[e], fused & OC_GATED ? gate[e] : fused & OC_SELF_GATED ? OC_OUTPUT(v[e]) : 0);
+        const T d = FN(passed)(fused, X_GET(u[e]),
+                               fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0);
         if (fused & OC_KEPT)
-            kept[e] = d;
+            kept[e] = X_PUT(d);
         s += (double)d;
-        p += (double)d * ((double)v[e] - m);
+        p += (double)d * ((double)X_GET(v[e]) - m);
     } sum[j] += s; product[j] += p);
 }
 
@@ -333,38 +336,38 @@ OC_SUMS_KERNELS(segments)
     {                                                                                                                 \
         const ptrdiff_t e = r * stride + i;                                                                           \
         constants;                                                                                                    \
-        y[e] = __VA_ARGS__;                                                                                           \
+        y[e] = X_PUT(__VA_ARGS__);                                                                                    \
     }
 
 /* The whole lines of a row, written past the caches; nothing of them may be written otherwise too, which would cost twice
  * what it saves. */
 #define OC_STREAM(constants, ...)                                                                                     \
     for (ptrdiff_t at = head; at < last; at += FN(line)) {                                                            \
-        T line[FN(line)] OC_ON_LINE;                                                                                  \
+        X_T line[FN(line)] OC_ON_LINE;                                                                                \
         OC_IN_PLACE OC_ROLLED                                                                                         \
         for (int l = 0; l < FN(line); l++) {                                                                          \
             const ptrdiff_t i = at + l, e = r * stride + i;                                                           \
             constants;                                                                                                \
-            line[l] = __VA_ARGS__;                                                                                    \
+            line[l] = X_PUT(__VA_ARGS__);                                                                             \
         }                                                                                                             \
         OC_STREAM_LINE(y + r * stride + at, line);                                                                    \
     }
 #define OC_BODY(name)                                                                                                 \
     OC_INLINE void FN(name##_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,         \
-                                   const T *restrict coef, ptrdiff_t ld, T *restrict y, int how,                      \
+                                   const T *restrict coef, ptrdiff_t ld, X_T *restrict y, int how,                    \
                                    int fused, int per_column)
 
 OC_INLINE T FN(finished)(int fused, T value, T other) {
     const T sum = fused & OC_ADDED ? value + other : value;
-    return fused & OC_RECTIFIED ? FN(relu_value)(sum, 0) : sum;
+    return fused & OC_RECTIFIED ? T_FN(relu_value)(sum, 0) : sum;
 }
 
 /* y = (x - high)*scale + bias. */
 OC_BODY(normalise) {
-    const T *x = in[0], *other = fused & (OC_ADDED | OC_GATED) ? in[1] : NULL;
-#define OTHER (fused & (OC_ADDED | OC_GATED) ? other[e] : 0)
+    const X_T *x = in[0], *other = fused & (OC_ADDED | OC_GATED) ? in[1] : NULL;
+#define OTHER (fused & (OC_ADDED | OC_GATED) ? X_GET(other[e]) : 0)
     OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2),
-                    FN(finished)(fused, FN(normal)(FN(passed)(fused, x[e], OTHER), high, scale, bias), OTHER));
+                    FN(finished)(fused, FN(normal)(FN(passed)(fused, X_GET(x[e]), OTHER), high, scale, bias), OTHER));
 #undef OTHER
 }
 
@@ -373,19 +376,20 @@ OC_BODY(normalise) {
     const T high = COEF(0); const T scale = COEF(1); const T b = COEF(2); const T c = COEF(3); const T a = COEF(4);   \
     const T m = COEF(5)
 OC_BODY(combine) {
-    const T *x = in[0], *u = in[1], *gate = fused & OC_GATED ? in[2] : NULL;
-#define OUTPUT (fused & OC_GATED ? gate[e] : fused & OC_SELF_GATED ? OC_OUTPUT(x[e]) : 0)
-    OC_EACH_ELEMENT(OC_COMBINE, a * (FN(passed)(fused, u[e], OUTPUT) - m) + (b * ((x[e] - high) * scale) + c));
+    const X_T *x = in[0], *u = in[1], *gate = fused & OC_GATED ? in[2] : NULL;
+#define OUTPUT (fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(x[e])) : 0)
+    OC_EACH_ELEMENT(OC_COMBINE,
+                    a * (FN(passed)(fused, X_GET(u[e]), OUTPUT) - m) + (b * ((X_GET(x[e]) - high) * scale) + c));
 #undef OUTPUT
 }
 
 /* The same with two terms more, a2*(u2 - m2) and a3*((u3 - m3)*scale). */
 OC_BODY(combine3) {
     (void)fused;
-    const T *x = in[0], *u = in[1], *u2 = in[2], *u3 = in[3];
+    const X_T *x = in[0], *u = in[1], *u2 = in[2], *u3 = in[3];
     OC_EACH_ELEMENT(OC_COMBINE; const T a2 = COEF(6); const T m2 = COEF(7); const T a3 = COEF(8); const T m3 = COEF(9),
-                    ((a * (u[e] - m) + a2 * (u2[e] - m2)) + a3 * ((u3[e] - m3) * scale)) +
-                        (b * ((x[e] - high) * scale) + c));
+                    ((a * (X_GET(u[e]) - m) + a2 * (X_GET(u2[e]) - m2)) + a3 * ((X_GET(u3[e]) - m3) * scale)) +
+                        (b * ((X_GET(x[e]) - high) * scale) + c));
 }
 #undef OC_COMBINE
 #undef OC_OUTPUT
@@ -400,7 +404,10 @@ OC_BODY(combine3) {
 #define OC_KERNEL(name, body, fused, form, per_column)                                                                \
     static void FN(name##_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,          \
                                   const void *coef, ptrdiff_t ld, void *y, int how) {                                 \
-        FN(body##_body)(outer, inner, stride, in, coef, ld, y, how, fused, per_column);                               \
+        if (sizeof(X_T) < sizeof(T) && how & OC_WIDENED)                                                              \
+            T_FN(name##_##form)(outer, inner, stride, in, coef, ld, y, 0);                                            \
+        else                                                                                                          \
+            FN(body##_body)(outer, inner, stride, in, coef, ld, y, how, fused, per_column);                           \
     }
 #define OC_BOTH_FORMS(name, body, fused)                                                                              \
     OC_KERNEL(name, body, fused, segments, 0) OC_KERNEL(name, body, fused, rows, 1)
@@ -419,21 +426,26 @@ OC_BOTH_FORMS(combine3, combine3, 0)
 /* What `apply` makes of inputs that were multiplied by rows `rows`, `rows` + 1, ... of the constants. */
 enum { FN(staged_columns) = 512 };
 OC_INLINE void FN(scaled_body)(oc_channel_fn *apply, int inputs, int rows, ptrdiff_t outer, ptrdiff_t inner,
-                               ptrdiff_t stride, const void *const *in, const T *coef, ptrdiff_t ld, T *y,
+                               ptrdiff_t stride, const void *const *in, const T *coef, ptrdiff_t ld, X_T *y,
                                int per_column) {
-    T product[OC_MAX_INPUTS][FN(staged_columns)] OC_ON_LINE;
+    const int widened = sizeof(X_T) < sizeof(T);
+    T product[OC_MAX_INPUTS][FN(staged_columns)] OC_ON_LINE, result[FN(staged_columns)] OC_ON_LINE;
     const void *from[OC_MAX_INPUTS];
     for (ptrdiff_t r = 0; r < outer; r++) {
         for (ptrdiff_t at = 0; at < inner; at += FN(staged_columns)) {
             const ptrdiff_t columns = inner - at < FN(staged_columns) ? inner - at : FN(staged_columns);
             const T *constants = coef + at * per_column;
             for (int k = 0; k < inputs; k++) {
-                const T *x = (const T *)in[k] + r * stride + at, *power = constants + (rows + k) * ld;
+                const X_T *x = (const X_T *)in[k] + r * stride + at;
+                const T *power = constants + (rows + k) * ld;
                 for (ptrdiff_t i = 0; i < columns; i++)
-                    product[k][i] = x[i] * power[i * per_column];
+                    product[k][i] = X_GET(x[i]) * power[i * per_column];
                 from[k] = product[k];
             }
-            apply(1, columns, columns, from, constants, ld, y + r * stride + at, 0);
+            X_T *to = y + r * stride + at;
+            apply(1, columns, columns, from, constants, ld, widened ? (void *)result : to, widened ? OC_WIDENED : 0);
+            for (ptrdiff_t i = 0; widened && i < columns; i++)
+                to[i] = X_PUT(result[i]);
         }
     }
 }

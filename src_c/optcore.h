@@ -25,7 +25,7 @@ extern "C" {
 #define restrict
 #endif
 
-#define OC_ABI_VERSION 2
+#define OC_ABI_VERSION 3
 
 typedef enum { OC_F32, OC_F64, OC_N_DTYPES } oc_dtype;
 typedef enum { OC_LEVEL_BASELINE, OC_LEVEL_V3, OC_LEVEL_V4, OC_N_LEVELS } oc_level;
@@ -265,6 +265,10 @@ typedef void oc_column_sums_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x,
  * again from v, with rows 0, 6 and 7 of `coef`, as combine_self_gated does. */
 typedef enum { OC_SEGMENTS, OC_ROWS, OC_N_FORMS } oc_form;
 
+/* Beside the arithmetic dtypes norms have kernels for arrays of bfloat16 (uint16_t), rounded to nearest: those of OC_F32, bit
+ * for bit, between a load and a store that convert. Their constants are float. */
+enum { OC_BF16 = OC_N_DTYPES, OC_N_NORM_DTYPES };
+
 typedef void oc_moments_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments);
 typedef void oc_sums_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,
                         const double *mean, double *sums);
@@ -280,7 +284,7 @@ typedef void oc_merge_fn(ptrdiff_t channels, double na, double *a, ptrdiff_t lda
 typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
 
 /* y from the arrays `in`, which share the block's layout and do not overlap y. Row k of the constants `coef` (of the
- * dtype of x) begins at coef[k*ld]. in[0] is x; high is the mean as the dtype holds it.
+ * arithmetic dtype) begins at coef[k*ld]. in[0] is x; high is the mean as the dtype holds it.
  *     normalise   y = (x - high)*scale + bias            coef: high, scale, bias
  *     normalise_relu, normalise_add, normalise_add_relu   in[1] is added; then max(y, 0)
  *     normalise_gated   of x where ReLU, whose output is in[1], lets a gradient pass, of 0 elsewhere
@@ -291,10 +295,11 @@ typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
  *     combine3    the same + a2*(in[2] - m2) + a3*((in[3] - m3)*scale)           coef: ..., a2, m2, a3, m3
  * `how` is 0 or the sum of
  *     OC_PAST_CACHES   y is too large to be found in cache by who reads it next
- *     OC_WRAPPED       inner == stride, and each row of constants goes on with its first OC_LINE bytes; so a run of
- *                      OC_ROWS and the next one are one run of cache lines
+ *     OC_WRAPPED       inner == stride, and each row of constants goes on with those of the first cache line of x; so a
+ *                      run of OC_ROWS and the next one are one run of cache lines
+ *     OC_WIDENED       for OC_BF16: `in` and y are float, as the constants are; alone
  * and changes no bit. Rows of constants are read fastest where they lie to the cache lines as y does. */
-enum { OC_PAST_CACHES = 1, OC_WRAPPED = 2 };
+enum { OC_PAST_CACHES = 1, OC_WRAPPED = 2, OC_WIDENED = 4 };
 typedef void oc_channel_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
                            const void *coef, ptrdiff_t ld, void *y, int how);
 
@@ -355,7 +360,7 @@ typedef struct {
     int centred, past_caches; /* past_caches: as in oc_channel_fn */
     double eps;
     const void *x, *dy, *rx, *rdy;
-    const void *weight, *bias, *rweight, *rbias; /* [columns], of the dtype of x */
+    const void *weight, *bias, *rweight, *rbias; /* [columns], of the arithmetic dtype */
     void *out;
     double *mean, *rest, *inv_std; /* the mean is mean + rest */
     double *rmean, *rinv_std;
@@ -463,8 +468,8 @@ typedef struct {
     oc_store_fn *store[OC_N_DTYPES];
     oc_reduce_kernels reduce[OC_N_DTYPES];
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
-    oc_norm_kernels norm[OC_N_DTYPES];
-    oc_row_norm_kernels row_norm[OC_N_DTYPES];
+    oc_norm_kernels norm[OC_N_NORM_DTYPES];
+    oc_row_norm_kernels row_norm[OC_N_NORM_DTYPES];
     oc_merge_fn *merge_moments;
     oc_add_fn *add_sums;
     oc_activation_kernels activation[OC_N_ACTIVATIONS][OC_N_DTYPES];

@@ -1,10 +1,11 @@
 /* row_norm.tmpl.h: layer norm and RMS norm, rows of x normalised by their own statistics; moments and sums of one run.
- * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level. Follows norm.tmpl.h, whose
- * FN(line), FN(head) and FN(two_pass) it uses.
+ * Parameters: those of norm.tmpl.h, which it follows and whose FN(line), FN(head) and FN(two_pass) it uses.
  *
  * A row is read from memory once: its statistics, then its results while it is in cache.
  *
  * The bodies take every pointer as a `restrict` parameter, as in norm.tmpl.h. */
+
+#define AT(a) X_GET(a[i])
 
 /* So many rows ahead of the one that is written, past the caches, memory is asked for what is read next. */
 #define OC_AHEAD 2
@@ -42,15 +43,15 @@
         }                                                                                                             \
     } while (0)
 
-OC_INLINE void FN(deviations)(ptrdiff_t n, const T *restrict x, double shift, double *total) {
-    OC_RUN_SUMS(2, n, total, const double d = (double)x[i] - shift; add[0] = d; add[1] = d * d);
+OC_INLINE void FN(deviations)(ptrdiff_t n, const X_T *restrict x, double shift, double *total) {
+    OC_RUN_SUMS(2, n, total, const double d = (double)AT(x) - shift; add[0] = d; add[1] = d * d);
 }
 
 /* mean, rest, m2 of a run, as FN(moments_rows) has them of columns. float32 is summed as it is where the square of the
  * mean is at most 64 times the variance: so much is subtracted from m2 at most. Elsewhere, and in double, the run, which is in
  * cache by then, is summed again, shifted by its mean; a constant run has its value for a mean. */
 static void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
-    double total[2], shift = FN(two_pass) && n ? (double)*(const T *)x : 0;
+    double total[2], shift = FN(two_pass) && n ? (double)X_GET(*(const X_T *)x) : 0;
     FN(deviations)(n, x, shift, total);
     const double mean = shift + total[0] / (double)n, subtracted = (double)n * (mean * mean);
     if (FN(two_pass) || !(subtracted <= 64 * (total[1] - subtracted))) {
@@ -63,8 +64,8 @@ static void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
     moments[2] = total[1] - (double)n * (rest * rest);
 }
 
-OC_INLINE void FN(run_sums_body)(ptrdiff_t n, const T *restrict u, const T *restrict v, double mean, double *total) {
-    OC_RUN_SUMS(2, n, total, add[0] = (double)u[i]; add[1] = (double)u[i] * ((double)v[i] - mean));
+OC_INLINE void FN(run_sums_body)(ptrdiff_t n, const X_T *restrict u, const X_T *restrict v, double mean, double *total) {
+    OC_RUN_SUMS(2, n, total, add[0] = (double)AT(u); add[1] = (double)AT(u) * ((double)AT(v) - mean));
 }
 
 static void FN(run_sums)(ptrdiff_t n, const void *u, const void *v, double mean, double *sums) {
@@ -75,19 +76,19 @@ static void FN(run_sums)(ptrdiff_t n, const void *u, const void *v, double mean,
 }
 
 /* The sums of u = w*dy and of u*(x - mean). */
-OC_INLINE void FN(adjoint_sums)(ptrdiff_t n, const T *restrict dy, const T *restrict w, const T *restrict x, double mean,
-                                double *total) {
-    OC_RUN_SUMS(2, n, total, const double u = (double)w[i] * (double)dy[i]; add[0] = u;
-                add[1] = u * ((double)x[i] - mean));
+OC_INLINE void FN(adjoint_sums)(ptrdiff_t n, const X_T *restrict dy, const T *restrict w, const X_T *restrict x,
+                                double mean, double *total) {
+    OC_RUN_SUMS(2, n, total, const double u = (double)w[i] * (double)AT(dy); add[0] = u;
+                add[1] = u * ((double)AT(x) - mean));
 }
 
 /* The same, then the sums of ru = rw*dy + w*rdy, and u*(rx - rmean). */
-OC_INLINE void FN(adjoint_sums_r)(ptrdiff_t n, const T *restrict dy, const T *restrict w, const T *restrict x,
-                                  double mean, const T *restrict rdy, const T *restrict rw, const T *restrict rx,
+OC_INLINE void FN(adjoint_sums_r)(ptrdiff_t n, const X_T *restrict dy, const T *restrict w, const X_T *restrict x,
+                                  double mean, const X_T *restrict rdy, const T *restrict rw, const X_T *restrict rx,
                                   double rmean, double *total) {
-    OC_RUN_SUMS(5, n, total, const double d = (double)x[i] - mean; const double u = (double)w[i] * (double)dy[i];
-                const double ru = (double)rw[i] * (double)dy[i] + (double)w[i] * (double)rdy[i]; add[0] = u;
-                add[1] = u * d; add[2] = ru; add[3] = ru * d; add[4] = u * ((double)rx[i] - rmean));
+    OC_RUN_SUMS(5, n, total, const double d = (double)AT(x) - mean; const double u = (double)w[i] * (double)AT(dy);
+                const double ru = (double)rw[i] * (double)AT(dy) + (double)w[i] * (double)AT(rdy); add[0] = u;
+                add[1] = u * d; add[2] = ru; add[3] = ru * d; add[4] = u * ((double)AT(rx) - rmean));
 }
 
 /* ------------------------------------------------------------------------------------------------ what a row holds
@@ -163,8 +164,8 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
 #define OC_LINE_OF(width, start, done, past, y, prefetch, ...)                                                        \
     do {                                                                                                              \
         const ptrdiff_t first = start, skip = done;                                                                   \
-        T line[FN(line)] OC_ON_LINE;                                                                                  \
-        T *const out = (past) ? line : (y) + first;                                                                   \
+        X_T line[FN(line)] OC_ON_LINE;                                                                                \
+        X_T *const out = (past) ? line : (y) + first;                                                                 \
         (void)skip;                                                                                                   \
         if (past) {                                                                                                   \
             prefetch;                                                                                                 \
@@ -189,17 +190,17 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *to
 
 /* A line past the caches. What is no line of y, at the ends of a row, is written as usual, and no element of a line that
  * goes past them: to bring it back costs more than all of the rest. */
-OC_INLINE void FN(stream)(T *to, const T *line, ptrdiff_t begin, ptrdiff_t end) {
+OC_INLINE void FN(stream)(X_T *to, const X_T *line, ptrdiff_t begin, ptrdiff_t end) {
     if ((uintptr_t)to % OC_LINE == 0)
         OC_STREAM_LINE(to, line);
     else
-        memcpy(to + begin, line + begin, (size_t)(end - begin) * sizeof(T));
+        memcpy(to + begin, line + begin, (size_t)(end - begin) * sizeof(X_T));
 }
 
 /* ------------------------------------------------------------------------------------------------------ the kernels */
 /* Puts down a row's statistics. */
 OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r) {
-    const T *x = (const T *)p->x + r * p->stride;
+    const X_T *x = (const X_T *)p->x + r * p->stride;
     double moments[3] = {0}, total[2];
     if (p->centred)
         FN(run_moments)(p->columns, x, moments);
@@ -212,52 +213,52 @@ OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r) {
     p->inv_std[r * p->every] = 1 / sqrt(m2 / (double)p->columns + p->eps);
 }
 
-OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t stride, const T *restrict x, const T *restrict w,
-                                 const T *restrict b, FN(hat) h, T *restrict y, const int past_caches) {
-    OC_OVER_LINES(y, OC_PREFETCH(x + OC_AHEAD * stride + first), out[l] = w[i] * FN(x_hat)(h, x[i]) + b[i]);
+OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict x, const T *restrict w,
+                                 const T *restrict b, FN(hat) h, X_T *restrict y, const int past_caches) {
+    OC_OVER_LINES(y, OC_PREFETCH(x + OC_AHEAD * stride + first), out[l] = X_PUT(w[i] * FN(x_hat)(h, AT(x)) + b[i]));
 }
 
 static void FN(rows_forward)(const oc_rows *p) {
     for (ptrdiff_t r = 0; r < p->rows; r++) {
         FN(put_statistics)(p, r);
-        OC_PAST_OR_NOT(FN(forward_lines), p->columns, p->stride, (const T *)p->x + r * p->stride, p->weight, p->bias,
-                       FN(hat_of)(p, r), (T *)p->out + r * p->stride);
+        OC_PAST_OR_NOT(FN(forward_lines), p->columns, p->stride, (const X_T *)p->x + r * p->stride, p->weight, p->bias,
+                       FN(hat_of)(p, r), (X_T *)p->out + r * p->stride);
     }
     OC_STREAM_END();
 }
 
 /* dx = P(w*dy); the sums of dy*x_hat and of dy over the rows are added to dweight and dbias. */
-OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t stride, const T *restrict dy, const T *restrict x,
-                                  const T *restrict w, FN(hat) h, FN(projection) u, T *restrict dx,
+OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict dy, const X_T *restrict x,
+                                  const T *restrict w, FN(hat) h, FN(projection) u, X_T *restrict dx,
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
     OC_OVER_LINES(dx, OC_PREFETCH(dy + OC_AHEAD * stride + first); OC_PREFETCH(x + OC_AHEAD * stride + first),
-                  const T x_hat = FN(x_hat)(h, x[i]); out[l] = FN(project)(u, w[i] * dy[i], x_hat);
-                  dweight[i] += l < skip ? 0 : (double)dy[i] * (double)x_hat; dbias[i] += l < skip ? 0 : (double)dy[i]);
+                  const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
+                  dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat; dbias[i] += l < skip ? 0 : (double)AT(dy));
 }
 
 OC_INLINE void FN(backward_row)(const oc_rows *p, ptrdiff_t r) {
-    const T *dy = (const T *)p->dy + r * p->stride, *x = (const T *)p->x + r * p->stride;
+    const X_T *dy = (const X_T *)p->dy + r * p->stride, *x = (const X_T *)p->x + r * p->stride;
     double total[2];
     FN(adjoint_sums)(p->columns, dy, p->weight, x, p->mean[r * p->every], total);
     const FN(means) m = FN(means_of)(p, r, total);
     OC_PAST_OR_NOT(FN(backward_lines), p->columns, p->stride, dy, x, p->weight, FN(hat_of)(p, r),
-                   FN(projected)(p->inv_std[r * p->every], m.mean, m.slope), (T *)p->out + r * p->stride, p->dweight,
+                   FN(projected)(p->inv_std[r * p->every], m.mean, m.slope), (X_T *)p->out + r * p->stride, p->dweight,
                    p->dbias);
 }
 
 /* ry = w*P(rx) + rw*x_hat + rb. */
-OC_INLINE void FN(jvp_row)(ptrdiff_t columns, ptrdiff_t stride, const T *restrict x, const T *restrict rx,
+OC_INLINE void FN(jvp_row)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict x, const X_T *restrict rx,
                            const T *restrict w, const T *restrict rw, const T *restrict rb, FN(hat) h,
-                           FN(projection) v, T *restrict ry, int past_caches) {
+                           FN(projection) v, X_T *restrict ry, int past_caches) {
     OC_OVER_LINES(ry, OC_PREFETCH(x + OC_AHEAD * stride + first); OC_PREFETCH(rx + OC_AHEAD * stride + first),
-                  const T x_hat = FN(x_hat)(h, x[i]);
-                  out[l] = w[i] * FN(project)(v, rx[i], x_hat) + (rw[i] * x_hat + rb[i]));
+                  const T x_hat = FN(x_hat)(h, AT(x));
+                  out[l] = X_PUT(w[i] * FN(project)(v, AT(rx), x_hat) + (rw[i] * x_hat + rb[i])));
 }
 
 /* R{s} = -s^2*mean(x_hat*rx). */
 static void FN(rows_jvp)(const oc_rows *p) {
     for (ptrdiff_t r = 0; r < p->rows; r++) {
-        const T *x = (const T *)p->x + r * p->stride, *rx = (const T *)p->rx + r * p->stride;
+        const X_T *x = (const X_T *)p->x + r * p->stride, *rx = (const X_T *)p->rx + r * p->stride;
         const double s = p->inv_std[r * p->every];
         double total[2];
         FN(run_sums_body)(p->columns, rx, x, p->mean[r * p->every], total);
@@ -265,7 +266,7 @@ static void FN(rows_jvp)(const oc_rows *p) {
         p->rmean[r * p->every] = m.mean;
         p->rinv_std[r * p->every] = -s * s * m.slope;
         OC_PAST_OR_NOT(FN(jvp_row), p->columns, p->stride, x, rx, p->weight, p->rweight, p->rbias, FN(hat_of)(p, r),
-                       FN(projected)(s, m.mean, m.slope), (T *)p->out + r * p->stride);
+                       FN(projected)(s, m.mean, m.slope), (X_T *)p->out + r * p->stride);
     }
     OC_STREAM_END();
 }
@@ -279,17 +280,17 @@ typedef struct {
     T by[3];
 } FN(second);
 
-OC_INLINE void FN(backward_jvp_lines)(ptrdiff_t columns, const T *restrict dy, const T *restrict x,
-                                      const T *restrict rdy, const T *restrict rx, const T *restrict w,
-                                      const T *restrict rw, FN(second) c, T *restrict rdx, double *restrict dweight,
+OC_INLINE void FN(backward_jvp_lines)(ptrdiff_t columns, const X_T *restrict dy, const X_T *restrict x,
+                                      const X_T *restrict rdy, const X_T *restrict rx, const T *restrict w,
+                                      const T *restrict rw, FN(second) c, X_T *restrict rdx, double *restrict dweight,
                                       double *restrict dbias, const int past_caches) {
-    OC_OVER_LINES(rdx, (void)0, const T x_hat = FN(x_hat)(c.hat, x[i]);
-                  const T rx_hat = FN(project)(c.rx, rx[i], x_hat);
-                  const T du = FN(project)(c.u, w[i] * dy[i], x_hat);
-                  const T rdu = FN(project)(c.ru, rw[i] * dy[i] + w[i] * rdy[i], x_hat);
-                  out[l] = (rdu + c.by[0] * du) + (c.by[1] * rx_hat + c.by[2] * x_hat);
-                  dweight[i] += l < skip ? 0 : (double)rdy[i] * (double)x_hat + (double)dy[i] * (double)rx_hat;
-                  dbias[i] += l < skip ? 0 : (double)rdy[i]);
+    OC_OVER_LINES(rdx, (void)0, const T x_hat = FN(x_hat)(c.hat, AT(x));
+                  const T rx_hat = FN(project)(c.rx, AT(rx), x_hat);
+                  const T du = FN(project)(c.u, w[i] * AT(dy), x_hat);
+                  const T rdu = FN(project)(c.ru, rw[i] * AT(dy) + w[i] * AT(rdy), x_hat);
+                  out[l] = X_PUT((rdu + c.by[0] * du) + (c.by[1] * rx_hat + c.by[2] * x_hat));
+                  dweight[i] += l < skip ? 0 : (double)AT(rdy) * (double)x_hat + (double)AT(dy) * (double)rx_hat;
+                  dbias[i] += l < skip ? 0 : (double)AT(rdy));
 }
 
 OC_INLINE FN(second) FN(second_of)(const oc_rows *p, ptrdiff_t r, const double *total) {
@@ -303,12 +304,12 @@ OC_INLINE FN(second) FN(second_of)(const oc_rows *p, ptrdiff_t r, const double *
 
 OC_INLINE void FN(backward_jvp_row)(const oc_rows *p, ptrdiff_t r) {
     const ptrdiff_t e = r * p->stride, stat = r * p->every;
-    const T *dy = (const T *)p->dy + e, *x = (const T *)p->x + e, *rdy = (const T *)p->rdy + e;
-    const T *rx = (const T *)p->rx + e;
+    const X_T *dy = (const X_T *)p->dy + e, *x = (const X_T *)p->x + e, *rdy = (const X_T *)p->rdy + e;
+    const X_T *rx = (const X_T *)p->rx + e;
     double total[5];
     FN(adjoint_sums_r)(p->columns, dy, p->weight, x, p->mean[stat], rdy, p->rweight, rx, p->rmean[stat], total);
     OC_PAST_OR_NOT(FN(backward_jvp_lines), p->columns, dy, x, rdy, rx, p->weight, p->rweight, FN(second_of)(p, r, total),
-                   (T *)p->out + e, p->dweight, p->dbias);
+                   (X_T *)p->out + e, p->dweight, p->dbias);
 }
 
 /* The backward kernels. */
@@ -329,3 +330,4 @@ OC_KERNEL(backward_jvp)
 #undef OC_LINE_OF
 #undef OC_PAST_OR_NOT
 #undef OC_AHEAD
+#undef AT

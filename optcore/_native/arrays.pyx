@@ -1,6 +1,6 @@
 """Argument checks of the compiled layer: nothing is copied, cast or repaired silently."""
 cimport numpy as cnp
-from optcore._native.c cimport OC_F32, OC_F64
+from optcore._native.c cimport OC_BF16, OC_F32, OC_F64
 
 import numpy as np
 
@@ -36,6 +36,10 @@ cdef cnp.ndarray checked(object a, str name, int intent):
     return laid_out(a, name, intent)
 
 
+cdef bint is_bf16(cnp.ndarray a) except -1:
+    return cnp.PyArray_ITEMSIZE(a) == 2 and a.dtype.name == "bfloat16"  # of ml_dtypes, which need not be here
+
+
 cdef cnp.ndarray checked_index(object a, str name):
     # long and long long are two types of NumPy, and on most platforms both int64.
     if cnp.PyArray_Check(a) and not cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(<cnp.ndarray>a), cnp.NPY_INT64):
@@ -44,7 +48,12 @@ cdef cnp.ndarray checked_index(object a, str name):
 
 
 cdef int dtype_of(cnp.ndarray a) noexcept:
-    return OC_F32 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32 else OC_F64
+    cdef int typenum = cnp.PyArray_TYPE(a)
+    return OC_F32 if typenum == cnp.NPY_FLOAT32 else OC_F64 if typenum == cnp.NPY_FLOAT64 else OC_BF16
+
+
+cdef int type_of_numbers(cnp.ndarray a) noexcept:
+    return cnp.NPY_FLOAT64 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64 else cnp.NPY_FLOAT32
 
 
 cdef int same_dtype(cnp.ndarray a, str name, cnp.ndarray like, str like_name) except -1:

@@ -124,6 +124,7 @@ cdef extern from "optcore.h" nogil:
     enum:
         OC_SEGMENTS
         OC_ROWS
+        OC_BF16
 
     ctypedef void oc_moments_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *x,
                                 double *moments) noexcept
@@ -252,8 +253,8 @@ cdef extern from "optcore.h" nogil:
         oc_layer_kernels layer[2]
         oc_reduce_kernels reduce[2]
         oc_column_sums_fn *column_sums[2]
-        oc_norm_kernels norm[2]
-        oc_row_norm_kernels row_norm[2]
+        oc_norm_kernels norm[3]
+        oc_row_norm_kernels row_norm[3]
         oc_merge_fn *merge_moments
         oc_add_fn *add_sums
         oc_activation_kernels activation[OC_N_ACTIVATIONS][2]

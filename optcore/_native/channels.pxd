@@ -8,7 +8,7 @@ cdef enum:
 
 cdef struct Plan:
     int form, dtype
-    Py_ssize_t item
+    Py_ssize_t item, number           # bytes of an element and of a constant, which bfloat16 keeps apart
     Py_ssize_t channels, count        # count: values of a channel
     Py_ssize_t outer, inner, stride   # of a panel
     Py_ssize_t width, panel, panels   # columns, columns of a panel
@@ -64,5 +64,6 @@ cdef struct Job:
 
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil
 cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil
+cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil   # bytes of a row of constants for a line of x, as for OC_WRAPPED
 cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint powers) noexcept nogil
 cdef void run(Job *job) noexcept nogil

@@ -2,7 +2,7 @@
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
-from optcore._native.c cimport OC_F32, OC_MAX_INPUTS, OC_ROWS, OC_SEGMENTS, OC_WRAPPED, oc_all_safe, oc_norm_kernels
+from optcore._native.c cimport OC_BF16, OC_F64, OC_MAX_INPUTS, OC_ROWS, OC_SEGMENTS, OC_WRAPPED, oc_all_safe, oc_norm_kernels
 from optcore._native.factors cimport are_safe, take_powers
 from optcore._native.threads cimport num_threads
 
@@ -24,9 +24,9 @@ cdef inline Py_ssize_t _ceil(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef inline Py_ssize_t _fold(Py_ssize_t channels, Py_ssize_t item) noexcept nogil:
+cdef inline Py_ssize_t _fold(Py_ssize_t channels, Py_ssize_t number) noexcept nogil:
     """How many rows are read as one."""
-    cdef Py_ssize_t whole = LINE // item // min(LINE // item, channels & -channels)  # rows that fill whole lines
+    cdef Py_ssize_t whole = LINE // number // min(LINE // number, channels & -channels)  # rows that fill whole lines
     cdef Py_ssize_t fold = PANEL // channels
     return max(1, fold // whole * whole or fold)
 
@@ -34,14 +34,15 @@ cdef inline Py_ssize_t _fold(Py_ssize_t channels, Py_ssize_t item) noexcept nogi
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil:
     cdef Plan p
     memset(&p, 0, sizeof(p))
-    p.dtype, p.item = dtype, 4 if dtype == OC_F32 else 8
+    p.dtype, p.number = dtype, 8 if dtype == OC_F64 else 4
+    p.item = 2 if dtype == OC_BF16 else p.number
     p.channels, p.count = channels, outer * inner
     p.fold, p.pieces = 1, 1
     if channels == 1:  # one contiguous channel, however it is written
         outer, inner = 1, outer * inner
     if inner == 1 and channels != 1:
         p.form = OC_ROWS
-        p.fold = _fold(channels, p.item) if channels else 1
+        p.fold = _fold(channels, p.number) if channels else 1
         p.width, p.outer, p.tail = p.fold * channels, outer // p.fold, outer % p.fold
         p.panel = p.piece = p.inner = min(<Py_ssize_t>PANEL, p.width)
         p.panels = _ceil(p.width, PANEL)
@@ -91,7 +92,7 @@ cdef void _measure(const Job *job, const Measure *m, int form, Py_ssize_t outer,
         k.moments[form](outer, inner, stride, m.v + offset, out)
     elif m.gated:
         k.gated_sums[form](outer, inner, stride, m.u + offset, m.v + offset,
-                           NULL if m.gate == NULL else m.gate + offset, job.coef + column * job.p.item, job.ld,
+                           NULL if m.gate == NULL else m.gate + offset, job.coef + column * job.p.number, job.ld,
                            m.mean + column, out, NULL if m.kept == NULL else m.kept + offset)
     else:
         k.sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.mean + column, out)
@@ -187,6 +188,10 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
             memcpy(m.result + s * p.channels + panel * p.panel, a + s * columns, channels * sizeof(double))
 
 
+cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil:
+    return LINE // p.item * p.number
+
+
 cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint powers) noexcept nogil:
     """Write the constants of these channels as the element-wise kernels read them: in the dtype, for each fold, and the
     first of a row once more behind its last, for OC_WRAPPED."""
@@ -197,13 +202,14 @@ cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint power
         for fold in range(job.p.fold):
             at = row * job.ld + fold * job.p.channels + first
             for i in range(count):
-                if job.p.dtype == OC_F32:
-                    (<float *>job.coef)[at + i] = <float>values[i]
-                else:
+                if job.p.dtype == OC_F64:
                     (<double *>job.coef)[at + i] = values[i]
+                else:
+                    (<float *>job.coef)[at + i] = <float>values[i]
         if first == 0:
-            at = row * job.ld * job.p.item
-            memcpy(job.coef + at + job.p.width * job.p.item, job.coef + at, min(<Py_ssize_t>LINE, job.p.width * job.p.item))
+            at = row * job.ld * job.p.number
+            i = job.p.width * job.p.number
+            memcpy(job.coef + at + i, job.coef + at, min(wrapped(&job.p), i))
 
 
 cdef void _standardise(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
@@ -225,7 +231,7 @@ cdef void _standardise(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogi
 
 cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """Whether the dtype holds the factors of these channels."""
-    return job.p.dtype != OC_F32 or (oc_all_safe(count, job.inv_std + first)
+    return job.p.dtype == OC_F64 or (oc_all_safe(count, job.inv_std + first)
                                      and are_safe(job.constants + first, job.p.channels, job.rows, count))
 
 
@@ -259,10 +265,10 @@ cdef void _apply(const Job *job, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t 
         ins[i] = job.ins[i] + offset * job.p.item
     if how & SCALED:
         job.k.norm[job.p.dtype].scaled[job.p.form](
-            job.apply, job.n_in, job.rows, outer, inner, stride, ins, job.coef + column * job.p.item, job.ld,
+            job.apply, job.n_in, job.rows, outer, inner, stride, ins, job.coef + column * job.p.number, job.ld,
             job.out + offset * job.p.item)
         return
-    job.apply(outer, inner, stride, ins, job.coef + column * job.p.item, job.ld, job.out + offset * job.p.item, how)
+    job.apply(outer, inner, stride, ins, job.coef + column * job.p.number, job.ld, job.out + offset * job.p.item, how)
 
 
 cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk, int how) noexcept nogil:

@@ -8,15 +8,15 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
-from optcore._native.arrays cimport IN, checked, dtype_of
+from optcore._native.arrays cimport IN, dtype_of
 from optcore._native.c cimport (
-    OC_F32, OC_F64, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, OC_SEGMENTS, oc_all_safe, oc_channel_fn, oc_kernels,
+    OC_BF16, OC_F32, OC_F64, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, OC_SEGMENTS, oc_all_safe, oc_channel_fn, oc_kernels,
 )
 from optcore._native.core cimport kernels
 from optcore._native.factors cimport are_safe, take_powers
 from optcore._native.norm cimport load, store, vector
 from optcore._native.norm_arrays cimport (
-    CACHES, LINE, apart, at_least_zero, copied, doubles, input_like, output_like, parameter, statistic, stored,
+    CACHES, LINE, apart, at_least_zero, checked_values, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )
 from optcore._native.threads cimport num_threads
 
@@ -169,7 +169,7 @@ cdef inline double _product(const Job *job, int i, Py_ssize_t example, Py_ssize_
 
 cdef inline double _held(const Job *job, double value) noexcept nogil:
     """The value as the dtype holds it."""
-    return <double><float>value if job.dtype == OC_F32 else value
+    return <double><float>value if job.dtype != OC_F64 else value
 
 
 cdef inline double _low(const Job *job, Py_ssize_t at) noexcept nogil:
@@ -293,16 +293,16 @@ cdef bint _constants(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ss
         job.constants(job, example, first + c, each)
         for i in range(job.rows):
             coef[i * TILE + c] = each[i]
-    cdef bint scaled = job.dtype == OC_F32 and not (
+    cdef bint scaled = job.dtype != OC_F64 and not (
         oc_all_safe(end - group, inv_std + group) and are_safe(coef, TILE, job.rows, channels))
     for c in range(channels if scaled else 0):
         take_powers(coef + c, TILE, job.rows, inv_std[(first + c) // job.per_group])
     for i in range(job.rows + OC_MAX_INPUTS if scaled else job.rows):
         for c in range(i * TILE, i * TILE + channels):
-            if job.dtype == OC_F32:
-                (<float *>table)[c] = <float>coef[c]
-            else:
+            if job.dtype == OC_F64:
                 (<double *>table)[c] = coef[c]
+            else:
+                (<float *>table)[c] = <float>coef[c]
     return scaled
 
 
@@ -312,7 +312,8 @@ cdef void _apply(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_
     cdef const void *ins[4]
     cdef Py_ssize_t i, offset = _offset(job, example, first), outer = 1, inner = job.positions, stride = job.positions
     cdef char *out = job.out + offset
-    cdef char *table = <char *>room + (<size_t>out - <size_t>room) % LINE
+    cdef size_t per = 2 if job.dtype == OC_BF16 else 1  # bytes of constants for one of x
+    cdef char *table = <char *>room + (<size_t>out * per - <size_t>room) % LINE
     cdef bint scaled = _constants(job, example, first, channels, table)
     for i in range(job.n_in):
         ins[i] = job.ins[i] + offset
@@ -492,7 +493,7 @@ cdef tuple _new_statistics(_Call call, int n):
 
 def forward(x, weight, bias, groups, channel_axis, eps, out):
     """Return (y, mean, mean_rest, inv_std)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef _Call call = _Call(a, groups, channel_axis)
     cdef Job *job = &call.job
     job.weight, job.bias = call.channel(weight, "weight", 1), call.channel(bias, "bias", 0)
@@ -511,7 +512,7 @@ def forward(x, weight, bias, groups, channel_axis, eps, out):
 
 def backward(dy, x, weight, saved, groups, channel_axis, out):
     """Return (dx, dweight, dbias)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef cnp.ndarray g = input_like(dy, "dy", a)
     cdef _Call call = _Call(a, groups, channel_axis)
     cdef Job *job = &call.job
@@ -528,7 +529,7 @@ def backward(dy, x, weight, saved, groups, channel_axis, out):
 
 def jvp(x, weight, saved, rx, rweight, rbias, groups, channel_axis):
     """Return (ry, rmean, rinv_std)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef cnp.ndarray r = input_like(rx, "rx", a)
     cdef _Call call = _Call(a, groups, channel_axis)
     cdef Job *job = &call.job
@@ -546,7 +547,7 @@ def jvp(x, weight, saved, rx, rweight, rbias, groups, channel_axis):
 
 def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, groups, channel_axis):
     """Return (rdx, rdweight, rdbias)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef cnp.ndarray g = input_like(dy, "dy", a)
     cdef cnp.ndarray rg = input_like(rdy, "rdy", a)
     cdef cnp.ndarray r = input_like(rx, "rx", a)

@@ -8,11 +8,13 @@ cimport numpy as cnp
 from libc.math cimport sqrt
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
-from optcore._native.arrays cimport IN, OUT, checked, checked_index, disjoint, dtype_of, has_size
-from optcore._native.c cimport OC_F32, OC_MAX_INPUTS, OC_PAST_CACHES, oc_all_safe, oc_channel_fn, oc_norm_kernels
-from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, plan, publish, run
+from optcore._native.arrays cimport (
+    IN, OUT, checked, checked_index, disjoint, dtype_of, has_size, is_bf16, type_of_numbers,
+)
+from optcore._native.c cimport OC_F32, OC_F64, OC_MAX_INPUTS, OC_PAST_CACHES, oc_all_safe, oc_channel_fn, oc_norm_kernels
+from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, plan, publish, run, wrapped
 from optcore._native.core cimport kernels
-from optcore._native.norm_arrays cimport CACHES, LINE, integer, like, output_like, real_number
+from optcore._native.norm_arrays cimport CACHES, LINE, checked_values, integer, like, output_like, real_number
 
 import math
 
@@ -32,7 +34,7 @@ cdef void put(Job *job, Py_ssize_t row, Py_ssize_t c, double value) noexcept nog
 
 cdef inline double _rounding(Job *job, double value) noexcept nogil:
     """What is lost when the dtype holds the value."""
-    return value - <double><float>value if job.p.dtype == OC_F32 else 0
+    return value - <double><float>value if job.p.dtype != OC_F64 else 0
 
 
 cdef inline double _low(Job *job, Py_ssize_t c) noexcept nogil:
@@ -156,7 +158,7 @@ cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil
 
 # --------------------------------------------------------------------------------------------------------- the checks
 cdef cnp.ndarray _input(object x, str name):
-    cdef cnp.ndarray a = checked(x, name, IN)
+    cdef cnp.ndarray a = checked_values(x, name, IN)
     if cnp.PyArray_NDIM(a) < 2:
         raise ValueError(f"{name}: expected at least 2 dimensions, got shape {tuple((<object>a).shape)}")
     return a
@@ -267,14 +269,14 @@ cdef cnp.ndarray _array(const double *values, cnp.npy_intp n, int typenum):
 # ------------------------------------------------------------------------------------------------- a job, step by step
 cdef Py_ssize_t _row_of_constants(const Plan *p) noexcept nogil:
     """Odd in cache lines: rows a power of two apart would share few sets of the cache."""
-    return (p.width * p.item // LINE + 2 | 1) * LINE // p.item
+    return ((p.width * p.number + wrapped(p)) // LINE + 1 | 1) * LINE // p.number
 
 
 cdef Py_ssize_t room_of(const Plan *p, int measures, int rows) noexcept nogil:
     rows += OC_MAX_INPUTS  # of powers, behind them
     return ((VECTORS + measures * SLOTS + rows) * p.channels
             + measures * (min(p.blocks, <Py_ssize_t>CHUNKS) * SLOTS + 1) * p.width
-            + rows * _row_of_constants(p) * p.item // 8 + LINE // 4)
+            + rows * _row_of_constants(p) * p.number // 8 + LINE // 4)
 
 
 cdef inline double *_take(Job *job, Py_ssize_t n) noexcept nogil:
@@ -295,8 +297,8 @@ cdef void begin(Job *job, Plan p, int rows, const void *x, double *room) noexcep
     job.dweight, job.dbias = _take(job, channels), _take(job, channels)
     job.rows, job.constants = rows, _take(job, (rows + OC_MAX_INPUTS) * channels)
     # They lie to the cache lines as x does.
-    cdef size_t skew = (<size_t>x - <size_t>job.free) % LINE
-    job.coef = <char *>_take(job, ((rows + OC_MAX_INPUTS) * job.ld * p.item + LINE) // 8) + skew
+    cdef size_t skew = (<size_t>x * (p.number // p.item) - <size_t>job.free) % LINE
+    job.coef = <char *>_take(job, ((rows + OC_MAX_INPUTS) * job.ld * p.number + LINE) // 8) + skew
 
 
 cdef void measure(Job *job, const void *u, const void *v, const double *mean) noexcept nogil:
@@ -389,7 +391,7 @@ cdef class Call:
 
     cdef cnp.ndarray vector(self, const double *values, cnp.ndarray like):
         """A new per-channel array in the dtype of `like`; of x where that is None."""
-        return _array(values, self.job.p.channels, cnp.PyArray_TYPE(self.x if like is None else like))
+        return _array(values, self.job.p.channels, type_of_numbers(self.x if like is None else like))
 
     cdef cnp.ndarray doubles(self, const double *values):
         return _array(values, self.job.p.channels, cnp.NPY_FLOAT64)
@@ -520,7 +522,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
 cdef bint _remakes(Job *job) noexcept:
     """Whether the kernels can make the output again from x: the dtype holds what they do it with."""
     cdef Py_ssize_t c
-    if job.p.dtype != OC_F32:
+    if job.p.dtype == OC_F64:
         return True
     for c in range(job.p.channels):
         put(job, 6, c, _scale(job, c))
@@ -587,6 +589,13 @@ cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, obj
     return z
 
 
+cdef int _refuse_fused(cnp.ndarray x, bint fused) except -1:
+    """The passes one by one would round to bfloat16 in between."""
+    if fused and is_bf16(x):
+        raise TypeError("x: expected dtype float32 or float64 for the derivative of a fused form, got bfloat16")
+    return 0
+
+
 def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, channel_axis, y=None, rresidual=None):
     """Return (ry, rmean, rinv_std)."""
     cdef cnp.ndarray a = _input(x, "x")
@@ -596,6 +605,7 @@ def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, ch
     cdef Call call = _call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
+    _refuse_fused(a, gate is not None or added is not None)
     call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
     call.load(job.rweight, per_channel(rweight, "rweight", job.p.channels), 0)
     call.load(job.rbias, per_channel(rbias, "rbias", job.p.channels), 0)
@@ -619,6 +629,7 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
     cdef cnp.ndarray rg = like(rdy, "rdy", a, IN)
     cdef cnp.ndarray r = like(rx, "rx", a, IN)
     cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
+    _refuse_fused(a, gate is not None)
     cdef Call call = _call(a, channel_axis, 3, 10)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)

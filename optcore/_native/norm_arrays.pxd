@@ -7,6 +7,7 @@ cdef enum:
     # again, or not be found there itself. The result then goes past the caches.
     CACHES = 20 << 20
 
+cdef cnp.ndarray checked_values(object a, str name, int intent)  # x, y and their kin: float32, float64 or bfloat16
 cdef cnp.ndarray like(object a, str name, cnp.ndarray x, int intent)  # an array of the dtype and shape of x
 cdef cnp.ndarray input_like(object a, str name, cnp.ndarray x)     # an input of the dtype and shape of x
 cdef cnp.ndarray output_like(object out, cnp.ndarray x)            # `out`, or a new array, like x

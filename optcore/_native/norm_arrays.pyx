@@ -1,7 +1,9 @@
 """The argument checks that the normalizations share, over those of arrays.pyx."""
 cimport numpy as cnp
-from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_dtype, same_shape
-from optcore._native.c cimport OC_F32
+from optcore._native.arrays cimport (
+    IN, OUT, checked, disjoint, dtype_of, is_bf16, laid_out, same_dtype, same_shape, type_of_numbers,
+)
+from optcore._native.c cimport OC_F32, OC_F64
 
 import math
 import numbers
@@ -16,8 +18,17 @@ cdef enum:
     ALIGNED = 65536
 
 
+cdef cnp.ndarray checked_values(object a, str name, int intent):
+    cdef int typenum
+    if cnp.PyArray_Check(a):
+        typenum = cnp.PyArray_TYPE(<cnp.ndarray>a)
+        if typenum != cnp.NPY_FLOAT32 and typenum != cnp.NPY_FLOAT64 and not is_bf16(<cnp.ndarray>a):
+            raise TypeError(f"{name}: expected dtype float32, float64 or bfloat16, got {a.dtype}")
+    return laid_out(a, name, intent)
+
+
 cdef cnp.ndarray like(object a, str name, cnp.ndarray x, int intent):
-    cdef cnp.ndarray b = checked(a, name, intent)
+    cdef cnp.ndarray b = checked_values(a, name, intent)
     same_dtype(b, name, x, "x")
     same_shape(b, name, x, "x")
     return b
@@ -100,11 +111,11 @@ cdef void copied(void *to, int dtype, cnp.ndarray a, double otherwise, Py_ssize_
     cdef Py_ssize_t i
     if a is None:
         for i in range(n):
-            if dtype == OC_F32:
+            if dtype != OC_F64:
                 (<float *>to)[i] = <float>otherwise
             else:
                 (<double *>to)[i] = otherwise
-    elif dtype == OC_F32:
+    elif dtype != OC_F64:
         if dtype_of(a) == OC_F32:
             _copy[float, float](<float *>to, <const float *>cnp.PyArray_DATA(a), n)
         else:
@@ -116,7 +127,7 @@ cdef void copied(void *to, int dtype, cnp.ndarray a, double otherwise, Py_ssize_
 
 
 cdef cnp.ndarray stored(const double *values, cnp.ndarray like, object shape, cnp.ndarray x):
-    cdef cnp.ndarray a = np.empty(shape, (x if like is None else like).dtype)
+    cdef cnp.ndarray a = np.empty(shape, cnp.PyArray_DescrFromType(type_of_numbers(x if like is None else like)))
     if dtype_of(a) == OC_F32:
         _copy[float, double](<float *>cnp.PyArray_DATA(a), values, cnp.PyArray_SIZE(a))
     else:

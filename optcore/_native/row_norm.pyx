@@ -6,12 +6,12 @@ norm has one group; group norm of features without positions is the rest.
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.string cimport memset
-from optcore._native.arrays cimport IN, checked, dtype_of
-from optcore._native.c cimport OC_F32, oc_add_fn, oc_row_norm_kernels, oc_rows, oc_rows_fn
+from optcore._native.arrays cimport IN, dtype_of
+from optcore._native.c cimport OC_F32, OC_F64, oc_add_fn, oc_row_norm_kernels, oc_rows, oc_rows_fn
 from optcore._native.core cimport kernels
 from optcore._native.norm cimport store, vector
 from optcore._native.norm_arrays cimport (
-    CACHES, LINE, apart, at_least_zero, copied, doubles, input_like, output_like, parameter, statistic, stored,
+    CACHES, LINE, apart, at_least_zero, checked_values, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )
 from optcore._native.threads cimport num_threads
 
@@ -30,7 +30,8 @@ cdef enum:
 cdef struct Job:
     oc_rows p
     oc_rows_fn *f
-    Py_ssize_t item, rows, groups, per_block, blocks
+    Py_ssize_t item, number     # bytes of an element and of a parameter, which bfloat16 keeps apart
+    Py_ssize_t rows, groups, per_block, blocks
     double *sums        # [blocks][2][groups*columns]: dweight, dbias
 
 
@@ -55,8 +56,8 @@ cdef void _task(const Job *job, Py_ssize_t task) noexcept nogil:
     p.x, p.dy = _from(p.x, element), _from(p.dy, element)
     p.rx, p.rdy = _from(p.rx, element), _from(p.rdy, element)
     p.out = <void *>_from(p.out, element)
-    p.weight, p.bias = _from(p.weight, column * job.item), _from(p.bias, column * job.item)
-    p.rweight, p.rbias = _from(p.rweight, column * job.item), _from(p.rbias, column * job.item)
+    p.weight, p.bias = _from(p.weight, column * job.number), _from(p.bias, column * job.number)
+    p.rweight, p.rbias = _from(p.rweight, column * job.number), _from(p.rbias, column * job.number)
     p.mean, p.rest = _statistics_from(p.mean, statistic), _statistics_from(p.rest, statistic)
     p.inv_std = _statistics_from(p.inv_std, statistic)
     p.rmean, p.rinv_std = _statistics_from(p.rmean, statistic), _statistics_from(p.rinv_std, statistic)
@@ -103,7 +104,8 @@ cdef void _part(Job *job, oc_rows_fn *f, void *out, int arrays, bint sums) noexc
 cdef Job _job_of(const row_norm *n, Py_ssize_t rows, const char *x, double *saved) noexcept nogil:
     cdef Job job
     memset(&job, 0, sizeof(Job))
-    job.item, job.rows, job.groups = 4 if n.dtype == OC_F32 else 8, rows, n.groups
+    job.item = job.number = 4 if n.dtype == OC_F32 else 8
+    job.rows, job.groups = rows, n.groups
     job.p.stride, job.p.columns, job.p.every = n.columns, n.columns // n.groups, n.groups
     job.p.centred, job.p.eps, job.p.x = n.centred, n.eps, x
     job.p.mean, job.p.rest, job.p.inv_std = saved, saved + rows * n.groups, saved + 2 * rows * n.groups
@@ -158,7 +160,7 @@ cdef class _Call:
         cdef Job *job = &self.job
         memset(job, 0, sizeof(Job))
         self.x, self.shape, self.kept = x, shape, []
-        job.item, job.groups = cnp.PyArray_ITEMSIZE(x), groups
+        job.item, job.number, job.groups = cnp.PyArray_ITEMSIZE(x), 8 if dtype_of(x) == OC_F64 else 4, groups
         job.p.stride = 1
         for n in shape:
             job.p.stride *= n
@@ -181,11 +183,11 @@ cdef class _Call:
         return n * self.job.groups
 
     cdef const void *coefficients(self, cnp.ndarray a, double otherwise, cnp.ndarray out):
-        """A parameter in the dtype of x, where it lies to the cache lines as `out` does."""
+        """A parameter in the arithmetic dtype, where it lies to the cache lines as `out` does."""
         cdef Py_ssize_t n = self.job.p.stride
-        cdef cnp.ndarray room = np.empty(n * self.job.item + LINE, np.uint8)
+        cdef cnp.ndarray room = np.empty(n * self.job.number + LINE, np.uint8)
         cdef char *to = <char *>cnp.PyArray_DATA(room)
-        to += (<size_t>cnp.PyArray_DATA(out) - <size_t>to) % LINE
+        to += (<size_t>cnp.PyArray_DATA(out) * (self.job.number // self.job.item) - <size_t>to) % LINE
         copied(to, dtype_of(self.x), a, otherwise, n)
         self.kept.append(room)
         return to
@@ -220,7 +222,7 @@ cdef tuple _new_statistics(_Call call, int n):
 
 def forward(x, weight, bias, shape, groups, eps, centred, out):
     """Return (y, mean, mean_rest, inv_std)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef _Call call = _Call(a, shape, groups, centred)
     cdef cnp.ndarray w = parameter(weight, "weight", shape, "column")
     cdef cnp.ndarray b = parameter(bias, "bias", shape, "column")
@@ -237,7 +239,7 @@ def forward(x, weight, bias, shape, groups, eps, centred, out):
 
 def backward(dy, x, weight, saved, shape, groups, centred, out):
     """Return (dx, dweight, dbias)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef cnp.ndarray g = input_like(dy, "dy", a)
     cdef _Call call = _Call(a, shape, groups, centred)
     cdef cnp.ndarray w = parameter(weight, "weight", shape, "column")
@@ -252,7 +254,7 @@ def backward(dy, x, weight, saved, shape, groups, centred, out):
 
 def jvp(x, weight, saved, rx, rweight, rbias, shape, groups, centred):
     """Return (ry, rmean, rinv_std)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef cnp.ndarray r = input_like(rx, "rx", a)
     cdef _Call call = _Call(a, shape, groups, centred)
     cdef cnp.ndarray w = parameter(weight, "weight", shape, "column")
@@ -271,7 +273,7 @@ def jvp(x, weight, saved, rx, rweight, rbias, shape, groups, centred):
 
 def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, shape, groups, centred):
     """Return (rdx, rdweight, rdbias)."""
-    cdef cnp.ndarray a = checked(x, "x", IN)
+    cdef cnp.ndarray a = checked_values(x, "x", IN)
     cdef cnp.ndarray g = input_like(dy, "dy", a)
     cdef cnp.ndarray rg = input_like(rdy, "rdy", a)
     cdef cnp.ndarray r = input_like(rx, "rx", a)

@@ -34,7 +34,7 @@ cdef cnp.ndarray stored(object a, str name, int intent, str uint16_as, oc_array 
         to.storage = OC_AS_F64
     elif typenum == cnp.NPY_FLOAT16:
         to.storage = OC_AS_F16
-    elif x.dtype.name == "bfloat16":  # of ml_dtypes, which need not be here
+    elif arrays.is_bf16(x):
         to.storage = OC_AS_BF16
     elif typenum == cnp.NPY_UINT16 and uint16_as is not None:
         to.storage = <oc_storage>STORAGES[uint16_as]

@@ -72,7 +72,7 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, at least 2 dimensions, C-contiguous
+    x : ndarray of float32, float64 or bfloat16, at least 2 dimensions, C-contiguous
         (N, C) or (N, C, ...) with ``channel_axis=1``, (..., C) with ``channel_axis=-1``.
     weight, bias : ndarray of float32 or float64, shape [C], or None
         None stands for ones and zeros.
@@ -129,6 +129,9 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     float64 there. The same bits for any number of threads, and with an activation and a residual those of three
     passes one after the other.
 
+    An x of bfloat16 (`ml_dtypes.bfloat16`) has the y of float32 arithmetic, rounded to nearest; `out` and `residual`
+    are bfloat16 then, what is per channel is not.
+
     Examples
     --------
     >>> import numpy as np
@@ -164,7 +167,7 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
 
     Parameters
     ----------
-    dy, x : ndarray of float32 or float64, C-contiguous
+    dy, x : ndarray of float32, float64 or bfloat16, C-contiguous
         The gradient of the loss with respect to y, and the x of the forward pass; the same shape and dtype.
     weight : ndarray, shape [C], or None
         As in the forward pass.
@@ -185,7 +188,7 @@ def batch_norm_backward(dy, x, weight, saved, *, running_mean=None, running_var=
     -------
     dx : ndarray like x
     dweight, dbias : ndarray, shape [C]
-        In the dtype of `weight`, of x where it is None; they are there whether the layer has the parameter or
+        In the dtype of `weight`, of the arithmetic where it is None; there whether the layer has the parameter or
         not.
 
     Raises
@@ -241,7 +244,7 @@ def batch_norm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None, r
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm`.
+        As `batch_norm`; x of bfloat16 where the forward pass was fused with a residual or an activation.
 
     Examples
     --------
@@ -290,7 +293,7 @@ def batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *, r
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm`.
+        As `batch_norm`; x of bfloat16 where the forward pass was fused with a residual or an activation.
 
     Examples
     --------

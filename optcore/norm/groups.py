@@ -84,7 +84,7 @@ def group_norm(x, num_groups, weight=None, bias=None, *, eps=1e-5, channel_axis=
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, at least 2 dimensions, C-contiguous
+    x : ndarray of float32, float64 or bfloat16, at least 2 dimensions, C-contiguous
         (N, C) or (N, C, ...) with ``channel_axis=1``, (N, ..., C) with ``channel_axis=-1``.
     num_groups : int
         G, a divisor of C.
@@ -137,7 +137,7 @@ def group_norm_backward(dy, x, weight, saved, *, out=None):
 
     Parameters
     ----------
-    dy, x : ndarray of float32 or float64, C-contiguous
+    dy, x : ndarray of float32, float64 or bfloat16, C-contiguous
         The gradient of the loss with respect to y, and the x of the forward pass; the same shape and dtype.
     weight : ndarray, shape [C], or None
         As in the forward pass.
@@ -150,7 +150,7 @@ def group_norm_backward(dy, x, weight, saved, *, out=None):
     -------
     dx : ndarray like x
     dweight, dbias : ndarray, shape [C]
-        In the dtype of `weight`, of x where it is None; they are there whether the layer has the parameter or not.
+        In the dtype of `weight`, of the arithmetic where it is None; there whether the layer has the parameter or not.
 
     Raises
     ------

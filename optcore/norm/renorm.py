@@ -7,6 +7,8 @@ mu and sigma are those of the running buffers before the batch enters them. r an
 so that all of it is batch norm with weight*r for a weight and bias + weight*d for a bias.
 """
 
+import numpy as np
+
 from optcore._native import norm as _norm
 from optcore.norm.batch import Saved, batch_norm_backward, batch_norm_backward_jvp, batch_norm_jvp
 
@@ -59,7 +61,7 @@ def _check(saved):
 
 
 def _rounded(x, weight, *gradients):
-    dtype = x.dtype if weight is None else weight.dtype
+    dtype = np.float64 if (x if weight is None else weight).dtype == np.float64 else np.float32
     return tuple(g.astype(dtype) for g in gradients)
 
 
@@ -73,7 +75,7 @@ def batch_renorm(x, weight=None, bias=None, running_mean=None, running_var=None,
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, at least 2 dimensions, C-contiguous
+    x : ndarray of float32, float64 or bfloat16, at least 2 dimensions, C-contiguous
         (N, C) or (N, C, ...) with ``channel_axis=1``, (..., C) with ``channel_axis=-1``.
     weight, bias : ndarray of float32 or float64, shape [C], or None
         None stands for ones and zeros.

@@ -78,7 +78,7 @@ def layer_norm(x, weight=None, bias=None, *, eps=1e-5, ndim=1, out=None):
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, C-contiguous
+    x : ndarray of float32, float64 or bfloat16, C-contiguous
         [..., *row]: its last dimensions are a row, all dimensions before count rows.
     weight, bias : ndarray of float32 or float64, shape of a row, or None
         None stands for ones and zeros. Their dimensions say which dimensions of x are a row.
@@ -131,7 +131,7 @@ def layer_norm_backward(dy, x, weight, saved, *, out=None):
 
     Parameters
     ----------
-    dy, x : ndarray of float32 or float64, C-contiguous
+    dy, x : ndarray of float32, float64 or bfloat16, C-contiguous
         The gradient of the loss with respect to y, and the x of the forward pass; the same shape and dtype.
     weight : ndarray, shape of a row, or None
         As in the forward pass.
@@ -144,7 +144,7 @@ def layer_norm_backward(dy, x, weight, saved, *, out=None):
     -------
     dx : ndarray like x
     dweight, dbias : ndarray, shape of a row
-        In the dtype of `weight`, of x where it is None; they are there whether the layer has the parameter or not.
+        In the dtype of `weight`, of the arithmetic where it is None; there whether the layer has the parameter or not.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def rms_norm(x, weight=None, *, eps=1e-5, ndim=1, out=None):
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, C-contiguous
+    x : ndarray of float32, float64 or bfloat16, C-contiguous
         [..., *row]: its last dimensions are a row, all dimensions before count rows.
     weight : ndarray of float32 or float64, shape of a row, or None
         None stands for ones. Its dimensions say which dimensions of x are a row.
@@ -298,7 +298,7 @@ def rms_norm_backward(dy, x, weight, saved, *, out=None):
     -------
     dx : ndarray like x
     dweight : ndarray, shape of a row
-        In the dtype of `weight`, of x where it is None.
+        In the dtype of `weight`, of the arithmetic where it is None.
     dbias : None
         There is no bias; the place is that of the other norms.
 

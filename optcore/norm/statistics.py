@@ -136,7 +136,7 @@ def moments(x, channel_axis=1):
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, at least 2 dimensions, C-contiguous
+    x : ndarray of float32, float64 or bfloat16, at least 2 dimensions, C-contiguous
         (N, C) or (N, C, ...) with ``channel_axis=1``, (..., C) with ``channel_axis=-1``. May be empty.
     channel_axis : {1, -1}
         Where the channels are.

@@ -6,10 +6,11 @@
 #include <string.h>
 
 /* What a kernel does with an array, and what values the array is filled with. IN to INOUT_POSITIVE have the dtype of the
- * kernel, FLOATS are float and positive, HALVES 16 bits of either format that are finite, CODES any 8 bits. */
+ * kernel, CONSTANTS the one that it computes with, FLOATS are float and positive, HALVES 16 bits of either format that are
+ * finite, CODES any 8 bits. */
 typedef enum {
-    ABSENT, IN, OUT, INOUT, INOUT_POSITIVE, CLASSES, DOUBLE_IN, DOUBLE_OUT, DOUBLE_INOUT, FLOATS_IN, FLOATS_INOUT,
-    HALVES_IN, HALVES_INOUT, CODES_IN, CODES_INOUT
+    ABSENT, IN, OUT, INOUT, INOUT_POSITIVE, CLASSES, CONSTANTS_IN, CONSTANTS_INOUT, DOUBLE_IN, DOUBLE_OUT, DOUBLE_INOUT,
+    FLOATS_IN, FLOATS_INOUT, HALVES_IN, HALVES_INOUT, CODES_IN, CODES_INOUT
 } kind;
 
 /* How long it is, for n units (elements or rows) of `width` elements: times * one of these. */
@@ -30,7 +31,7 @@ typedef void call_fn(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n
 struct test {
     const char *name;
     call_fn *call;
-    enum { ELEMENTS, ROWS, RUNS } shapes;
+    enum { ELEMENTS, ROWS, RUNS /* of norms */ } shapes;
     int splits; /* the kernel on [0, n) is the kernel on [0, c) and on [c, n) */
     int which;  /* rule, activation, form, ... */
     const oc_options *options;
@@ -350,16 +351,16 @@ static void call_scaled(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_
                                 t->which == OC_ROWS ? width : 1, a[5]);
 }
 
-/* Rows without gaps, whose six constants go on with a line of their first: the last bytes of an array of eight rows. `which`
- * is added to OC_WRAPPED. */
+/* Rows without gaps, whose six constants go on with those of the first line of x: the last bytes of an array of eight rows.
+ * `which` is added to OC_WRAPPED. */
 static void call_wrapped(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    const size_t item = d == OC_F32 ? sizeof(float) : sizeof(double);
-    const ptrdiff_t line = OC_LINE / (ptrdiff_t)item, ld = width + line;
+    const size_t item = d == OC_F64 ? sizeof(double) : sizeof(float);
+    const ptrdiff_t line = OC_LINE / (ptrdiff_t)((int)d == OC_BF16 ? sizeof(uint16_t) : item), ld = width + line;
     if (2 * width < 6 * line)
         return;
     char *coef = (char *)a[2] + (size_t)(8 * width - 6 * ld) * item;
     for (int row = 0; row < 6; row++)
-        memcpy(coef + (size_t)(row * ld + width) * item, coef + (size_t)(row * ld) * item, OC_LINE);
+        memcpy(coef + (size_t)(row * ld + width) * item, coef + (size_t)(row * ld) * item, (size_t)line * item);
     const void *const in[] = {a[0], a[1]};
     k->norm[d].combine[OC_ROWS](n, width, width, in, coef, ld, a[3], OC_WRAPPED + t->which);
 }
@@ -383,7 +384,7 @@ static void call_rows(oc_rows_fn *f, const test *t, ptrdiff_t n, ptrdiff_t width
     static void call_rows_##name(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,        \
                                  void **a) {                                                                          \
         test of_dtype = *t;                                                                                           \
-        of_dtype.which |= d == OC_F32 ? 4 : 0;                                                                        \
+        of_dtype.which |= d == OC_F64 ? 0 : 4;                                                                        \
         call_rows(k->row_norm[d].name, &of_dtype, n, width, a);                                                       \
     }
 CALL_ROWS(forward)
@@ -484,24 +485,28 @@ static void call_dropout(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff
     {"gated_sums " name, call_gated_sums, RUNS, 0, f, NULL,                                                           \
      {RUN, RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2), NONE}},                                             \
     {"self_gated_sums " name, call_self_gated_sums, RUNS, 0, f, NULL,                                                 \
-     {RUN, RUN, PER(f, IN, 8), PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}},                                         \
+     {RUN, RUN, PER(f, CONSTANTS_IN, 8), PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2)}},                               \
     {"gated_sums kept " name, call_gated_sums, RUNS, 0, f, NULL,                                                      \
      {RUN, RUN, RUN, PER(f, DOUBLE_IN, 1), PER(f, DOUBLE_OUT, 2), RUN_OUT}}
 
 #define CHANNELS(name, f, which)                                                                                      \
-    {"normalise " name, call_normalise, RUNS, 1, which, NULL, {RUN, PER(f, IN, 3), RUN_OUT}},                         \
-    {"normalise_relu " name, call_normalise_relu, RUNS, 1, which, NULL, {RUN, PER(f, IN, 3), RUN_OUT}},               \
-    {"normalise_add " name, call_normalise_add, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},            \
-    {"normalise_add_relu " name, call_normalise_add_relu, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},  \
-    {"normalise_gated " name, call_normalise_gated, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 3), RUN_OUT}},        \
-    {"combine " name, call_combine, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 6), RUN_OUT}},                        \
-    {"combine_self_gated " name, call_combine_self_gated, RUNS, 1, which, NULL, {RUN, RUN, PER(f, IN, 8), RUN_OUT}},  \
-    {"combine_gated " name, call_combine_gated, RUNS, 1, which, NULL, {RUN, RUN, RUN, PER(f, IN, 6), RUN_OUT}},       \
-    {"combine3 " name, call_combine3, RUNS, 1, which, NULL, {RUN, RUN, RUN, RUN, PER(f, IN, 10), RUN_OUT}}
+    {"normalise " name, call_normalise, RUNS, 1, which, NULL, {RUN, PER(f, CONSTANTS_IN, 3), RUN_OUT}},               \
+    {"normalise_relu " name, call_normalise_relu, RUNS, 1, which, NULL, {RUN, PER(f, CONSTANTS_IN, 3), RUN_OUT}},     \
+    {"normalise_add " name, call_normalise_add, RUNS, 1, which, NULL, {RUN, RUN, PER(f, CONSTANTS_IN, 3), RUN_OUT}},  \
+    {"normalise_add_relu " name, call_normalise_add_relu, RUNS, 1, which, NULL,                                       \
+     {RUN, RUN, PER(f, CONSTANTS_IN, 3), RUN_OUT}},                                                                   \
+    {"normalise_gated " name, call_normalise_gated, RUNS, 1, which, NULL,                                             \
+     {RUN, RUN, PER(f, CONSTANTS_IN, 3), RUN_OUT}},                                                                   \
+    {"combine " name, call_combine, RUNS, 1, which, NULL, {RUN, RUN, PER(f, CONSTANTS_IN, 6), RUN_OUT}},              \
+    {"combine_self_gated " name, call_combine_self_gated, RUNS, 1, which, NULL,                                       \
+     {RUN, RUN, PER(f, CONSTANTS_IN, 8), RUN_OUT}},                                                                   \
+    {"combine_gated " name, call_combine_gated, RUNS, 1, which, NULL,                                                 \
+     {RUN, RUN, RUN, PER(f, CONSTANTS_IN, 6), RUN_OUT}},                                                              \
+    {"combine3 " name, call_combine3, RUNS, 1, which, NULL, {RUN, RUN, RUN, RUN, PER(f, CONSTANTS_IN, 10), RUN_OUT}}
 
 #define STATISTICS(k) {k, UNIT, 5}
 #define COLUMN_SUMS {DOUBLE_OUT, WIDTH, 2}
-#define PARAMETERS {IN, WIDTH, 4}
+#define PARAMETERS {CONSTANTS_IN, WIDTH, 4}
 #define ROW_NORM(name, which)                                                                                         \
     {"forward " name, call_rows_forward, RUNS, 1, which, NULL,                                                        \
      {RUN, NONE, NONE, NONE, PARAMETERS, STATISTICS(DOUBLE_OUT), RUN_OUT}},                                           \
@@ -652,11 +657,13 @@ static const test table[] = {
     CHANNELS("rows", OC_ROWS, OC_ROWS),
     CHANNELS("segments past caches", OC_SEGMENTS, OC_SEGMENTS + OC_N_FORMS),
     CHANNELS("rows past caches", OC_ROWS, OC_ROWS + OC_N_FORMS),
-    {"scaled segments", call_scaled, RUNS, 1, OC_SEGMENTS, NULL, {RUN, RUN, RUN, RUN, PER(OC_SEGMENTS, IN, 14), RUN_OUT}},
-    {"scaled rows", call_scaled, RUNS, 1, OC_ROWS, NULL, {RUN, RUN, RUN, RUN, PER(OC_ROWS, IN, 14), RUN_OUT}},
-    {"combine wrapped", call_wrapped, RUNS, 0, 0, NULL, {{IN, EACH, 1}, {IN, EACH, 1}, {INOUT, WIDTH, 8}, {OUT, EACH, 1}}},
+    {"scaled segments", call_scaled, RUNS, 1, OC_SEGMENTS, NULL,
+     {RUN, RUN, RUN, RUN, PER(OC_SEGMENTS, CONSTANTS_IN, 14), RUN_OUT}},
+    {"scaled rows", call_scaled, RUNS, 1, OC_ROWS, NULL, {RUN, RUN, RUN, RUN, PER(OC_ROWS, CONSTANTS_IN, 14), RUN_OUT}},
+    {"combine wrapped", call_wrapped, RUNS, 0, 0, NULL,
+     {{IN, EACH, 1}, {IN, EACH, 1}, {CONSTANTS_INOUT, WIDTH, 8}, {OUT, EACH, 1}}},
     {"combine wrapped past caches", call_wrapped, RUNS, 0, OC_PAST_CACHES, NULL,
-     {{IN, EACH, 1}, {IN, EACH, 1}, {INOUT, WIDTH, 8}, {OUT, EACH, 1}}},
+     {{IN, EACH, 1}, {IN, EACH, 1}, {CONSTANTS_INOUT, WIDTH, 8}, {OUT, EACH, 1}}},
     {"run moments", call_run_moments, ELEMENTS, 0, 0, NULL, {X, {DOUBLE_OUT, ONE, 3}}},
     {"run sums", call_run_sums, ELEMENTS, 0, 0, NULL, {X, X, {DOUBLE_OUT, ONE, 2}}},
     ROW_NORM("rms", 0),

@@ -65,9 +65,17 @@ static ptrdiff_t count(const array *a, ptrdiff_t n, ptrdiff_t width) {
     }
 }
 
+/* Norms have kernels of bfloat16 beside the others. */
+static int dtypes(const test *t) {
+    const int norm = t->shapes == RUNS || t->call == call_run_moments || t->call == call_run_sums;
+    return norm ? OC_N_NORM_DTYPES : OC_N_DTYPES;
+}
+
 static size_t item(const array *a, oc_dtype d) {
     if (a->kind == CLASSES)
         return sizeof(int64_t);
+    if ((int)d == OC_BF16 && a->kind < CLASSES)
+        return sizeof(uint16_t);
     if (a->kind >= FLOATS_IN)
         return a->kind <= FLOATS_INOUT ? sizeof(float) : a->kind <= HALVES_INOUT ? sizeof(uint16_t) : 1;
     return a->kind == DOUBLE_IN || a->kind == DOUBLE_OUT || a->kind == DOUBLE_INOUT || d == OC_F64 ? sizeof(double) : sizeof(float);
@@ -78,6 +86,7 @@ static int is_output(const array *a) {
     case OUT:
     case INOUT:
     case INOUT_POSITIVE:
+    case CONSTANTS_INOUT:
     case DOUBLE_OUT:
     case DOUBLE_INOUT:
     case FLOATS_INOUT:
@@ -101,6 +110,13 @@ static double value(uint64_t seed) {
     const int e = (int)(h >> 8 & 0xFF) % 12 - 6;
     const double x = e < 0 ? m / (1 << -e) : m * (1 << e);
     return (h & 0xF0) == 0 ? 0 : h & 1 ? -x : x;
+}
+
+/* The upper half of a float: a bfloat16. */
+static uint16_t cut(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(bits >> 16);
 }
 
 static void fill(const test *t, oc_dtype d, ptrdiff_t n, ptrdiff_t width, int at_end) {
@@ -127,8 +143,10 @@ static void fill(const test *t, oc_dtype d, ptrdiff_t n, ptrdiff_t width, int at
                 ((int64_t *)(void *)m->data)[i] = (int64_t)(hash((uint64_t)i) % (uint64_t)width);
             else if (item(a, d) == sizeof(double))
                 ((double *)(void *)m->data)[i] = v;
-            else
+            else if (item(a, d) == sizeof(float))
                 ((float *)(void *)m->data)[i] = (float)v;
+            else
+                ((uint16_t *)(void *)m->data)[i] = cut((float)v);
         }
     }
 }
@@ -220,7 +238,7 @@ static void check_shapes(const test *t, oc_dtype d) {
             const ptrdiff_t n = t->shapes == ELEMENTS ? s : units[s % n_units];
             const ptrdiff_t width = t->shapes == ELEMENTS ? 1 : widths[s / n_units];
             snprintf(where, sizeof where, "%s %s, n = %td, width = %td, %s", t->name,
-                     d == OC_F32 ? "float32" : "float64", n, width,
+                     d == OC_F32 ? "float32" : d == OC_F64 ? "float64" : "bfloat16", n, width,
                      at_end ? "at the end of the memory" : "at its beginning");
             check(t, d, n, width, at_end);
         }
@@ -246,7 +264,7 @@ static void check_that_none_is_missing(void) {
         memcpy((unsigned char *)&k + entry * sizeof(void *), &replacement, sizeof replacement);
         found = 0;
         for (test_number = 0; test_number < (int)(sizeof table / sizeof *table); test_number++)
-            for (d = 0; d < OC_N_DTYPES; d++) {
+            for (d = 0; d < dtypes(&table[test_number]); d++) {
                 const test *t = &table[test_number];
                 fill(t, (oc_dtype)d, 2, t->shapes == ELEMENTS ? 1 : 3, 1);
                 if (setjmp(back))
@@ -269,7 +287,7 @@ int main(int argc, char **argv) {
     make_arenas();
     check_that_none_is_missing();
     for (int i = 0; i < n_tests; i++)
-        for (int d = 0; d < OC_N_DTYPES; d++)
+        for (int d = 0; d < dtypes(&table[i]); d++)
             check_shapes(&table[i], (oc_dtype)d);
     printf("%d kernels at", n_tests);
     for (int level = 0; level < OC_N_LEVELS; level++)

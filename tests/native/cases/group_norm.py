@@ -1,5 +1,6 @@
 """Group and instance norm in both layouts and every form of the partition, for the same-bits test."""
-
+import ml_dtypes
+import numpy as np
 
 from optcore import norm
 
@@ -11,11 +12,11 @@ SHAPES = [((700, 24), 1, 3), ((300, 60), -1, 60 // 2), ((9, 6, 7, 7), 1, 3), ((3
 
 
 def cases(rng):
-    for dtype in ("float32", "float64"):
+    for dtype, number in (("float32", "float32"), ("float64", "float64"), (ml_dtypes.bfloat16, "float32")):
         for shape, axis, groups in SHAPES:
             x, dy, rx, rdy = ((3 + rng.standard_normal(shape)).astype(dtype) for _ in range(4))
-            w, b, rw, rb = rng.standard_normal((4, shape[axis])).astype(dtype)
-            label = f"{dtype} {shape} {axis} {groups}"
+            w, b, rw, rb = rng.standard_normal((4, shape[axis])).astype(number)
+            label = f"{np.dtype(dtype)} {shape} {axis} {groups}"
             y, saved = norm.group_norm(x, groups, w, b, channel_axis=axis)
             ry, rsaved = norm.group_norm_jvp(x, w, saved, rx, rw, rb)
             yield f"forward {label}", [y, saved.mean, saved.mean_rest, saved.inv_std]

@@ -1,5 +1,6 @@
 """Batch norm over every form of the partition, for the same-bits test."""
 
+import ml_dtypes
 import numpy as np
 
 from optcore import norm
@@ -12,13 +13,13 @@ SHAPES = [((33, 3), 1), ((5001, 3), 1), ((2100, 64), -1), ((700, 130), 1), ((129
 
 
 def cases(rng):
-    for dtype in ("float32", "float64"):
+    for dtype, number in (("float32", "float32"), ("float64", "float64"), (ml_dtypes.bfloat16, "float32")):
         for shape, axis in SHAPES:
             x, dy, rx, rdy = ((3 + rng.standard_normal(shape)).astype(dtype) for _ in range(4))
             c = shape[axis]
-            w, b, rw, mean = rng.standard_normal((4, c)).astype(dtype)
-            var = np.ones(c, dtype)
-            label = f"{dtype} {shape} {axis}"
+            w, b, rw, mean = rng.standard_normal((4, c)).astype(number)
+            var = np.ones(c, number)
+            label = f"{np.dtype(dtype)} {shape} {axis}"
             y, saved = norm.batch_norm(x, w, b, mean, var, training=True, channel_axis=axis)
             yield f"forward {label}", [y, saved.mean, saved.mean_rest, saved.inv_std, mean, var]
             yield f"backward {label}", norm.batch_norm_backward(dy, x, w, saved)

@@ -1,5 +1,7 @@
 """Layer and RMS norm over every form of the partition, for the same-bits test."""
 
+import ml_dtypes
+import numpy as np
 
 from optcore import norm
 
@@ -9,11 +11,11 @@ SHAPES = [(1, 1), (300, 3), (33, 15), (517, 16), (70, 17), (129, 100), (1000, 12
 
 
 def cases(rng):
-    for dtype in ("float32", "float64"):
+    for dtype, number in (("float32", "float32"), ("float64", "float64"), (ml_dtypes.bfloat16, "float32")):
         for shape in SHAPES:
             x, dy, rx, rdy = ((3 + rng.standard_normal(shape)).astype(dtype) for _ in range(4))
-            w, b, rw, rb = rng.standard_normal((4, shape[-1])).astype(dtype)
-            label = f"{dtype} {shape}"
+            w, b, rw, rb = rng.standard_normal((4, shape[-1])).astype(number)
+            label = f"{np.dtype(dtype)} {shape}"
             for name, bias, rbias in (("layer_norm", [b], [rb]), ("rms_norm", [], [])):
                 y, saved = getattr(norm, name)(x, w, *bias)
                 ry, rsaved = getattr(norm, f"{name}_jvp")(x, w, saved, rx, rw, *rbias)
