@@ -409,9 +409,7 @@ class ELU(Layer):
     alpha: float = 1.0
 
     def __post_init__(self):
-        put(self, alpha=arguments.real(self.alpha, "alpha"))
-        if not 0 <= self.alpha < math.inf:
-            raise ValueError(f"alpha: expected a finite number of at least 0, got {self.alpha}")
+        put(self, alpha=arguments.coefficient(self.alpha, "alpha"))
 
     def plan(self, label, shape, start):
         """Return the operation."""
