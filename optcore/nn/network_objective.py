@@ -30,7 +30,7 @@ class NetworkObjective(BatchedObjective):
         self._buffers = {key: b.astype(dtype if b.dtype == net.dtype else b.dtype)
                          for key, b in net.buffers.items()}
         # In batches X is converted batch by batch: it may be a file that is larger than memory.
-        self._x = _reals("X", X) if batches.get("batch_size") else _converted("X", X, dtype)
+        self._x = _unread("X", X) if batches.get("batch_size") else _converted("X", X, dtype)
         passes.check_input(self._program, _converted("X", self._x[:1], dtype), dtype)
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
@@ -123,6 +123,12 @@ def _reals(name, value):
     return array
 
 
+def _unread(name, value):
+    """The array; or what stands for one and is read a piece at a time, such as `optcore.data.Rows`."""
+    known = isinstance(getattr(value, "dtype", None), np.dtype) and hasattr(value, "shape")
+    return value if known and not isinstance(value, np.ndarray) else _reals(name, value)
+
+
 def _converted(name, value, dtype):
     return np.ascontiguousarray(_reals(name, value), dtype)
 
@@ -139,7 +145,7 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, 
     net : Sequential
     loss : {"cross_entropy", "mse", "bce", "huber"} or loss
         A name, or an object with options such as ``CrossEntropy(label_smoothing=0.1)``.
-    X : array [N, ...]
+    X : array [N, ...] or optcore.data.Rows
         Examples. Converted to `dtype` once where they have another; else not copied, so not to be changed
         afterwards.
     y : array
@@ -156,8 +162,8 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, 
         Weights of the examples, finite and at least 0: the loss is the weighted mean, all that is derived from it too.
     batch_size : int, optional
         Examples in one pass; None for all of them, whose activations are then held at once. With a batch size X may be
-        larger than memory (`numpy.memmap`): it is read and converted batch by batch. Each batch counts by its number of
-        examples; batch norm in training mode takes the statistics of each.
+        larger than memory (`numpy.memmap`, `Rows`): it is read and converted batch by batch. Each batch counts by its
+        number of examples; batch norm in training mode takes the statistics of each.
     memory : int
         Bytes of activations that are kept from one product to the next where there is more than one batch: those of
         the first batches; the others are evaluated again.

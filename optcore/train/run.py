@@ -157,13 +157,15 @@ class Run:
 
     def update(self, x, target, weight=None):
         """Step the optimizer on one batch; return the loss before the step."""
-        values = []
+        values, before = [], self.buffers() if self.takes_function else {}
 
         def gradient():
-            buffers = self.buffers() if values else {}       # a second gradient, SAM's, leaves no trace in them
+            after = self.buffers() if values else {}
+            if values:      # a second gradient, SAM's: with dropout's masks of the first, and leaving no trace
+                self.put_back(before)
             values.append(self.net.loss_and_grad(x, target, loss=self.loss, grad=self.grad,
                                                  sample_weight=weight, **self.penalties))
-            self.put_back(buffers)
+            self.put_back(after)
             if not math.isfinite(values[-1]) and self.optimizer.nonfinite == "raise":
                 raise FloatingPointError(f"loss: expected a finite value, got {values[-1]}; nothing was changed")
             return self.grads
