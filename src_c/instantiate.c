@@ -181,4 +181,5 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .loss = {LOSS(f32), LOSS(f64)},
     .window = {WINDOW(f32), WINDOW(f64)},
     .dropout = BOTH(dropout),
+    .penalty = BOTH(penalty),
 };

@@ -245,6 +245,10 @@ typedef struct {
     void (*subtract)(ptrdiff_t n, double factor, const void *x, void *y); /* y -= factor*x, not a reduction */
 } oc_reduce_kernels;
 
+/* The penalty of a block of weights, the sum of l1*|w| + l2*w^2/2, in double; its gradient, in which |w| has slope 0 at 0, is
+ * added to g unless that is NULL. */
+typedef double oc_penalty_fn(ptrdiff_t n, double l1, double l2, const void *w, void *g);
+
 /* Pairwise sum, in place; 0 for n = 0. */
 double oc_tree_sum(ptrdiff_t n, double *x);
 
@@ -476,6 +480,7 @@ typedef struct {
     oc_loss_kernels loss[OC_N_DTYPES];
     oc_window_kernels window[OC_N_DTYPES];
     oc_dropout_fn *dropout[OC_N_DTYPES];
+    oc_penalty_fn *penalty[OC_N_DTYPES];
 } oc_kernels;
 
 int oc_abi_version(void);

@@ -30,6 +30,18 @@ static double FN(abs_max)(ptrdiff_t n, const void *vx) {
     return largest;
 }
 
+static double FN(penalty)(ptrdiff_t n, double l1, double l2, const void *vw, void *vg) {
+    const T *w = vw, size = (T)l1, square = (T)l2;
+    T *g = vg;
+    double sizes[OC_LANES] = {0}, squares[OC_LANES] = {0};
+    OC_OVER_LANES(n, const double x = (double)w[i]; sizes[l] += fabs(x); squares[l] += x * x);
+    const ptrdiff_t slopes = g ? n : 0;
+    OC_IN_PLACE
+    for (ptrdiff_t i = 0; i < slopes; i++)
+        g[i] += (w[i] > 0 ? size : w[i] < 0 ? -size : 0) + square * w[i];
+    return l1 * oc_fold_lanes(sizes) + l2 / 2 * oc_fold_lanes(squares);
+}
+
 static ptrdiff_t FN(count_nonfinite)(ptrdiff_t n, const void *vx) {
     const T *x = vx;
     ptrdiff_t count = 0;

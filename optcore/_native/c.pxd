@@ -121,6 +121,8 @@ cdef extern from "optcore.h" nogil:
         Py_ssize_t (*count_nonfinite)(Py_ssize_t n, const void *x) noexcept nogil
         void (*subtract)(Py_ssize_t n, double factor, const void *x, void *y) noexcept nogil
 
+    ctypedef double oc_penalty_fn(Py_ssize_t n, double l1, double l2, const void *w, void *g) noexcept nogil
+
     enum:
         OC_SEGMENTS
         OC_ROWS
@@ -261,6 +263,7 @@ cdef extern from "optcore.h" nogil:
         oc_loss_kernels loss[2]
         oc_window_kernels window[2]
         oc_dropout_fn *dropout[2]
+        oc_penalty_fn *penalty[2]
 
     int oc_abi_version()
     const char *oc_level_name(oc_level level)

@@ -314,6 +314,8 @@ cdef int _bind_batch_norm(Op *o, object op, object buffers) except -1:
 
 
 cdef bint fits(const Op *o, Py_ssize_t rows) noexcept nogil:
+    if o.num_passes != NULL:
+        return 0 <= o.num_passes[0] < INT64_MAX
     if o.num_batches == NULL:
         return True
     return rows * o.inner >= 2 and 0 <= o.num_batches[0] < INT64_MAX

@@ -4,6 +4,7 @@ import numpy as np
 from typing_extensions import disjoint_base
 
 from optcore._native.loss_forms import LossForm
+from optcore._native.penalty import Penalty
 
 @disjoint_base
 class Network:
@@ -18,9 +19,9 @@ class Network:
     def output(self, x: np.ndarray, out: np.ndarray) -> None: ...
     def loss_and_grad(
         self, x: np.ndarray, target: np.ndarray, loss: LossForm, grad: np.ndarray,
-        weight: np.ndarray | None = None,
+        weight: np.ndarray | None = None, penalty: Penalty | None = None,
     ) -> float: ...
     def step(
         self, X: np.ndarray, y: np.ndarray, index: np.ndarray | None, loss: LossForm, grad: np.ndarray,
-        grads: Any, optimizer: Any, weight: np.ndarray | None = None,
+        grads: Any, optimizer: Any, weight: np.ndarray | None = None, penalty: Penalty | None = None,
     ) -> float: ...

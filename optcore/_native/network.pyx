@@ -15,6 +15,7 @@ from optcore._native.arrays cimport dtype_of
 from optcore._native.forms cimport Op, Pass, bind, bind_fork, bind_join, fits
 from optcore._native.functional cimport loss_call, loss_room
 from optcore._native.loss_forms cimport LossForm, loss_options, loss_space, run_loss
+from optcore._native.penalty cimport Penalty, blocks_of, penalty_call, run_penalty
 from optcore._native.threads cimport num_threads
 from optcore._native.update cimport Stepper
 
@@ -38,7 +39,7 @@ cdef class Network:
     """
     cdef Op *ops
     cdef Undo *undo
-    cdef Py_ssize_t n_ops, n_buffers, first
+    cdef Py_ssize_t n_ops, n_buffers, first, n_blocks
     cdef readonly Py_ssize_t rows
     cdef readonly bint compiled
     cdef bint training
@@ -81,7 +82,7 @@ cdef class Network:
             self.first = self.n_ops
         for i, b in enumerate(buffers.values()):
             self.undo[i] = Undo(cnp.PyArray_BYTES(b), NULL, cnp.PyArray_NBYTES(b))
-        self.n_buffers = len(buffers)
+        self.n_buffers, self.n_blocks = len(buffers), len(blocks_of(program.weights))
         return self.n_ops > 0
 
     cdef bint _bind_ops(self, ops, dict buffers) except -1:
@@ -174,8 +175,8 @@ cdef class Network:
                 o.shortcut_dy = o.fork.shortcut_dy = _take(free, self.rows * o.out_size * o.item)
 
     cdef void _lay_out_work(self, char **free) noexcept:
-        """What an operation keeps, and one room that all of them and the loss share."""
-        cdef Py_ssize_t i, most = loss_room(self.rows, self._last().out_size)
+        """What an operation keeps, and one room that all of them, the loss and the penalty share."""
+        cdef Py_ssize_t i, most = max(loss_room(self.rows, self._last().out_size), self.n_blocks)
         cdef Op *o
         for i in range(self.n_ops):
             o = &self.ops[i]
@@ -197,7 +198,7 @@ cdef class Network:
             self.ops[i].forward(&self.ops[i], s)
 
     cdef double _gradient(self, const Pass *s, const char *x, const char *target, bint soft, const char *weight,
-                          const loss_options *loss) noexcept nogil:
+                          const loss_options *loss, const penalty_call *penalty) noexcept nogil:
         cdef Py_ssize_t i
         cdef double value
         self._forward(s, x, <char *>self.loss.y)
@@ -206,6 +207,8 @@ cdef class Network:
         value = run_loss(loss, &self.loss, self.loss_space)
         for i in range(self.n_ops - 1, self.first - 1, -1):
             self.ops[i].backward(&self.ops[i], s)
+        if penalty != NULL:
+            value += run_penalty(penalty, self.loss.dtype, s.theta, s.grad, self.loss.room)
         return value
 
     cdef void _keep_buffers(self) noexcept nogil:
@@ -242,18 +245,20 @@ cdef class Network:
             self._forward(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(out))
 
     def loss_and_grad(self, cnp.ndarray x, cnp.ndarray target, LossForm loss not None, cnp.ndarray grad,
-                      cnp.ndarray weight=None):
+                      cnp.ndarray weight=None, Penalty penalty=None):
         """Return the loss of a batch after writing its gradient; ``weight`` is float64, one for each example."""
         cdef Pass s = self._pass(cnp.PyArray_DIM(x, 0), grad)
         cdef bint soft = cnp.PyArray_NDIM(target) == 2
         cdef const char *w = NULL if weight is None else cnp.PyArray_BYTES(weight)
+        cdef const penalty_call *of_weights = NULL if penalty is None else &penalty.call
         cdef double value
         with nogil:
-            value = self._gradient(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(target), soft, w, &loss.options)
+            value = self._gradient(&s, cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(target), soft, w, &loss.options,
+                                   of_weights)
         return value
 
     def step(self, cnp.ndarray X, cnp.ndarray y, cnp.ndarray index, LossForm loss not None, cnp.ndarray grad,
-             grads, Stepper optimizer not None, cnp.ndarray weight=None):
+             grads, Stepper optimizer not None, cnp.ndarray weight=None, Penalty penalty=None):
         """Take a step of the optimizer on the rows ``index`` (None: all) of X, y and ``weight``; return their loss.
 
         ``grads`` are the parts of ``grad`` that the optimizer is to be given. All or nothing: where the optimizer
@@ -269,6 +274,7 @@ cdef class Network:
         cdef const char *x = cnp.PyArray_BYTES(X)
         cdef const char *target = cnp.PyArray_BYTES(y)
         cdef const char *w = NULL if weight is None else cnp.PyArray_BYTES(weight)
+        cdef const penalty_call *of_weights = NULL if penalty is None else &penalty.call
         cdef const int64_t *rows = NULL if index is None else <const int64_t *>cnp.PyArray_DATA(index)
         cdef Py_ssize_t x_bytes = _row_bytes(X), y_bytes = _row_bytes(y)
         cdef bint strict, moved
@@ -285,7 +291,7 @@ cdef class Network:
                     if w != NULL:
                         w = _gathered(self.weight, w, rows, s.rows, sizeof(double))
                 self._keep_buffers()
-                value = self._gradient(&s, x, target, soft, w, &loss.options)
+                value = self._gradient(&s, x, target, soft, w, &loss.options, of_weights)
                 moved = (isfinite(value) or not strict) and optimizer._advance()
                 if not moved:
                     self._put_back_buffers()

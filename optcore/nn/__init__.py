@@ -5,25 +5,11 @@ A network is described as data (`program`) that the operations' table (`ops`) ex
 
 from optcore.nn import init
 from optcore.nn.images import AvgPool2d, Conv2d, MaxPool2d
-from optcore.nn.layers import (
-    ELU,
-    GELU,
-    BatchNorm,
-    Dropout,
-    Flatten,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    Linear,
-    ReLU,
-    RMSNorm,
-    Sigmoid,
-    SiLU,
-    Tanh,
-)
+from optcore.nn.layers import ELU, GELU, Dropout, Flatten, Linear, ReLU, Sigmoid, SiLU, Tanh
 from optcore.nn.losses import BCE, MSE, CrossEntropy, Huber
 from optcore.nn.lsuv import lsuv_
 from optcore.nn.network_objective import objective
+from optcore.nn.norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from optcore.nn.residual import Residual
 from optcore.nn.sequential import Sequential
 

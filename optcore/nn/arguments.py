@@ -1,5 +1,6 @@
 """The checks of what a user types: each returns the plain Python value, or raises an error that names the argument."""
 
+import math
 import numbers
 
 import numpy as np
@@ -29,6 +30,14 @@ def real(value, name):
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
     return float(value)
+
+
+def coefficient(value, name):
+    """Return the number, finite and at least 0, as a float."""
+    value = real(value, name)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
+    return value
 
 
 def flag(value, name):

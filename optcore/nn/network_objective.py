@@ -6,6 +6,7 @@ import numpy as np
 
 from optcore.batched import BatchedObjective
 from optcore.nn import losses, passes, signals
+from optcore.nn.penalty import penalty_of
 from optcore.nn.sequential import Sequential
 from optcore.objective import filters_of
 from optcore.process import one_pool
@@ -16,7 +17,7 @@ class NetworkObjective(BatchedObjective):
 
     lower_bound = 0.0
 
-    def __init__(self, net, loss, X, y, mode="train", dtype=None, sample_weight=None, **batches):
+    def __init__(self, net, loss, X, y, mode="train", dtype=None, sample_weight=None, l1=0.0, l2=0.0, **batches):
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected an optcore.nn network, got {type(net).__name__}")
         if mode not in ("train", "eval"):
@@ -25,11 +26,11 @@ class NetworkObjective(BatchedObjective):
         if dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise TypeError(f"dtype: expected float32 or float64, got {dtype.str}")
         self._row = losses.find(loss)
-        self._program, self.mode = net.program, mode
+        self._program, self.mode, self._penalty = net.program, mode, penalty_of(net.program, l1, l2)
         self._buffers = {key: b.astype(dtype if b.dtype == net.dtype else b.dtype)
                          for key, b in net.buffers.items()}
         # In batches X is converted batch by batch: it may be a file that is larger than memory.
-        self._x = _reals("X", X) if batches.get("batch_size") else _converted("X", X, dtype)
+        self._x = _unread("X", X) if batches.get("batch_size") else _converted("X", X, dtype)
         passes.check_input(self._program, _converted("X", self._x[:1], dtype), dtype)
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
@@ -38,7 +39,7 @@ class NetworkObjective(BatchedObjective):
         super().__init__(net.theta.astype(dtype), len(self._x), weight=weight, **batches)
 
     def fisher(self, theta, v, batch=None):
-        """Return the empirical Fisher matrix times v; see `optcore.Objective.fisher`."""
+        """Return the empirical Fisher matrix times v, without penalties; see `optcore.Objective.fisher`."""
         if self.mode == "train" and any(op.name == "batch_norm" for op in self._program.every_op()):
             raise ValueError('mode: expected "eval" for the empirical Fisher matrix, got "train": under batch norm an '
                              "example has no gradient of its own")
@@ -64,7 +65,8 @@ class NetworkObjective(BatchedObjective):
         x, y, weight = self._examples(rows)
         with one_pool:
             z = passes.output(self._program, theta, self._buffers, x, training=self.mode == "train")
-            return self._row.value(z, y, gradient=False, **weight)[0]
+            loss = self._row.value(z, y, gradient=False, **weight)[0]
+            return loss if self._penalty is None else loss + self._penalty.value(theta)
 
     def _evaluate(self, theta, rows):
         x, y, weight = self._examples(rows)
@@ -74,6 +76,8 @@ class NetworkObjective(BatchedObjective):
             z = records[-1].y
             loss, dz = self._row.value(z, y, **weight)
             passes.backward(self._program, records, dz, grad)
+            if self._penalty is not None:
+                loss += self._penalty.add_gradient(theta, grad)
             return loss, grad, _State(records, dz, self._row.curvature(z, y, **weight), **weight)
 
     def _product(self, state, v, kind):
@@ -84,6 +88,8 @@ class NetworkObjective(BatchedObjective):
             else:
                 middle = state.curvature if kind == "gauss_newton" else state.outer
                 passes.sandwich(self._program, state.records, v, middle, out)
+            if self._penalty is not None and kind != "fisher":
+                self._penalty.add_product(v, out)
         return out
 
     def _bytes(self, state):
@@ -117,12 +123,18 @@ def _reals(name, value):
     return array
 
 
+def _unread(name, value):
+    """The array; or what stands for one and is read a piece at a time, such as `optcore.data.Rows`."""
+    known = isinstance(getattr(value, "dtype", None), np.dtype) and hasattr(value, "shape")
+    return value if known and not isinstance(value, np.ndarray) else _reals(name, value)
+
+
 def _converted(name, value, dtype):
     return np.ascontiguousarray(_reals(name, value), dtype)
 
 
 def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, batch_size=None,
-              memory=2**30):
+              memory=2**30, l1=0.0, l2=0.0):
     """Return the loss of a network over a data set as a function of theta.
 
     The network and its running statistics are never changed: the objective starts from copies of them and
@@ -133,7 +145,7 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, 
     net : Sequential
     loss : {"cross_entropy", "mse", "bce", "huber"} or loss
         A name, or an object with options such as ``CrossEntropy(label_smoothing=0.1)``.
-    X : array [N, ...]
+    X : array [N, ...] or optcore.data.Rows
         Examples. Converted to `dtype` once where they have another; else not copied, so not to be changed
         afterwards.
     y : array
@@ -150,11 +162,15 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, 
         Weights of the examples, finite and at least 0: the loss is the weighted mean, all that is derived from it too.
     batch_size : int, optional
         Examples in one pass; None for all of them, whose activations are then held at once. With a batch size X may be
-        larger than memory (`numpy.memmap`): it is read and converted batch by batch. Each batch counts by its number of
-        examples; batch norm in training mode takes the statistics of each.
+        larger than memory (`numpy.memmap`, `Rows`): it is read and converted batch by batch. Each batch counts by its
+        number of examples; batch norm in training mode takes the statistics of each.
     memory : int
         Bytes of activations that are kept from one product to the next where there is more than one batch: those of
         the first batches; the others are evaluated again.
+    l1, l2 : float
+        Of the penalty l1*sum |w| + l2/2*sum w^2 of the weights (not of biases and norms), a term of the loss; finite
+        and at least 0. Its gradient takes 0 for the slope of |w| at 0; its Hessian, l2 for each weight, is part of
+        `hvp` and `gauss_newton`. `fisher`, of the examples' own gradients, has none of it.
 
     Returns
     -------
@@ -186,4 +202,5 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, 
     >>> obj.hvp(np.array([2.0]), np.array([1.0]))  # mean of 2*x^2
     array([5.])
     """
-    return NetworkObjective(net, loss, X, y, mode, dtype, sample_weight, batch_size=batch_size, memory=memory)
+    return NetworkObjective(net, loss, X, y, mode, dtype, sample_weight, l1, l2, batch_size=batch_size,
+                            memory=memory)

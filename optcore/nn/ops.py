@@ -170,6 +170,8 @@ def _dropout(op, r, training, update):
     if not training:
         return r.x
     seed, passes = r.buffers["seed"], r.buffers["num_passes"]
+    if not 0 <= passes < 2**63 - 1:     # the next one would have the number of an earlier one
+        raise ValueError(f"num_passes: expected 0 <= num_passes < 2**63 - 1, got {passes}")
     r.saved = (op.options["p"], int(seed), int(passes))
     if update:
         passes += 1

@@ -10,6 +10,10 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
+from optcore.optim.groups import is_bias_or_norm
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -105,6 +109,13 @@ class Program:
     def parameters(self):
         """Yield every `Parameter` in the order of theta."""
         return (p for op in self.ops for p in op.params.values())
+
+    @cached_property
+    def weights(self):
+        """Where in theta the weights are, (start, stop) of each: what `optcore.optim.is_bias_or_norm` leaves."""
+        layers = (op for op in self.every_op() if "program" not in op.options)
+        return tuple((p.start, p.stop) for op in layers for p in op.params.values()
+                     if not is_bias_or_norm(f"{op.name}.{p.name}", np.broadcast_to(0.0, p.shape)))
 
     def buffers(self):
         """Yield every `Buffer`."""

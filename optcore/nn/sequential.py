@@ -9,6 +9,7 @@ from optcore.nn import arguments, losses, passes
 from optcore.nn.compiled import Compiled, loss_form
 from optcore.nn.init import draw
 from optcore.nn.layers import Flatten, Layer, chain, first_shape
+from optcore.nn.penalty import penalty_of
 from optcore.nn.program import Program
 from optcore.process import one_pool
 
@@ -222,7 +223,8 @@ class Sequential:
             if network is not None:
                 self.compiled.give(network, training)
 
-    def loss_and_grad(self, x, target, loss="cross_entropy", grad=None, sample_weight=None):
+    def loss_and_grad(self, x, target, loss="cross_entropy", grad=None, sample_weight=None, *, l1=0.0,
+                      l2=0.0):
         """One training evaluation: forward, loss, backward; moves the running statistics of batch norm.
 
         Parameters
@@ -239,11 +241,14 @@ class Sequential:
             Written: the gradient with respect to `theta`.
         sample_weight : array_like [N], optional
             Weights of the examples, finite and at least 0: the loss is their weighted mean.
+        l1, l2 : float
+            Of the penalty l1*sum |w| + l2/2*sum w^2 of the weights (not of biases and norms), a term of the loss;
+            finite and at least 0. The slope of |w| at 0 is 0.
 
         Returns
         -------
         float
-            The loss.
+            The loss, penalty included.
 
         Raises
         ------
@@ -264,20 +269,20 @@ class Sequential:
         losses.check(row, target, len(x), self.program.out_shape, self.dtype)
         weight = losses.check_weights(sample_weight, x)
         _check_grad(grad, self._theta, x, target)
-        form = loss_form(row)
+        form, penalty = loss_form(row), penalty_of(self.program, l1, l2)
         with one_pool, self._network(len(x) if form else 0, True) as network:
             if network:
-                return network.loss_and_grad(x, target, form, grad, weight)
-            return self._loss_and_grad(x, target, row, grad, weight)
+                return network.loss_and_grad(x, target, form, grad, weight, penalty)
+            return self._loss_and_grad(x, target, row, grad, weight, penalty)
 
-    def _loss_and_grad(self, x, target, row, grad, weight):
+    def _loss_and_grad(self, x, target, row, grad, weight, penalty):
         """The Python passes: for what has no compiled form, and the reference of what has."""
         with self._restored_on_error():
             records = passes.forward(self.program, self._theta, self._buffers, x, training=True,
                                      update_running=True)
             value, dy = row.value(records[-1].y, target, **losses.given(weight))
             passes.backward(self.program, records, dy, grad)
-        return value
+        return value if penalty is None else value + penalty.add_gradient(self._theta, grad)
 
     @contextlib.contextmanager
     def _restored_on_error(self):

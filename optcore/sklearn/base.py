@@ -180,13 +180,13 @@ class MLP(BaseEstimator, ABC):
                           stacklevel=4)
         mean = 1.0 if sample_weight is None else sample_weight.sum() / max(n, 1)
         l2 = self.alpha / max(batch_size * mean, np.finfo(float).tiny)
-        self._prepare_optimizer(l2, once)
-        watch, self.n_iter_ = Watch(self, l2, held_out, once), 0
+        self._prepare_optimizer(once)
+        watch, self.n_iter_ = Watch(self, held_out, once), 0
         try:
             with self._threads(batch_size):
                 history = train.fit(self._net, X, target, self._loss(), self._optimizer, epochs=self.max_iter,
                                     batch_size=batch_size, shuffle=self.shuffle, seed=int(rng.randint(2**31)),
-                                    callbacks=[watch], sample_weight=sample_weight, progress=False)
+                                    callbacks=[watch], sample_weight=sample_weight, progress=False, l2=l2)
         except FloatingPointError as error:
             raise ValueError("Solver produced non-finite parameter weights. The input data may contain large values "
                              f"and need to be preprocessed. ({error})") from error
@@ -196,12 +196,12 @@ class MLP(BaseEstimator, ABC):
             warnings.warn(f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
                           "hasn't converged yet.", ConvergenceWarning, stacklevel=4)
 
-    def _prepare_optimizer(self, l2, once):
+    def _prepare_optimizer(self, once):
         """A new one, or for `partial_fit` that of the call before."""
         if not once or (self._optimizer is None and self._optimizer_state is None):
-            self._optimizer = network.optimizer(self, self._net, l2)
+            self._optimizer = network.optimizer(self, self._net)
         elif self._optimizer is None:
-            self._optimizer = network.optimizer(self, self._net, l2)
+            self._optimizer = network.optimizer(self, self._net)
             self._optimizer.load_state_dict(self._optimizer_state)
         self._optimizer_state = None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optcore import nn, optim
+from optcore import nn, optim, train
 
 ACTIVATIONS = {"identity": None, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU,
                "gelu": nn.GELU, "silu": nn.SiLU}
@@ -57,12 +57,7 @@ def intercepts(net):
     return _of_linear(net, "bias")
 
 
-def squares(net):
-    """Return |W|^2, of all weights."""
-    return float(sum(np.dot(flat, flat) for flat in (w.reshape(-1) for w in _of_linear(net, "weight"))))
-
-
-def optimizer(est, net, l2):
+def optimizer(est, net):
     """Return the update rule that an estimator's parameters name, over a network."""
     if callable(est.solver):
         found = est.solver(net)
@@ -75,15 +70,7 @@ def optimizer(est, net, l2):
         options |= {"momentum": est.momentum, "nesterov": est.nesterovs_momentum and est.momentum > 0}
     elif est.solver == "adam":
         options |= {"betas": (est.beta_1, est.beta_2), "eps": est.epsilon}
-    if rule.rule.layerwise or "weight_decay" not in rule.rule.options:
-        return rule(net.parameters if rule.rule.layerwise else net.theta, clip_norm=est.clip_norm, **options)
-    groups = [{"params": _of_linear(net, "weight"), "weight_decay": l2}, {"params": _rest(net)}]
-    return rule(groups, clip_norm=est.clip_norm, **{"weight_decay": 0.0, **options})
-
-
-def _rest(net):
-    weights = {op.params["weight"].name for op in net.program.ops if op.name == "linear"}
-    return [a for name, a in net.parameters.items() if name not in weights]
+    return rule(train.arrays_for(rule, net), clip_norm=est.clip_norm, **options)
 
 
 def as_arrays(opt):

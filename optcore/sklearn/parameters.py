@@ -8,7 +8,8 @@ solver : str or callable
     "adam", "sgd", any other name of ``oc.optim.names()`` with its own defaults, or a function of the network that
     returns an optimizer, such as ``lambda net: oc.optim.Lion(net.theta, lr=1e-4)``. No "lbfgs".
 alpha : float
-    Strength of the L2 penalty of the weights; intercepts have none.
+    Strength of the L2 penalty of the weights, alpha/2 * |W|^2 / (weight of a batch), a term of the loss for every
+    solver; intercepts have none. A weight decay that a solver has by default comes on top.
 batch_size : int or "auto"
     "auto" is min(200, N).
 learning_rate : {"constant", "invscaling", "adaptive"}

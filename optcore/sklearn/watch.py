@@ -1,7 +1,5 @@
 """How scikit-learn's MLPs end: a callback of `optcore.train.fit`."""
 
-from optcore.sklearn import network
-
 
 class Watch:
     """After each epoch: the loss curve, validation scores, scikit-learn's rates, and its rule of when to stop.
@@ -10,23 +8,21 @@ class Watch:
     ----------
     est : MLP
         The estimator; its attributes are written.
-    l2 : float
-        The penalty l2/2 * |W|^2 is part of the loss that is shown.
     held_out : tuple, optional
         (X, y, sample_weight) to score.
     once : bool
         End after one epoch whatever came of it: `partial_fit`.
     """
 
-    def __init__(self, est, l2, held_out=None, once=False):
-        self.est, self.l2, self.held_out, self.once, self.best = est, l2, held_out, once, None
+    def __init__(self, est, held_out=None, once=False):
+        self.est, self.held_out, self.once, self.best = est, held_out, once, None
 
     def on_epoch(self, run):
         """Record the epoch; return whether to stop."""
         est = self.est
         est.n_iter_ += 1
         est.t_ += run.n
-        est.loss_ = run.history.epochs["loss"][-1] + self.l2 / 2 * network.squares(run.net)
+        est.loss_ = run.history.epochs["loss"][-1]
         est.loss_curve_.append(est.loss_)
         self.say(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         self.count(run)

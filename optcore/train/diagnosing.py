@@ -109,7 +109,7 @@ class Diagnose:
         size = min(n, max(self.examples, 8 * run.batch_size))
         rows = np.random.default_rng([self.seed, run.step]).choice(n, size, replace=False)
         rows = np.sort(rows if run.rows is None else np.asarray(run.rows)[rows])
-        obj = nn.objective(run.net, run.loss, run.X[rows], run.y[rows])
+        obj = nn.objective(run.net, run.loss, run.X[rows], run.y[rows], **run.penalties)
         batch_size = run.batch_size if run.batch_size < n else None
         d = diagnose(obj, run.net.theta.copy(), run.optimizer, batch_size, run.history, seed=self.seed, **self.options)
         if not self.reports or self.reports[-1]["verdict"] != d.verdict:

@@ -21,7 +21,7 @@ from optcore.train.saved import Checkpoints, find_state
 
 def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=32, shuffle=True,
         validation=None, seed=0, progress=True, callbacks=(), checkpoint=None, resume=None,
-        *, sample_weight=None, class_weight=None, checkpoint_every=1, checkpoint_steps=None):
+        *, sample_weight=None, class_weight=None, checkpoint_every=1, checkpoint_steps=None, l1=0.0, l2=0.0):
     """Train a network in place.
 
     Parameters
@@ -79,6 +79,10 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     class_weight : "balanced", dict or sequence, optional
         Weights of the classes in a cross-entropy of class indices, in validation too; see `optcore.data.class_weights`.
         "balanced" counts in the training part.
+    l1, l2 : float
+        Of the penalty l1*sum |w| + l2/2*sum w^2 of the weights (not of biases and norms), a term of the loss; finite
+        and at least 0. The slope of |w| at 0 is 0. Losses in the history include it, validation losses do not: they
+        say what the network is worth on other data. It is not the weight decay of a rule.
 
     Returns
     -------
@@ -124,7 +128,8 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     if class_weight is not None:
         loss = arguments.weighted(loss, class_weight, y if rows is None else y[rows], net.program.out_shape[0])
     hooks = Hooks(callbacks)
-    run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks, weight, held_weight)
+    run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks, weight, held_weight,
+              l1, l2)
     if checkpoint is not None:
         arguments.check_place(checkpoint)
     source = None

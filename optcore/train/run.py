@@ -10,6 +10,7 @@ import numpy as np
 from optcore import checks, data, optim
 from optcore.history import History
 from optcore.nn.compiled import loss_form
+from optcore.nn.penalty import penalty_of
 from optcore.train.evaluation import evaluate, has_classes
 from optcore.train.rule import chosen, evaluating, gradient_views, memories, options, parts
 from optcore.train.saved import check_fit, fingerprint, layers
@@ -52,9 +53,11 @@ class Run:
     """The state of a training run: everything that a checkpoint holds."""
 
     def __init__(self, net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks,
-                 sample_weight=None, held_weight=None):
+                 sample_weight=None, held_weight=None, l1=0.0, l2=0.0):
         self.net, self.X, self.y, self.rows, self.held_out, self.loss = net, X, y, rows, held_out, loss
         self.sample_weight, self.held_weight = sample_weight, held_weight
+        self.penalty = penalty_of(net.program, l1, l2)
+        self.penalties = {"l1": float(l1), "l2": float(l2)}
         self.n = len(X) if rows is None else len(rows)
         self.batch_size = self.n if batch_size is None else min(checks.integer("batch_size", batch_size), self.n)
         self.batches_per_epoch = steps_per_epoch(net, self.n, self.batch_size)
@@ -126,7 +129,8 @@ class Run:
             X, y, rows = X[index], y[index], None
             weight = None if weight is None else weight[index]
         try:
-            return network.step(X, y, rows, self.form, self.grad, self.grads, self.optimizer, weight)
+            return network.step(X, y, rows, self.form, self.grad, self.grads, self.optimizer, weight,
+                                self.penalty)
         finally:
             self.net.compiled.give(network, True)
 
@@ -153,13 +157,15 @@ class Run:
 
     def update(self, x, target, weight=None):
         """Step the optimizer on one batch; return the loss before the step."""
-        values = []
+        values, before = [], self.buffers() if self.takes_function else {}
 
         def gradient():
-            buffers = self.buffers() if values else {}       # a second gradient, SAM's, leaves no trace in them
+            after = self.buffers() if values else {}
+            if values:      # a second gradient, SAM's: with dropout's masks of the first, and leaving no trace
+                self.put_back(before)
             values.append(self.net.loss_and_grad(x, target, loss=self.loss, grad=self.grad,
-                                                 sample_weight=weight))
-            self.put_back(buffers)
+                                                 sample_weight=weight, **self.penalties))
+            self.put_back(after)
             if not math.isfinite(values[-1]) and self.optimizer.nonfinite == "raise":
                 raise FloatingPointError(f"loss: expected a finite value, got {values[-1]}; nothing was changed")
             return self.grads
@@ -222,6 +228,7 @@ class Run:
             "parameters": self.net.theta.size, "dtype": self.net.theta.dtype.name, "loss": str(self.loss),
             "examples": self.n, "batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed,
             **self.checksums, **layers(self.net.program), **self.rule,
+            **({} if self.penalty is None else self.penalties),
         }
 
     def state(self):

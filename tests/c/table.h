@@ -191,6 +191,11 @@ static void call_dot(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n
     *(double *)a[2] = k->reduce[d].dot(n, a[0], a[1]);
 }
 
+static void call_penalty(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)width;
+    *(double *)a[2] = k->penalty[d](n, 0.25, 0.5, a[0], a[1]) + k->penalty[d](n, 0.25, 0.5, a[0], NULL);
+}
+
 static void call_abs_max(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     (void)t, (void)width;
     *(double *)a[1] = k->reduce[d].abs_max(n, a[0]);
@@ -619,6 +624,7 @@ static const test table[] = {
     {"divide", call_divide, ELEMENTS, 1, 0, NULL, {PARAMETER}},
     {"sum_squares", call_sum_squares, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"dot", call_dot, ELEMENTS, 0, 0, NULL, {X, X, SUM}},
+    {"penalty", call_penalty, ELEMENTS, 0, 0, NULL, {X, PARAMETER, SUM}},
     {"abs_max", call_abs_max, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"count_nonfinite", call_count, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"mse", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},

@@ -84,11 +84,18 @@ def test_steps_of_scikit_learn(name, weighted, solver):
     assert (ours.n_layers_, ours.n_outputs_) == (theirs.n_layers_, theirs.n_outputs_)
     np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-8, atol=1e-8)
     if name != "outputs":       # scikit-learn divides the value by the number of outputs, not the gradient
-        # It adds the penalty before each step, not after; alpha/2 |W|^2 / N moves by less than a hundredth in a pass.
-        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-2)
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)     # penalty included
     if hasattr(ours, "predict_proba"):
         np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-8)
         np.testing.assert_allclose(ours.predict_log_proba(X), theirs.predict_log_proba(X), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["binary", "multiclass", "regression"])
+def test_penalty_of_a_batch(name):
+    """Both divide alpha by the examples of the batch, here a third of all, in the order given."""
+    ours, theirs, _, _ = both(name, solver="sgd", learning_rate_init=0.01, alpha=3.0, batch_size=N // 3, shuffle=False)
+    assert_same(ours, theirs)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])

@@ -47,6 +47,35 @@ def test_a_memory_map_is_read_batch_by_batch(tmp_path):
     np.testing.assert_allclose(obj.hvp(net.theta, v), whole.hvp(net.theta, v), rtol=1e-3, atol=1e-3)
 
 
+class Counted(oc.data.Rows):
+    """Remembers how many rows were read together."""
+
+    most = 0
+
+    def __getitem__(self, index):
+        rows = super().__getitem__(index)
+        self.most = max(self.most, len(rows))
+        return rows
+
+
+def test_rows_are_read_batch_by_batch():
+    """Standardised as they are read; the same bits as of the array that they stand for."""
+    net, (x, y) = network("float32"), data(1000)
+    rows, pixels = np.arange(0, 1000, 2), (40 * x + 128).clip(0, 255).astype("uint8")
+    read = Counted(pixels, oc.data.Standardizer().fit(pixels, rows), rows=rows)
+    obj, same = (nn.objective(net, "cross_entropy", X, y[rows], batch_size=64) for X in (read, np.asarray(read[:])))
+    read.most, v = 0, np.ones(obj.size)
+    for batch in (None, np.arange(200, 300)):
+        assert obj.loss(net.theta, batch) == same.loss(net.theta, batch)
+        assert np.array_equal(obj.hvp(net.theta, v, batch), same.hvp(net.theta, v, batch))
+    assert read.most == 64
+    whole = nn.objective(net, "cross_entropy", read, y[rows])
+    assert whole.loss(net.theta) == pytest.approx(obj.loss(net.theta), rel=1e-5)     # float32 sums in another order
+    bad = oc.data.Rows(pixels[:, :5])
+    with pytest.raises(ValueError, match=r"x: expected shape \[N, 6\]"):
+        nn.objective(net, "cross_entropy", bad, y, batch_size=64)
+
+
 def test_forward_passes_are_saved_as_far_as_memory_goes(monkeypatch):
     net, (x, y) = network(), data(40)
     probe = nn.objective(net, "cross_entropy", x, y, batch_size=10)

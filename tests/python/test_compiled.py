@@ -258,7 +258,7 @@ def test_copies_leave_the_memory_behind():
     x = np.ones((500, 300), "float32")
     y, grad = net.predict(x), np.empty_like(net.theta)
     net.loss_and_grad(x, np.zeros(500, int), grad=grad)
-    assert len(pickle.dumps(net)) == size
+    assert len(pickle.dumps(net)) < size + 1000     # what the program has found out about itself since
     for other in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
         assert same_bits([other.predict(x)], [y])
         other.theta = np.zeros_like(other.theta)

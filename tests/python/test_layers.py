@@ -153,3 +153,34 @@ def test_product_against_differences():
     # Richardson's extrapolation removes h^2: truncation about h^4 = 1e-12, rounding eps/h about 2e-13.
     expected = (4 * slope(1e-3) - slope(2e-3)) / 3
     assert np.linalg.norm(objective.hvp(net.theta, v) - expected) < 1e-7 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("value", [-1, 2**63 - 1])
+def test_a_counter_that_would_repeat_is_refused(value):
+    """As batch norm's, in the compiled pass, the Python passes, a step of fit and an objective."""
+    net = nn.Sequential(nn.Dropout(), nn.Linear(3, 1))
+    net.buffers["0.num_passes"][...] = value
+    x, y, grad = np.ones((4, 3), "float32"), np.ones((4, 1), "float32"), np.empty_like(net.theta)
+    before = net.theta.copy()
+    for call in (lambda: net.forward(x, training=True), lambda: net.loss_and_grad(x, y, "mse", grad),
+                 lambda: oc.train.fit(net, x, y, "mse", epochs=1, progress=False),
+                 lambda: nn.objective(net, "mse", x, y).loss(net.theta)):
+        with pytest.raises(ValueError, match=r"num_passes: expected 0 <= num_passes < 2\*\*63 - 1, got"):
+            call()
+    assert net.buffers["0.num_passes"] == value
+    assert np.array_equal(net.theta, before)
+    net.predict(x)
+    net.buffers["0.num_passes"][...] = 2**63 - 2        # the last one that there is
+    net.forward(x, training=True)
+
+
+def test_both_gradients_of_sam_have_one_mask():
+    """With a radius of nothing the second is the first: SAM steps as its rule does."""
+    rng = np.random.default_rng(0)
+    X, y, thetas = rng.standard_normal((40, 6)), rng.standard_normal((40, 1)), []
+    for wrap in (lambda rule: rule, lambda rule: oc.optim.SAM(rule, rho=1e-12)):
+        net = nn.Sequential(nn.Linear(6, 30), nn.Dropout(), nn.Linear(30, 1), dtype="float64")
+        oc.train.fit(net, X, y, "mse", wrap(oc.optim.SGD(net.theta, lr=0.01)), epochs=3, progress=False)
+        thetas.append((net.theta, int(net.buffers["1.num_passes"])))
+    np.testing.assert_allclose(thetas[1][0], thetas[0][0], rtol=1e-8, atol=1e-10)
+    assert thetas[0][1] == thetas[1][1]

@@ -4,6 +4,7 @@ import numpy as np
 
 import optcore as oc
 from optcore.nn.compiled import loss_form
+from optcore.nn.penalty import penalty_of
 from optcore.process import one_pool
 
 SIZES = [(5, 7, 6, 3), (97, 300, 280, 40)]
@@ -49,6 +50,6 @@ def run(net, x, target, loss, index):
         for n in (300, 17):
             network = net.compiled.take(n, True)
             values.append(network.step(x, target, index[:n], loss_form(loss), grad, grad, opt,
-                                       weight if n == 17 else None))
+                                       weight if n == 17 else None, penalty_of(net.program, l1=1e-3, l2=n / 1e4)))
             net.compiled.give(network, True)
     return [np.array(values), grad, net.theta, *net.buffers.values(), net.predict(x)]
