@@ -1,5 +1,5 @@
-"""Matrix products on both sides of each rule of the cut: one panel, rows cut, columns cut, for small kernels, long sums,
-ragged edges."""
+"""Matrix products on both sides of each rule of the cut: one panel, rows cut, columns cut, for small kernels, long
+sums, ragged edges."""
 
 import numpy as np
 
