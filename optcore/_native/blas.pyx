@@ -15,6 +15,10 @@ from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_d
 from optcore._native.c cimport OC_F32
 from optcore._native.threads cimport num_threads
 
+import ctypes
+
+from scipy.linalg import cython_blas
+
 cnp.import_array()
 
 cdef enum:
@@ -25,33 +29,88 @@ cdef enum:
     TILE = 8
     # One core multiplies and adds this many pairs while an update rule moves one element.
     PAIRS_PER_ELEMENT = 32
-    # Elements of the operand, multiplications and columns of the product within which transposing pays (`_transpose_first`).
-    TRANSPOSED = 4096
+    # What OpenBLAS's kernels for small products take: multiplications, and for a, b^T elements of the product and terms of a
+    # sum. They win with panels of ROWS rows, up to DEEP terms in the products whose operand b is read across.
     SMALL_KERNEL = 1000000
-    WIDE = 64
+    SMALL_OUTPUT = 1200
+    SHALLOW = 32
+    DEEP = 512
+    ROWS = 32
 # Multiplications. Every panel packs its own operands: four panels cost 5 to 15 % of the speed of one, two half of that.
 # So a product is cut in two, but never below SMALL (some 10 microseconds of one core, against 1 for a thread that waits
-# for work), in four from MIDDLE on, and in more only where each is still LARGE.
+# for work), in four from MIDDLE on, and in more only where each is still LARGE. Up to TILED the kernels for small products,
+# which pack nothing, are faster: by 1.1 to 1.8.
 cdef double SMALL = 2.2e6
+cdef double TILED = 3e7
 cdef double MIDDLE = 5e7
 cdef double LARGE = 1.4e8
 
+# OpenBLAS's core types with kernels for small products: those of AVX-512.
+SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
-cdef Py_ssize_t _halved(Py_ssize_t side) noexcept nogil:
-    return ((side + 1) // 2 + STEP - 1) // STEP * STEP
+
+def core_type():
+    """The kernels that SciPy's OpenBLAS has chosen, or None for another BLAS."""
+    library = ctypes.CDLL(cython_blas.__file__)     # looks in what the module is linked to, too
+    for name in ("scipy_openblas_get_corename", "openblas_get_corename"):
+        if hasattr(library, name):
+            core = getattr(library, name)
+            core.restype = ctypes.c_char_p
+            return core().decode()
+    return None
+
+
+cdef bint has_small_kernels = core_type() in SMALL_KERNELS
+
+
+def use_small_kernels(bint use):
+    """Cut products for kernels that BLAS may not have, or not for those that it has; return what was in force."""
+    global has_small_kernels
+    before, has_small_kernels = has_small_kernels, use
+    return before
+
+
+cdef Py_ssize_t _up(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef Py_ssize_t _part(Py_ssize_t side, Py_ssize_t parts) noexcept nogil:
+    return _up(_up(side, parts), STEP) * STEP
+
+
+cdef bint _for_small_kernels(const product *p, double work) noexcept nogil:
+    """Whether panels of ROWS rows are faster than large ones. For a, b^T, the forward pass of a dense layer, the kernels take
+    sums one by one: they win where those are as long as a has rows, which a large panel would share."""
+    if not has_small_kernels or work > TILED or p.k < SHALLOW:
+        return False
+    if not p.transpose_b:
+        return work > SMALL_KERNEL and p.k <= DEEP
+    return not p.transpose_a and p.k <= SMALL_KERNEL // (ROWS * STEP) and (p.n < STEP or p.m <= p.k)
+
+
+cdef void _cut_small(product *p) noexcept nogil:
+    cdef Py_ssize_t most
+    p.rows = min(p.m, <Py_ssize_t>ROWS)
+    most = SMALL_KERNEL // (p.rows * p.k)
+    if p.transpose_b:
+        most = min(most, SMALL_OUTPUT // p.rows)
+    p.cols = min(p.n, _part(p.n, _up(p.n, most // STEP * STEP)))
 
 
 cdef void _cut(product *p) noexcept nogil:
-    """Choose the panel from the shapes alone: halve the longer side while the panel is large, for nearly equal
-    sides pack the least. k is never cut: partial sums would have to be combined."""
+    """Choose the panel from the shapes alone: halve a side while the panel is large. The longer one packs the least; without
+    a^T BLAS is faster with rows in one piece. k is never cut: partial sums would have to be combined."""
     cdef double work = <double>p.m * p.n * p.k
     cdef double limit = min(max(work / (3 if work > MIDDLE else 1.5), SMALL), LARGE)
+    if _for_small_kernels(p, work):
+        _cut_small(p)
+        return
     p.rows, p.cols = p.m, p.n
     while <double>p.rows * p.cols * p.k > limit and max(p.rows, p.cols) >= 2 * SIDE:
-        if p.rows >= p.cols:
-            p.rows = _halved(p.rows)
+        if p.cols < 2 * SIDE or p.rows >= p.cols * (1 if p.transpose_a else 2):
+            p.rows = _part(p.rows, 2)
         else:
-            p.cols = _halved(p.cols)
+            p.cols = _part(p.cols, 2)
 
 
 cdef void _begin_with_bias(const product *p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
@@ -108,29 +167,14 @@ cdef void _mirror(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nog
         _transpose(<double *>p.out, p.n, row, rows, col, cols)
 
 
-cdef bint _transpose_first(const product *p) noexcept nogil:
-    """Whether a is small beside the work: OpenBLAS's kernels for small products (AVX-512) take a^T, b^T at twice the speed
-    of a, b^T, which is the forward pass of a dense layer."""
-    return (p.transpose_b and not p.transpose_a and p.m * p.k <= TRANSPOSED and p.n >= WIDE
-            and p.m * p.n * p.k <= SMALL_KERNEL)
-
-
-cdef void _copy_transposed(floating *to, const floating *x, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
-    cdef Py_ssize_t i, j
-    for j in range(cols):
-        for i in range(rows):
-            to[j * rows + i] = x[i * cols + j]
-
-
-cdef void _multiply_transposed(const product *p) noexcept nogil:
-    cdef double room[TRANSPOSED]
-    cdef product q = p[0]
-    if p.dtype == OC_F32:
-        _copy_transposed(<float *>room, <const float *>p.a, p.m, p.k)
+cdef void _compute_or_copy(const product *p, Py_ssize_t row, Py_ssize_t col, bint copies) noexcept nogil:
+    """Multiply a panel, or copy its mirror image, if that is what it is for."""
+    if (p.symmetric and _is_below(p, row, col)) != copies:
+        return
+    if copies:
+        _mirror(p, row, col)
     else:
-        _copy_transposed(<double *>room, <const double *>p.a, p.m, p.k)
-    q.a, q.transpose_a = <char *>room, True
-    _panel(&q, 0, 0)
+        _panel(p, row, col)
 
 
 cdef Py_ssize_t elements_of_work(double pairs) noexcept nogil:
@@ -141,22 +185,17 @@ cdef void multiply(product *p) noexcept nogil:
     if p.m == 0 or p.n == 0:
         return
     _cut(p)
-    if _transpose_first(p):
-        _multiply_transposed(p)
-        return
-    cdef Py_ssize_t across = (p.n + p.cols - 1) // p.cols
-    cdef Py_ssize_t panels = (p.m + p.rows - 1) // p.rows * across, i
-    cdef int threads = num_threads(elements_of_work(<double>p.m * p.n * p.k))
-    if panels == 1:  # a parallel region, even of one thread, costs more than a small product
-        _panel(p, 0, 0)
-        return
-    for i in prange(panels, schedule="dynamic", num_threads=threads):
-        if not (p.symmetric and _is_below(p, i // across * p.rows, i % across * p.cols)):
-            _panel(p, i // across * p.rows, i % across * p.cols)
-    if p.symmetric:
-        for i in prange(panels, schedule="dynamic", num_threads=threads):
-            if _is_below(p, i // across * p.rows, i % across * p.cols):
-                _mirror(p, i // across * p.rows, i % across * p.cols)
+    cdef double work = <double>p.m * p.n * p.k
+    cdef Py_ssize_t across = _up(p.n, p.cols), panels = _up(p.m, p.rows) * across, i
+    cdef int threads = num_threads(elements_of_work(work)) if work > SMALL else 1
+    cdef int copies
+    for copies in range(2 if p.symmetric else 1):
+        if threads == 1:  # a parallel region, even of one thread, costs more than a small product
+            for i in range(panels):
+                _compute_or_copy(p, i // across * p.rows, i % across * p.cols, copies)
+        else:
+            for i in prange(panels, schedule="dynamic", num_threads=threads):
+                _compute_or_copy(p, i // across * p.rows, i % across * p.cols, copies)
 
 
 cdef cnp.ndarray _matrix(object x, str name, int intent):

@@ -307,18 +307,43 @@ cdef void _run_panels(Job *job) noexcept nogil:
             _apply_chunk(job, panel, job.p.chunks - 1 - chunk, how)
 
 
+cdef void _measure_part(const Job *job, Py_ssize_t t) noexcept nogil:
+    """What thread t of job.threads measures."""
+    cdef Py_ssize_t task, panel
+    cdef int m
+    for task in range(_first_task(&job.p, job.threads, t), _first_task(&job.p, job.threads, t + 1)):
+        for m in range(job.n_measures):
+            _measure_chunk(job, &job.measures[m], task % job.p.panels, task // job.p.panels)
+    for m in range(job.n_measures):
+        for panel in range(job.p.panels):
+            _join_chunks(job, &job.measures[m], panel, job.threads, t)
+
+
+cdef void _apply_part(const Job *job, Py_ssize_t t) noexcept nogil:
+    """What thread t writes: its part of the memory, backwards."""
+    cdef Py_ssize_t task
+    if job.p.form == OC_ROWS:
+        _apply_rows(job, job.p.outer * t // job.threads, job.p.outer * (t + 1) // job.threads)
+        return
+    for task in range(_first_task(&job.p, job.threads, t + 1) - 1, _first_task(&job.p, job.threads, t) - 1, -1):
+        _apply_chunk(job, task % job.p.panels, task // job.p.panels, job.how)
+
+
+cdef void _all_parts(const Job *job, void (*part)(const Job *, Py_ssize_t) noexcept nogil) noexcept nogil:
+    cdef Py_ssize_t t
+    if job.threads == 1:  # a parallel region, even of one thread, takes a quarter of a microsecond
+        part(job, 0)
+        return
+    for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
+        part(job, t)
+
+
 cdef void _run_chunks(Job *job) noexcept nogil:
     """All threads measure, then all write; each walks its part of the memory back in the second pass."""
-    cdef Py_ssize_t t, task, panel
+    cdef Py_ssize_t panel
     cdef int m, how = 0
     cdef bint safe = True
-    for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
-        for task in range(_first_task(&job.p, job.threads, t), _first_task(&job.p, job.threads, t + 1)):
-            for m in range(job.n_measures):
-                _measure_chunk(job, &job.measures[m], task % job.p.panels, task // job.p.panels)
-        for m in range(job.n_measures):
-            for panel in range(job.p.panels):
-                _join_chunks(job, &job.measures[m], panel, job.threads, t)
+    _all_parts(job, _measure_part)
     for panel in range(job.p.panels):
         for m in range(job.n_measures):
             _join_chunks(job, &job.measures[m], panel, job.threads, -1)
@@ -329,12 +354,7 @@ cdef void _run_chunks(Job *job) noexcept nogil:
     if job.apply == NULL:
         return
     job.how |= how
-    for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
-        if job.p.form == OC_ROWS:
-            _apply_rows(job, job.p.outer * t // job.threads, job.p.outer * (t + 1) // job.threads)
-        else:
-            for task in range(_first_task(&job.p, job.threads, t + 1) - 1, _first_task(&job.p, job.threads, t) - 1, -1):
-                _apply_chunk(job, task % job.p.panels, task // job.p.panels, job.how)
+    _all_parts(job, _apply_part)
 
 
 cdef void run(Job *job) noexcept nogil:

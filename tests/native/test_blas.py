@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 
 import optcore as oc
-from optcore._native.blas import matmul
+from optcore._native.blas import core_type, matmul, use_small_kernels
 from optcore.process import one_pool
 
-SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 257), (129, 300, 200), (20, 30, 9000)]
+# Whole, in large panels, in panels for small kernels, sums too long for those.
+SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 257), (129, 300, 200), (45, 333, 130),
+          (1, 500, 900), (70, 7, 600), (40, 50, 1953), (40, 50, 1954), (20, 30, 9000)]
 TRANSPOSES = [(False, False), (False, True), (True, False), (True, True)]
+
+
+@pytest.fixture(params=[True, False], ids=["small kernels", "large panels"])
+def cut(request):
+    """Both ways to cut a product, whichever BLAS is there."""
+    before = use_small_kernels(request.param)
+    yield
+    use_small_kernels(before)
 
 
 def operands(rng, m, n, k, ta, tb, dtype):
@@ -22,6 +32,7 @@ def operands(rng, m, n, k, ta, tb, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("ta", "tb"), TRANSPOSES)
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("cut")
 def test_values(shape, ta, tb, dtype):
     m, n, k = shape
     rng = np.random.default_rng(1)
@@ -38,6 +49,13 @@ def test_values(shape, ta, tb, dtype):
     eps = np.finfo(dtype).eps
     assert (abs(out - exact) <= (k + 2) * eps * size).all()
     assert (abs(total - (exact + start)) <= (k + 3) * eps * (size + abs(start))).all()
+
+
+def test_the_core_type_is_that_of_openblas():
+    """As threadpoolctl, another way to it, has it."""
+    with one_pool:
+        types = {b["core_type"] for b in oc.show_config()["blas"] if b["library"] == "openblas"}
+    assert core_type() in types or (core_type() is None and not types)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2), (0, 0, 0), (0, 4, 0)])
@@ -64,11 +82,13 @@ def test_what_is_replaced_is_not_read():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("ta", "tb"), TRANSPOSES)
-def test_threads_do_not_change_bits(ta, tb, dtype):
-    a, b, _, _ = operands(np.random.default_rng(2), 333, 290, 611, ta, tb, dtype)
+@pytest.mark.parametrize("shape", [(333, 290, 611), (200, 290, 311), (40, 500, 130)])
+@pytest.mark.usefixtures("cut")
+def test_threads_do_not_change_bits(shape, ta, tb, dtype):
+    a, b, _, _ = operands(np.random.default_rng(2), *shape, ta, tb, dtype)
     outs = []
     for n in (1, 2, 3, 7):
-        outs.append(np.empty((333, 290), dtype))
+        outs.append(np.empty(shape[:2], dtype))
         with one_pool, oc.threads(n):
             matmul(a, b, outs[-1], ta, tb)
     assert all(np.array_equal(outs[0], o) for o in outs[1:])
