@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 SOURCES := $(wildcard src_c/*) $(wildcard optcore/_native/*.py*) $(wildcard optcore/_native/*.pxd) \
            setup.py pyproject.toml VERSION
 
-.PHONY: demo test test-old-cpu test-browser lint bench examples pictures accuracy storage-study diagnosis-study clean
+.PHONY: demo test docs test-old-cpu test-browser lint bench examples pictures accuracy storage-study diagnosis-study clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/optcore train digits --out out/digits
@@ -19,6 +19,12 @@ test: $(VENV)/.test lint
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(PY) -m mypy.stubtest optcore._native $(addprefix optcore.optim.,rules adaptive bounded averaged layerwise) --concise --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt --ignore-unused-allowlist
+
+# The site, in build/site; a warning is an error.
+docs: $(VENV)/.docs
+	rm -rf docs/api build/site
+	$(PY) -m sphinx -n -W --keep-going -q -j 2 docs build/site
+	$(PY) -m pytest tests/system/test_site.py
 
 # Needs the system package qemu-user.
 test-old-cpu: $(VENV)/.test
@@ -64,6 +70,10 @@ $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(PY) -m pip install --quiet --no-build-isolation --editable ".[test]"
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: $(VENV)/.test
+	$(PY) -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	touch $@
 
 # The peers that the benches race.
 $(VENV)/.bench: $(VENV)/.demo

@@ -7,6 +7,8 @@ import numpy as np
 
 from optcore.objective import Objective
 
+__all__ = ["Surface", "get", "names"]
+
 
 @dataclass(frozen=True)
 class Surface:

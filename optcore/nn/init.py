@@ -3,9 +3,9 @@
 A scheme draws in double, whatever the dtype of the network, so that a float32 and a float64 network of one
 seed start at the same point up to rounding.
 
-==================  ================================================================================
+=================== ================================================================================
 name                weights of a layer with n_in inputs and n_out outputs
-==================  ================================================================================
+=================== ================================================================================
 ``fan_in_uniform``  U(-b, b), b = 1/sqrt(n_in): PyTorch's default for Linear (LeCun et al. 1998)
 ``kaiming_uniform`` U(-b, b), b = sqrt(6/n_in): variance 2/n_in, for ReLU (He et al. 2015)
 ``kaiming_normal``  N(0, 2/n_in)
@@ -15,7 +15,7 @@ name                weights of a layer with n_in inputs and n_out outputs
 ``lecun_normal``    N(0, 1/n_in)
 ``orthogonal``      orthonormal rows or columns, whichever are fewer, evenly distributed (Saxe et al. 2014)
 ``zeros``, ``ones`` constants
-==================  ================================================================================
+=================== ================================================================================
 """
 
 import math
@@ -23,6 +23,8 @@ import math
 import numpy as np
 
 from optcore.nn import arguments
+
+__all__ = ["draw", "names"]
 
 
 def _uniform(variance):

@@ -79,7 +79,7 @@ def layer_norm(x, weight=None, bias=None, *, eps=1e-5, ndim=1, out=None):
     Parameters
     ----------
     x : ndarray of float32, float64 or bfloat16, C-contiguous
-        [..., *row]: its last dimensions are a row, all dimensions before count rows.
+        ``[..., *row]``: its last dimensions are a row, all dimensions before count rows.
     weight, bias : ndarray of float32 or float64, shape of a row, or None
         None stands for ones and zeros. Their dimensions say which dimensions of x are a row.
     eps : float, at least 0
@@ -250,7 +250,7 @@ def rms_norm(x, weight=None, *, eps=1e-5, ndim=1, out=None):
     Parameters
     ----------
     x : ndarray of float32, float64 or bfloat16, C-contiguous
-        [..., *row]: its last dimensions are a row, all dimensions before count rows.
+        ``[..., *row]``: its last dimensions are a row, all dimensions before count rows.
     weight : ndarray of float32 or float64, shape of a row, or None
         None stands for ones. Its dimensions say which dimensions of x are a row.
     eps : float, at least 0
