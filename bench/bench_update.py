@@ -10,7 +10,8 @@ Peers run as they come. PyTorch's foreach rules have temporaries, for which the 
 A target is what is to be reached; a floor, beside a higher target, is what has been reached before. Beside a
 target that is missed stands what the loop would reach: the limit of this run.
 
-    python bench/bench_update.py [WORD ...]    # the rows whose title or number of parameters has one of the words
+    python bench/bench_update.py [WORD ...]    # the rows whose title or number of parameters has one of the words;
+                                               # "storages" for AdamW in other storages
 """
 
 import importlib.util
@@ -193,7 +194,9 @@ def main(words):
     print("\nUpdate rules, float32, against " + ", ".join(
         versions[name] for name in versions if name not in ("optcore", "loop", "torch, kept"))
         + f", a plain C loop ({versions['loop']})" + ("" if DEEPSPEED else "; DeepSpeed is not installed"))
-    missed = sum(report(row, *race(pool, row)) for row in rows) + (0 if words else measure_storages(pool))
+    missed = sum(report(row, *race(pool, row)) for row in rows)
+    if not words or "storages" in words:
+        missed += measure_storages(pool)
     waiting = max(worker.ask("waiting_share") for worker in pool.values())
     print(f"while others were timed, a side used at most {waiting:.2%} of a CPU")
     for worker in pool.values():

@@ -37,6 +37,7 @@ def sgd(**options):
     (lambda: oc.optim.Adam(np.ones(3), betas=(True, 0.9)), TypeError, r"betas\[0\]: expected a number, got True"),
     (lambda: oc.optim.RMSprop(np.ones(3), alpha=1.5), ValueError, r"alpha: expected a number in \[0, 1\], got 1.5"),
     (lambda: oc.optim.EMA(np.ones(3), HUGE), ValueError, "decay: expected a number within"),
+    (lambda: oc.optim.EMA(np.ones(3, "uint16"), uint16_as="bf16"), ValueError, "uint16_as: expected None, "),
     (lambda: oc.optim.Lookahead(sgd(), alpha=HUGE), ValueError, "alpha: expected a number within"),
     (lambda: oc.optim.clip_grad_norm_(np.ones(3), True), TypeError, "max_norm: expected a number, got True"),
     (lambda: oc.optim.decay_groups({"w": np.ones((2, 2))}, True), TypeError, "weight_decay: expected a number"),

@@ -88,7 +88,7 @@ def test_a_bad_array_is_named_and_nothing_changes(clip):
     read_only = np.ones(3, np.float16)
     read_only.flags.writeable = False
     for bad, error, message in [
-            (np.ones(3, np.uint16), TypeError, r"grads\[2\]: expected dtype float32, float64, bfloat16 or float16 \(or "),
+            (np.ones(3, np.uint16), TypeError, r"grads\[2\]: expected dtype float32, float64, bfloat16 or float16 \("),
             (np.ones(3, np.int64), TypeError, r"grads\[2\]: expected dtype .*, got int64"),
             ([1.0], TypeError, r"grads\[2\]: expected a NumPy array, got list"),
             (read_only, ValueError, r"grads\[2\]: .*read-only"),
