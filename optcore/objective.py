@@ -1,11 +1,11 @@
 """A loss as a function of one flat vector theta: what every analysis of the library works on."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LayerState", "Objective"]
+__all__ = ["LayerState", "Objective", "Variant"]
 
 _MOST_NOISE = 1e-3  # a step of the central difference longer than a tenth of theta sees another place
 
@@ -28,6 +28,26 @@ class LayerState(NamedTuple):
     weight_gradient: float
     signal_gradient: float
     dead: float
+
+
+class Variant(NamedTuple):
+    """A network with one thing changed that may help its gradients; see `Objective.variants`.
+
+    Attributes
+    ----------
+    name : str
+        What was changed.
+    objective : Objective
+    theta : array [m]
+        Where it starts.
+    layer : str or None
+        The name of the only layer that was changed, if there is but one.
+    """
+
+    name: str
+    objective: Any
+    theta: Any
+    layer: str | None = None
 
 
 class Objective:
@@ -270,6 +290,10 @@ class Objective:
     def layers(self, theta, batch=None):
         """Return a `LayerState` for each layer of weights, from input to output; None where no layers are known."""
         return None
+
+    def variants(self, theta, seed=0):
+        """Return the `Variant` of each change to the network that may help its gradients; () where none is known."""
+        return ()
 
     def _measured_noise(self):
         u = np.random.default_rng(0).standard_normal(self.size)

@@ -13,10 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import failing_cases
+import failing_fresh  # noqa: F401  (adds its families)
 import numpy as np
 
 import optcore as oc
 
+_SETS = ("tuning", "held-out", "fresh")
 _MARKER = "<!-- what follows is written by make diagnosis-study -->"
 
 
@@ -108,9 +110,11 @@ def fitted(found, edges=(0.0, 0.15, 0.3, 0.6, 0.999, 1.001)):
     return [(low, round(float(value), 3)) for low, value, _ in table]
 
 
-def tables(tuning, held_out):
-    """The part of docs/diagnosis.md that figures are in."""
-    for name, found in (("The tuning half", tuning), ("The held-out half", held_out)):
+def tables(everything):
+    """The part of docs/diagnosis.md that figures are in, from set -> answers."""
+    names = {"tuning": "The tuning half", "held-out": "The held-out half", "fresh": "The fresh set"}
+    for half, found in everything.items():
+        name = names[half]
         families = {a.family for a in found}
         yield f"### {name}: {len(found)} cases of {len(families)} families"
         yield "```"
@@ -121,7 +125,7 @@ def tables(tuning, held_out):
         yield "```"
         yield ""
     yield "Share of right verdicts in the tuning half by distance, from there on: " + ", ".join(
-        f"{distance:g}: {value:g}" for distance, value in fitted(tuning)) + "."
+        f"{distance:g}: {value:g}" for distance, value in fitted(everything["tuning"])) + "."
 
 
 def write_page(lines):
@@ -133,20 +137,20 @@ def write_page(lines):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("half", nargs="?", choices=("tuning", "held-out"), help="both, and docs/diagnosis.md, if none")
+    parser.add_argument("half", nargs="?", choices=_SETS, help="all three, and docs/diagnosis.md, if none")
     parser.add_argument("--each", type=int, default=8, help="cases of a family")
     parser.add_argument("--family", help="only this family, or the families of this cause")
     parser.add_argument("--wrong", action="store_true", help="print the wrong diagnoses in full")
     parser.add_argument("--out", help="write every answer as JSON")
     a = parser.parse_args()
-    halves = [a.half] if a.half else ["tuning", "held-out"]
+    halves = [a.half] if a.half else _SETS
     found = {half: list(answers(half, a.each, a.family, a.wrong)) for half in halves}
     for half, part in found.items():
         print(half, *confusion(part), *summary(part), *calibration(part), f"fitted: {fitted(part)}", "", sep="\n")
     if a.out:
         Path(a.out).write_text(json.dumps({half: [asdict(x) for x in part] for half, part in found.items()}))
     if not a.half and not a.family:
-        write_page(tables(found["tuning"], found["held-out"]))
+        write_page(tables(found))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Failing trainings by cause: every family draws its parameters, builds a training, and checks it to be what it claims.
 
 A family is a function of a generator that returns a `State`, or None where this draw is no clear case. Families marked
-``held_out`` are drawn for the held-out half only.
+``held_out`` are drawn for the held-out half only; those of `failing_fresh` for the fresh set, with new draws of these.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from failing_checks import advance, begin
 import optcore as oc
 
 FAMILIES = []
+_SETS = ("tuning", "held-out", "fresh")
 _DTYPES = ("float64", "float64", "float32")
 
 
@@ -35,7 +36,7 @@ class Family:
 
     cause: str
     make: Any
-    held_out: bool
+    held_out: bool | str
 
     def case(self, seed, tries=12):
         """The first draw that passes its check; None if none does."""
@@ -56,12 +57,13 @@ def family(cause, held_out=False):
 
 
 def cases(half, per_family, only=None):
-    """Yield the cases of a half, "tuning" or "held-out"; of one family or cause if `only` names it."""
+    """Yield the cases of a set, "tuning", "held-out" or "fresh"; of one family or cause if `only` names it."""
+    takes = {"tuning": (False,), "held-out": (False, True), "fresh": (True, "fresh")}[half]
     for number, f in enumerate(FAMILIES):
-        if (half == "tuning" and f.held_out) or only not in (None, f.cause, f.make.__name__):
+        if f.held_out not in takes or only not in (None, f.cause, f.make.__name__):
             continue
         for k in range(per_family):
-            case = f.case((0 if half == "tuning" else 1, number, k))
+            case = f.case(([*_SETS].index(half), number, k))
             if case is not None:
                 yield case
 

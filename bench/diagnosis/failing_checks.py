@@ -185,8 +185,10 @@ def flows(state, rng=None):
     """The next 50 steps gain much of what any rate gains, and the gain goes on."""
     start = state.obj.loss(state.theta)
     noisy = state.batch_size is not None and state.batch_size < state.obj.n_examples
-    on, more = (np.mean([curve(state, steps, rng=rng)[0] for _ in range(8 if noisy else 1)], axis=0)
-                for steps in (50, 150))
+    curves = [[curve(state, steps, rng=rng)[0] for _ in range(8 if noisy else 1)] for steps in (50, 150)]
+    if not all(np.isfinite(c).all() for found in curves for c in found):
+        return False
+    on, more = (np.mean(found, axis=0) for found in curves)
     gain = start - _end(on, 5)
     others = [start - _end(curve(state, 50, f, noise=False)[0], 5) for f in (0.1, 0.3, 3.0, 10.0)]
     free = start - _end(curve(state, 50, noise=False)[0], 5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optcore import curvature, diagnosis, report, runs, train
+from optcore import diagnosis, report, runs, train
 from optcore.cli.common import (
     add_json,
     add_run,
@@ -26,6 +26,7 @@ example:
   optcore diagnose out/digits
   optcore diagnose out/digits --json | jq .diagnosis.verdict
 """
+_CLOSER = {"dense_limit": 2000, "max_products": 300}  # of classify: its own defaults
 _POINT = ("kind", "curvature", "loss", "gradient_norm", "decrease", "near", "tau", "bounds", "confidence",
           "minimum_ratio", "minimum_ratio_interval", "zero_share", "zero_share_interval", "size", "mode", "certificate")
 
@@ -46,14 +47,13 @@ def _run(arguments):
         held_out = train.evaluate(run.net, run.X_held_out, run.y_held_out, run.loss)
         with in_double(run, arguments.mode) as (double, objective):
             theta, optimizer = double.net.theta, double.saved_optimizer()
-            say("looking at the point")
-            point = curvature.classify(objective, theta)
-            say("deciding by runs of copies")
+            say("looking at the point, deciding by runs of copies")
             answer = diagnosis.diagnose(objective, theta, optimizer=optimizer, batch_size=run.settings.batch_size,
-                                        history=run.history)
+                                        history=run.history, **_CLOSER)
             say("looking along directions")
             study = report.study(objective, theta, answer, optimizer=optimizer, k=arguments.k)
         say("drawing")
+        point = answer.point
         notes = _written(folder, run, study, point)
     if arguments.json:
         print_json(_as_json(run, held_out, point, study, folder))

@@ -3,6 +3,7 @@
 from optcore.diagnosis.measure import measure
 from optcore.diagnosis.quantities import Quantity
 from optcore.diagnosis.report import Diagnosis, explain
+from optcore.diagnosis.trials import tried
 from optcore.diagnosis.verdicts import Cause, Thresholds, decide
 from optcore.diagnosis.verify import Verification
 
@@ -30,7 +31,8 @@ def diagnose(obj, theta, optimizer=None, batch_size=None, history=None, *, thres
       what many more steps would leave there.
     - "edge_of_stability": the rate is at the stable limit of the curvature and the loss stays bounded.
     - "noise_floor": steps without noise gain, mini-batches hardly.
-    - "lr_too_small": far below the limit; ten times the rate gains in proportion.
+    - "lr_too_small": far below the limit, and ten times the rate gains in proportion; or a schedule has lowered the
+      rate so far that no step moves the loss.
     - "progressing": the next steps gain, by what the evidence says.
     - "undetermined": none of these; `Diagnosis.missing` says what would decide it.
 
@@ -80,4 +82,5 @@ def diagnose(obj, theta, optimizer=None, batch_size=None, history=None, *, thres
     if thresholds is not None and not isinstance(thresholds, Thresholds):
         raise TypeError(f"thresholds: expected Thresholds, got {type(thresholds).__name__}")
     facts, source = measure(obj, theta, optimizer, batch_size, history, options)
-    return explain(facts, decide(facts, thresholds or Thresholds()), source)
+    causes = decide(facts, thresholds or Thresholds())
+    return explain(facts, causes, source, tried(source, causes[0].name))

@@ -41,6 +41,11 @@ class Decayed(Objective):
         """Return what the loss's own gradient does in the layers."""
         return self._obj.layers(theta, batch)
 
+    def variants(self, theta, seed=0):
+        """Return those of the loss that have the same parameters, with the penalty."""
+        return tuple(v._replace(objective=Decayed(v.objective, self._decay))
+                     for v in self._obj.variants(theta, seed) if v.theta.size == self.size)
+
     def gradient_noise(self):
         """Return that of the loss."""
         return self._obj.gradient_noise()

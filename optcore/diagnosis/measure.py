@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse.linalg import minres
 
-from optcore.curvature import Hessian, Preconditioned, classify, extremes
+from optcore.curvature import Hessian, Preconditioned, classify, extremes, keskar_sharpness
 from optcore.curvature.escape import line_search
 from optcore.diagnosis import runs as _runs
 from optcore.diagnosis.decay import Decayed
-from optcore.diagnosis.quantities import Measurements, Quantity, Runs
+from optcore.diagnosis.quantities import Measurements, Quantity, Retry, Runs
 from optcore.diagnosis.rule import read
 from optcore.diagnosis.verify import Source
 from optcore.objective import Objective
@@ -23,6 +24,8 @@ _STEPS, _LONG = 50, 300  # of a counterfactual run; of one that shows whether an
 _NOISY = 100  # of one on mini-batches: it has to come from where the noise was to where it is in the mean
 _SAMPLES = 16  # mini-batch gradients, each with a product, for the noise
 _REPEATS = 12  # runs on mini-batches
+_AGAIN = 4  # such runs for each rate that is put back
+_CLOSE = 1e-4  # `near` from which on sharpness is measured: a minimum is possible
 _PARTS = 8  # of a sample
 _WORK = 3e8  # parameters times examples of one gradient: beyond, the analysis takes a sample of the examples
 
@@ -32,9 +35,11 @@ def measure(obj, theta, optimizer, batch_size, history, options):
     if not isinstance(obj, Objective):
         raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
     theta = obj.check_theta(theta)
-    losses = _read_history(history)
+    losses, before = _read_history(history), _rate_before(history)
     rule = read(optimizer, obj.size, getattr(obj, "place_of", None))
     _check_batch_size(batch_size)
+    if rule is not None:
+        before = max((x for x in (before, rule.initial_lr) if math.isfinite(x)), default=math.nan)
     if rule is not None and rule.decay is not None:
         obj, rule = Decayed(obj, rule.decay), rule.without_decay()
     seed = options.get("seed", 0)
@@ -42,7 +47,7 @@ def measure(obj, theta, optimizer, batch_size, history, options):
     with one_pool, np.errstate(all="ignore"):
         point = classify(obj, theta, rows, **{"dense_limit": _DENSE, "max_products": _PRODUCTS, **options})
         at = _Place(obj, theta, rows, point, rule, batch_size, seed)
-        return at.measured(losses), Source(obj, theta, rule, batch_size, rows, seed)
+        return at.measured(losses, before), Source(obj, theta, rule, batch_size, rows, seed)
 
 
 def _sample(obj, seed):
@@ -62,7 +67,7 @@ class _Place:
         self.batch_size = batch_size
         self.radius = 0.1 * obj.length(theta)
 
-    def measured(self, losses):
+    def measured(self, losses, before):
         """All of them; of a point that is not finite only what can be said there."""
         obj, point = self.obj, self.point
         start = _start(obj, self.theta, losses, self.rows)
@@ -70,7 +75,7 @@ class _Place:
                  "batch_size": self.batch_size, "n_examples": obj.n_examples, "losses": losses,
                  "sample": obj.n_examples if self.rows is None else self.rows.size,
                  "lower_bound": obj.lower_bound, "exact_products": obj.difference_reach(self.theta) == 0,
-                 "eps": float(np.finfo(obj.dtype).eps), "decayed": isinstance(obj, Decayed)}
+                 "eps": float(np.finfo(obj.dtype).eps), "decayed": isinstance(obj, Decayed), "rate_before": before}
         far = not point.eigenvalues.size or point.loss > start[0]
         facts["start_curvature"] = self._start_curvature() if far and self.rule is not None else None
         if not point.eigenvalues.size:
@@ -86,9 +91,12 @@ class _Place:
         facts["height"] = self._height(facts, start[0], losses)
         sharpness, curvature = self._sharpness(scale)
         first, second, noise = self._orders(step, g, noisy, scale)
-        return Measurements(**facts, curvature=curvature, layers=None if layers is None else tuple(layers),
-                            first_order=first, second_order=second, noise=noise, sharpness=sharpness,
-                            runs=self._counterfactual(scale, sharpness))
+        close = point.near <= _CLOSE and point.direction is None
+        made = Measurements(**facts, curvature=curvature, layers=None if layers is None else tuple(layers),
+                            first_order=first, second_order=second, noise=noise, sharpness=sharpness, retry=None,
+                            runs=self._counterfactual(scale, sharpness),
+                            keskar=keskar_sharpness(obj, self.theta, self.rows, seed=self.seed) if close else math.nan)
+        return replace(made, retry=self._retry(before, curvature)) if made.ended else made
 
     def _searched(self, step, g):
         """The best decreases along straight lines."""
@@ -230,11 +238,34 @@ class _Place:
         return Runs(_STEPS, _LONG, stay, low, high, long, later, noisy, large)
 
 
+    def _retry(self, before, curvature):
+        """The best of three rates for a rule whose rate moves nothing: the largest it had, a tenth, a hundredth.
+
+        Where that is not known: of what is stable by the curvature here.
+        """
+        rule, found = self.rule, []
+        if not before > rule.lr:
+            before = 0.3 * (rule.threshold or 2.0) / curvature if curvature > 0 else math.nan
+        for lr in before * np.array([1.0, 0.1, 0.01]) if math.isfinite(before) else ():
+            there = rule.at(float(lr))
+            if self.batch is None:
+                runs = [_runs.full(self.obj, self.theta, there, _STEPS, rows=self.rows)]
+            else:
+                runs = [_runs.noisy(self.obj, self.theta, there, _NOISY, self.batch,
+                                    np.random.default_rng([self.seed, 7, i]), rows=self.rows) for i in range(_AGAIN)]
+            gains = np.array([run.gain for run in runs])
+            error = float(gains.std(ddof=1)) / math.sqrt(gains.size) if gains.size > 1 else 0.0
+            if np.isfinite(gains).all():
+                found.append(Retry(float(lr), len(runs[0].losses) - 1 if self.batch is None else _NOISY,
+                                   float(gains.mean()), error))
+        return max(found, key=lambda retry: retry.gain - 2 * retry.error, default=None)
+
+
 _NOTHING = {"height": math.nan, "curvature": math.nan, "layers": None, "gain_curvature": 0.0, "length_curvature": 0.0,
             "gain_gradient": 0.0, "length_gradient": 0.0, "gain_flat": 0.0, "length_flat": 0.0, "searched": 0,
             "slope_curvature": 0.0, "newton_ratio": math.nan, "first_order": math.nan,
             "second_order": math.nan, "noise": None,
-            "sharpness": None, "runs": None, "spread": None}
+            "sharpness": None, "runs": None, "spread": None, "retry": None, "keskar": math.nan}
 
 
 def _start(obj, theta, losses, rows):
@@ -296,6 +327,13 @@ def _check_batch_size(batch_size):
         raise TypeError(f"batch_size: expected an int, got {type(batch_size).__name__}")
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+
+
+def _rate_before(history):
+    """The largest rate of a history that has rates; else NaN."""
+    steps = getattr(history, "steps", history)
+    rates = [float(x) for x in steps.get("lr", ())] if isinstance(steps, Mapping) else []
+    return max((x for x in rates if math.isfinite(x)), default=math.nan)
 
 
 def _read_history(history):

@@ -10,6 +10,8 @@ from optcore.curvature import CriticalPoint
 from optcore.diagnosis import runs as _runs
 from optcore.diagnosis.rule import Rule
 
+_TINY = 1e-6  # of the rule's limit: a rate that float32 hardly steps with
+
 
 class Quantity(NamedTuple):
     """A measured value with its interval, and how it was measured."""
@@ -47,6 +49,15 @@ class Runs:
     later: _runs.Run | None
     noisy: tuple | None
     large: _runs.Run | None
+
+
+class Retry(NamedTuple):
+    """What so many steps gain at a rate put back: the mean of some runs, and its standard error."""
+
+    lr: float
+    steps: int
+    gain: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,12 @@ class Measurements:
         Rounding unit of the objective's dtype.
     decayed : bool
         Whether the rule's weight decay was added to the loss.
+    rate_before : float
+        The largest rate of the history; NaN where it has none.
+    retry : Retry or None
+        Where the rate moves nothing any more: the rate to put it back to.
+    keskar : float
+        Keskar's sharpness in percent, where the gradient is nearly zero; else NaN.
     """
 
     point: CriticalPoint
@@ -141,6 +158,9 @@ class Measurements:
     spread: tuple | None
     eps: float
     decayed: bool
+    rate_before: float
+    retry: Retry | None
+    keskar: float
 
     @property
     def finite(self):
@@ -159,6 +179,19 @@ class Measurements:
         """About how many flat directions were not searched; NaN where their share was not resolved."""
         others = self.flat_share * self.point.size - self.searched
         return others if math.isnan(others) else max(0, round(others))
+
+    @property
+    def lowered(self):
+        """Whether a schedule has lowered the rate to less than a tenth."""
+        return self.rule is not None and self.rule.lr < 0.1 * self.rate_before
+
+    @property
+    def ended(self):
+        """Whether no step moves the loss, even at ten times the rate."""
+        if self.rule is None or not self.rule.lr > 0:
+            return self.rule is not None
+        tiny = self.lowered or (self.sharpness is not None and self.sharpness <= _TINY)
+        return tiny and self.runs.high.finite and abs(self.runs.high.gain) <= self.rounding
 
     @property
     def rounding(self):

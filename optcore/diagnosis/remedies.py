@@ -1,7 +1,9 @@
 """What to do, with numbers: the words, and the change that `Diagnosis.verify` runs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from optcore.objective import Variant
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Remedy:
         The gradient norm to clip at.
     adaptive : float or None
         The rate of Adam, where the rule is to be changed to it.
+    lr : float or None
+        The rate, where a factor of it will not do: it is zero.
+    variant : Variant or None
+        The network to start from in place of this one.
     """
 
     text: str
@@ -32,11 +38,16 @@ class Remedy:
     restart: bool = False
     clip: float | None = None
     adaptive: float | None = None
+    lr: float | None = None
+    variant: Variant | None = None
 
 
-def remedy_for(m, cause):
-    """Return the Remedy of the cause that binds."""
-    return _REMEDIES[cause.name](m)
+def remedy_for(m, cause, trials=None):
+    """Return the Remedy of the cause that binds, with the changes of layers that were tried for it."""
+    change = _REMEDIES[cause.name](m)
+    if trials is None:
+        return change
+    return replace(change, text=f"{change.text}; {trials}", variant=trials.best)
 
 
 def _limit(m):
@@ -109,7 +120,8 @@ def _plain_steps(m):
 
 
 def _minimum(m):
-    needs = f"other capacity, data or regularisation (largest curvature {m.point.eigenvalues[-1]:.3g})"
+    sharp = "" if math.isnan(m.keskar) else f", Keskar sharpness {m.keskar:.2g} %"
+    needs = f"other capacity, data or regularisation (largest curvature {m.point.eigenvalues[-1]:.3g}{sharp})"
     if m.flat_share == 0:
         return Remedy(f"the optimizer is done: a lower loss needs {needs}")
     return Remedy(f"to second order no step is left: a lower loss needs a way along the flat directions, or {needs}")
@@ -147,7 +159,23 @@ def _noise(m):
     return Remedy(text, factor=0.1)
 
 
+def _ended(m):
+    """The rate has been lowered until nothing moves: put it back."""
+    r = m.retry
+    if r is None or not r.gain > 2 * r.error + m.rounding:
+        return Remedy(f"the rate is {m.rule.lr:.3g}: no step moves the loss. Put back to " + _rates(m) + " it gains "
+                      "nothing beyond noise: larger batches, or the optimizer is done")
+    return Remedy(f"the rate is what stopped it: train on with lr {r.lr:.3g}, and lower it to zero again later; "
+                  f"{r.steps} steps there gain {r.gain:.3g}, at {m.rule.lr:.3g} nothing, measured", lr=r.lr)
+
+
+def _rates(m):
+    return "any of the rates that were tried" if m.retry is None else f"{m.retry.lr:.3g}"
+
+
 def _too_small(m):
+    if m.ended:
+        return _ended(m)
     limit = _limit(m)
     best = 0.3 * limit if limit is not None else 10 * m.rule.lr
     return Remedy(f"raise lr from {m.rule.lr:.3g} to about {best:.3g} (the quadratic model is stable up to "
@@ -159,6 +187,8 @@ def _progressing(m):
     text = f"train on: one step of length {m.length_gradient:.3g} down the gradient gains {m.gain_gradient:.3g}"
     if m.runs is not None:
         text += f"; {m.runs.steps} steps of the rule gain {m.runs.stay.gain:.3g}"
+    if m.lowered:
+        text += f"; the schedule has lowered lr from {m.rate_before:.3g} to {m.rule.lr:.3g}: more epochs, or a restart"
     limit = _limit(m)
     if limit is not None and m.rule.lr > limit:
         text += f"; the rate {m.rule.lr:.3g} is above the stable {limit:.3g} of the quadratic model: lower it"

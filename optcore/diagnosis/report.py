@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from optcore.curvature import CriticalPoint
 from optcore.diagnosis.quantities import Quantity
 from optcore.diagnosis.remedies import Remedy, remedy_for
 from optcore.diagnosis.verify import verify
@@ -45,6 +46,8 @@ class Diagnosis:
         What to do, with numbers.
     missing : tuple of str
         What was not measured and could change the verdict.
+    point : CriticalPoint
+        What `optcore.curvature.classify` found.
     """
 
     verdict: str
@@ -53,6 +56,7 @@ class Diagnosis:
     evidence: dict
     remedy: str
     missing: tuple
+    point: CriticalPoint = field(repr=False, compare=False)
     _change: Remedy = field(repr=False, compare=False)
     _source: Any = field(default=None, repr=False, compare=False)
 
@@ -142,11 +146,11 @@ def _value(q):
     return text
 
 
-def explain(m, causes, source=None):
-    """Return the Diagnosis of measurements and the causes decided on."""
-    change = remedy_for(m, causes[0])
+def explain(m, causes, source=None, trials=None):
+    """Return the Diagnosis of measurements, the causes decided on, and the changes of layers that were tried."""
+    change = remedy_for(m, causes[0], trials)
     return Diagnosis(causes[0].name, causes[0].confidence, causes, _evidence(m), change.text,
-                     tuple(_missing(m, causes[0])), change, source)
+                     tuple(_missing(m, causes[0])), m.point, change, source)
 
 
 def _exactly(value, note=""):
@@ -171,7 +175,7 @@ def _evidence(m):
         evidence["recent fall of the loss"] = _exactly(
             recent[0] - recent[-1], f"over the last {len(recent)} entries of the history")
     if m.finite:
-        evidence |= {**_spectrum(m), **_searches(m), **_layers(m), **_steps(m), **_counterfactual(m)}
+        evidence |= {**_spectrum(m), **_searches(m), **_layers(m), **_steps(m), **_counterfactual(m), **_secant(m)}
     return evidence
 
 
@@ -187,6 +191,8 @@ def _spectrum(m):
                                        f"residual {point.residuals[-1]:.1g}, {how}"),
         "minimum ratio": Quantity(point.minimum_ratio, *point.minimum_ratio_interval,
                                   "positive / all eigenvalues")}
+    if not math.isnan(m.keskar):
+        found["Keskar sharpness"] = _exactly(m.keskar, "percent, in a box of 1e-3 (|theta_i| + 1); at least this")
     if not math.isnan(point.zero_share):
         found["zero share"] = _exactly(point.zero_share, f"eigenvalues within {point.tau:.2g} / all")
     return found
@@ -222,6 +228,12 @@ def _steps(m):
     if m.rule is None:
         return {}
     found = {"learning rate": _exactly(m.rule.lr, m.rule.name)}
+    if m.lowered:
+        found["largest learning rate"] = _exactly(m.rate_before, "of the history")
+    if m.retry is not None:
+        gain, error = m.retry.gain, 2 * m.retry.error
+        found["gain at a rate put back"] = Quantity(gain, gain - error, gain + error,
+                                                    f"{m.retry.steps} steps at lr {m.retry.lr:.3g}")
     if m.sharpness is not None:
         found["sharpness"] = _exactly(m.sharpness, f"lr * largest eigenvalue / {m.rule.threshold:.3g}: "
                                                    "above 1 the rule is unstable on a quadratic")
@@ -250,6 +262,20 @@ def _counterfactual(m):
         mean, error = m.noisy_gain
         found["gain on mini-batches"] = Quantity(mean, mean - 2 * error, mean + 2 * error,
                                                  f"{int(r.noisy[0].at[-1])} steps, {len(r.noisy)} runs, second half")
+    return found
+
+
+def _secant(m):
+    """Across a valley the curvature at theta is not what the steps meet: what the last ones met."""
+    last = None if m.runs is None else m.runs.long
+    if last is None or last.secant is None:
+        return {}
+    found = {"cosine of successive steps": _exactly(last.secant.cosine, "of the longer run, at its end"),
+             "loss between two steps": _exactly(last.secant.middle, "lower by this at the middle of the last step than "
+                                                                    "at its ends in the mean")}
+    if m.rule.threshold is not None:
+        found["secant sharpness"] = _exactly(m.rule.lr * last.secant.curvature / m.rule.threshold,
+                                             "lr * curvature along the last step / limit")
     return found
 
 

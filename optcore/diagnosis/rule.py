@@ -37,6 +37,8 @@ class Rule:
         No step has been taken.
     notes : tuple of str
         What a copy does not repeat.
+    initial_lr : float
+        The rate before PyTorch's schedules, which keep it in the groups; else NaN.
     """
 
     name: str
@@ -48,11 +50,13 @@ class Rule:
     adaptive: bool
     empty: bool
     notes: tuple
+    initial_lr: float
     _groups: tuple
     _state: dict
     _class: type
     _flags: dict
     _size: int
+    _share: float  # of a new gradient in the momentum
 
     def copy(self, theta, factor=1.0):
         """Return a copy of the optimizer that moves the array theta in place, its rates multiplied by a factor."""
@@ -89,6 +93,20 @@ class Rule:
     def fresh(self):
         """The rule before its first step."""
         return replace(self, empty=True, _state={**self._state, "state": {}, "step": 0})
+
+    def at(self, lr):
+        """The rule with its rate put to lr: the largest of its groups, the others in proportion, all if it is zero."""
+        share = lr / self.lr if self.lr else None
+        rates = [lr if share is None else share * options["lr"] for options, _ in self._groups]
+        groups = tuple(({**options, "lr": rate}, places)
+                       for rate, (options, places) in zip(rates, self._groups, strict=True))
+        saved = [{**group, "lr": rate} for rate, group in zip(rates, self._state["param_groups"], strict=True)]
+        eta = lr if self.momentum >= 1 else lr * self._share / (1 - self.momentum)
+        return replace(self, lr=lr, effective_lr=eta, _groups=groups, _state={**self._state, "param_groups": saved})
+
+    def over(self, size):
+        """The rule before its first step, over a vector of another size, with the options of its first group."""
+        return read(self._class(np.zeros(size), **self._groups[0][0], **self._flags), size)
 
     def clipped(self, norm):
         """The rule with its gradient clipped at a norm."""
@@ -225,7 +243,8 @@ def _described(name, cls, groups, state, flags, size, notes):
         threshold = None
     empty = not any(float(e.get("step", 0)) for e in entries)
     return Rule(name, lr, b, lr * share / (1 - b) if b < 1 else lr, threshold, scale, adaptive, empty, tuple(notes),
-                groups, state, cls, flags, size)
+                max((float(g["initial_lr"]) for g in state["param_groups"] if "initial_lr" in g), default=math.nan),
+                groups, state, cls, flags, size, share)
 
 
 def _threshold(kind, b, share, options):
@@ -247,6 +266,7 @@ def _scale(kind, groups, entries, size, lr):
             root = diagonal_of(kind, options, entry) if adaptive and step >= 1 else None
             if root is not None and options.get("lr_decay"):
                 root = root * (1 + (step - 1) * float(options["lr_decay"]))
-            scale[start:stop] = (1.0 if root is None else np.maximum(root, 1e-30)) * (lr / rate if rate else _FROZEN)
+            slower = 1.0 if rate == lr else lr / rate if rate else _FROZEN
+            scale[start:stop] = slower * (1.0 if root is None else np.maximum(root, 1e-30))
             plain = plain and root is None and rate == lr
     return (None if plain and (scale < _FROZEN).all() else scale), adaptive

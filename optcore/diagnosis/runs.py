@@ -2,11 +2,23 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _FAR = 1e6  # a run ends where its loss has risen to so many times the first step's promise above its start
+
+
+class Secant(NamedTuple):
+    """What the last two steps of a run met.
+
+    The curvature along the last one, d'(g_1 - g_0) / d'Pd, from the gradients at its ends; the cosine of the two; how
+    much lower the loss is in the middle of the last one than at its ends in the mean.
+    """
+
+    curvature: float
+    cosine: float
+    middle: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,8 @@ class Run:
     end : float
         The loss at the end: the median of the last fifth, on mini-batches the mean of the second half; infinite for
         a run that left all bounds.
+    secant : Secant or None
+        What the last two steps met; None on mini-batches, and for fewer steps.
     """
 
     losses: np.ndarray
@@ -37,6 +51,7 @@ class Run:
     optimizer: Any
     cosine: float
     end: float
+    secant: Any = None
 
     @property
     def finite(self):
@@ -72,7 +87,7 @@ def full(obj, theta, rule, steps, *, factor=1.0, rows=None, scale=None, optimize
     mover = rule.copy(theta, factor)
     if optimizer is not None:
         mover = _go_on(rule, optimizer, theta, factor)
-    losses, first, grad = [], None, None
+    losses, first, grad, last = [], None, None, []
     with np.errstate(all="ignore"):
         for step in range(steps + 1):
             loss, grad = obj.loss_and_grad(theta, rows)
@@ -82,14 +97,30 @@ def full(obj, theta, rule, steps, *, factor=1.0, rows=None, scale=None, optimize
                 far = loss + _FAR * max(abs(loss), rule.effective_lr * float(first @ first))
             if not (math.isfinite(loss) and np.isfinite(grad).all()) or loss > far:
                 return Run(np.array(losses), np.arange(len(losses)), theta, mover, math.nan, math.inf)
+            if step >= steps - 2:
+                last.append((theta.astype(np.float64), grad.astype(np.float64)))
             if step < steps:
                 mover.step(rule.split(grad))
         wide = grad.astype(np.float64)
         metric = 1.0 if scale is None else 1 / scale
         size = math.sqrt(float(wide @ (metric * wide)) * float(first @ (metric * first)))
         cosine = float(first @ (metric * wide)) / size if size > 0 else math.nan
+        secant = _secant(obj, rows, last, losses, scale) if steps > 1 else None
     end = float(np.median(losses[-max(1, steps // 5):]))
-    return Run(np.array(losses), np.arange(steps + 1), theta, mover, cosine, end)
+    return Run(np.array(losses), np.arange(steps + 1), theta, mover, cosine, end, secant)
+
+
+def _secant(obj, rows, last, losses, scale):
+    """The Secant of the last three places, (theta, gradient) each; None where the last step moved nothing."""
+    (a, _), (b, g), (c, h) = last
+    before, step = b - a, c - b
+    size = float(step @ (step if scale is None else scale * step))
+    if not size > 0:
+        return None
+    lengths = float(np.linalg.norm(before) * np.linalg.norm(step))
+    middle = obj.loss((0.5 * (b + c)).astype(obj.dtype), rows)
+    return Secant(float(step @ (h - g)) / size, float(before @ step) / lengths if lengths > 0 else math.nan,
+                  0.5 * (losses[-2] + losses[-1]) - middle)
 
 
 def _go_on(rule, optimizer, theta, factor):

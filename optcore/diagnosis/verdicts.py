@@ -325,7 +325,13 @@ def _too_large(m, t):
     kept = (runs.long.end - runs.later.end) / drop
     return ("lr_too_large", _oscillation(m, t),
             f"a tenth of the rate gains {drop:.3g} within {runs.steps} steps; {runs.long_steps} more steps at lr "
-            f"{m.rule.lr:.3g} leave {100 * kept:.0f} % of that in the oscillation across a valley")
+            f"{m.rule.lr:.3g} leave {100 * kept:.0f} % of that in the oscillation across a valley{_bounces(runs.long)}")
+
+
+def _bounces(run):
+    if run.secant is None:
+        return ""
+    return f" (successive steps have a cosine of {run.secant.cosine:.2g})"
 
 
 def _oscillation(m, t):
@@ -367,6 +373,20 @@ def _noise_floor(m, t):
             f"noise takes back {share:.2g} of what a step gains")
 
 
+def _ended(m, t):
+    """The rate has been lowered until no step moves the loss, though the gradient still promises a decrease."""
+    if not m.ended or _critical(m) or not m.gain_gradient > m.rounding:
+        return None
+    lowered = f" (a schedule has lowered it from {m.rate_before:.3g})" if m.lowered else ""
+    words = f"the rate is {m.rule.lr:.3g}{lowered}: steps gain nothing"
+    r = m.retry
+    sure = 0.0 if r is None else r.gain - 2 * r.error
+    if sure > m.rounding:
+        return ("lr_too_small", max(0.0, above(sure, t.drop * m.left)),
+                f"{words}, {r.steps} of them at {r.lr:.3g} gain {r.gain:.3g} of the {m.left:.3g} that is left")
+    return "lr_too_small", 0.0, f"{words}; one step down the gradient would gain {m.gain_gradient:.3g}"
+
+
 def _too_small(m, t):
     if m.runs is None or _critical(m) or m.sharpness is None:
         return None
@@ -377,14 +397,15 @@ def _too_small(m, t):
                  above(high.gain / stay.gain, t.small_ratio), below(stay.gain, t.small_gain * m.left))
     return ("lr_too_small", margin,
             f"{m.runs.steps} steps gain {stay.gain:.3g} of the {m.left:.3g} that is left, ten times the rate "
-            f"{high.gain / stay.gain:.3g} times as much; lr is {m.sharpness:.1g} of the limit")
+            f"{high.gain / stay.gain:.3g} times as much; lr is {m.sharpness:.1g} of the limit"
+            + (f", lowered from {m.rate_before:.3g} by a schedule" if m.lowered else ""))
 
 
 def _progressing(m, t):
     if _critical(m):
         return None
     if m.runs is None:
-        if m.gain_gradient <= 0:
+        if m.gain_gradient <= 0 or m.rule is not None:
             return None
         return ("progressing", 0.2, "the gradient is not small: a step down the gradient still lowers the loss by "
                                     f"{m.gain_gradient:.3g}")
@@ -408,5 +429,5 @@ def _undetermined(m, t):
 
 
 TESTS = (_not_finite, _far_above, _dead_units, _exploding, _vanishing, _higher_order, _saddle, _plateau, _leaves,
-         _minimum, _too_large, _edge, _noise_floor, _too_small, _progressing)
+         _minimum, _too_large, _edge, _noise_floor, _ended, _too_small, _progressing)
 _FINAL = ("diverged", "undetermined")

@@ -1,7 +1,7 @@
 """The proof of a remedy: it and the unchanged setting, side by side on copies from the same state."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,6 +86,12 @@ def verify(source, name, change, steps, seed):
 def _changed(source, change, at, seed):
     """The curves with the remedy; None where it changes nothing that a copy could run."""
     theta, rule, batch = source.theta, source.rule, change.batch or source.batch_size
+    if change.variant is not None:
+        other = change.variant
+        rule = rule.fresh() if other.theta.size == theta.size else rule.over(other.theta.size)
+        return _curves(replace(source, obj=other.objective), other.theta, rule, 1.0, batch, at, seed)
+    if change.lr is not None:
+        rule = rule.at(change.lr)
     if change.restart:
         theta, rule = source.obj.theta0.copy(), rule.fresh()
     if change.escape:
@@ -94,7 +100,8 @@ def _changed(source, change, at, seed):
         rule = rule.clipped(change.clip)
     if change.adaptive is not None:
         rule = read(optim.Adam(theta.copy(), lr=change.adaptive), theta.size)
-    elif change.factor is None and not (change.escape or change.restart or change.batch or change.clip):
+    elif change.factor is None and change.lr is None and not (
+            change.escape or change.restart or change.batch or change.clip):
         return None
     return _curves(source, theta, rule, change.factor or 1.0, batch, at, seed)
 

@@ -1,5 +1,6 @@
 """The loss of a network over a data set, as a function of theta, with exact Hessian-vector products."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from optcore.batched import BatchedObjective
 from optcore.nn import losses, passes, signals
 from optcore.nn.penalty import penalty_of
 from optcore.nn.sequential import Sequential
+from optcore.nn.variants import variants
 from optcore.objective import filters_of
 from optcore.process import one_pool
 
@@ -25,7 +27,7 @@ class NetworkObjective(BatchedObjective):
         dtype = net.dtype if dtype is None else np.dtype(dtype)
         if dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise TypeError(f"dtype: expected float32 or float64, got {dtype.str}")
-        self._row = losses.find(loss)
+        self._row, self._layers = losses.find(loss), net.layers
         self._program, self.mode, self._penalty = net.program, mode, penalty_of(net.program, l1, l2)
         self._buffers = {key: b.astype(dtype if b.dtype == net.dtype else b.dtype)
                          for key, b in net.buffers.items()}
@@ -36,6 +38,8 @@ class NetworkObjective(BatchedObjective):
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
         losses.check(self._row, self._y, len(self._x), self._program.out_shape, dtype)
         weight = losses.check_weights(sample_weight, self._x)
+        self._beside = partial(NetworkObjective, loss=loss, X=self._x, y=self._y, mode=mode, dtype=dtype,
+                               sample_weight=sample_weight, l1=l1, l2=l2, **batches)
         super().__init__(net.theta.astype(dtype), len(self._x), weight=weight, **batches)
 
     def fisher(self, theta, v, batch=None):
@@ -56,6 +60,10 @@ class NetworkObjective(BatchedObjective):
         pieces = self._at(theta, batch).pieces
         return signals.states(self._program, grad, (
             ((piece.state or self._evaluate(theta, piece.rows)[2]).records, piece.share) for piece in pieces))
+
+    def variants(self, theta, seed=0):
+        """Return networks with better weights, with batch norm, with ReLU; see `optcore.Objective.variants`."""
+        return variants(self, self._layers, self._program, self.check_theta(theta), self._beside, seed)
 
     def _examples(self, rows):
         weight = {} if self.weight is None else {"sample_weight": self.weight[rows]}

@@ -11,7 +11,8 @@ from optcore.plot.style import INK, NEGATIVE, figure, legend, save, style
 _COLORS = ("#d1662b", "#1f4e8c", "#3b8f5a", "#8a4fa3", "#b3202c", "#5f6b7a")
 _SIGNS = {"minus": "\u2212", "plus": "+", "fast-backward": "|\u25c0", "step-backward": "\u25c1", "play": "\u25b6",
           "pause": "\u2016", "step-forward": "\u25b7", "fast-forward": "\u25b6|"}
-_DOT, _STAR = {"marker": "o", "markersize": 6}, {"marker": "*", "markersize": 13}
+_TERRAIN = ("#ffffff", "#4d4d4d")  # grey: the ways on it are coloured
+_DOT, _SQUARE, _STAR = ({"marker": m, "markersize": size} for m, size in (("o", 6), ("s", 5), ("*", 13)))
 
 
 def contour(plane, path, *, title=None, labels=("first direction", "second direction"), paths=(), minima=()):
@@ -48,20 +49,16 @@ def contour(plane, path, *, title=None, labels=("first direction", "second direc
     made = figure(6.6, 4.8, title)
     axes = made.subplots()
     style(axes, *labels)
-    draw_contours(made, axes, plane)
+    draw_contours(made, axes, plane, grey=len(paths) > 0)
     _stars(axes, minima)
-    for name, color, points in _coloured(paths):
-        axes.plot(points[:, 0], points[:, 1], color=color, linewidth=1.4, label=name)
-        axes.plot(points[0, 0], points[0, 1], color=color, linestyle="none", markeredgecolor="white", **_DOT)
-        axes.plot(points[-1, 0], points[-1, 1], color=color, linestyle="none", marker="s", markersize=5,
-                  markeredgecolor="white")
+    _ways(axes, paths)
     if not len(paths) and not len(minima):
         axes.plot(0.0, 0.0, color=NEGATIVE, linestyle="none", markeredgecolor="white", label="theta", **_DOT)
     _key(axes)
     save(made, path)
 
 
-def surface(plane, path, *, title=None, labels=("first direction", "second direction")):
+def surface(plane, path, *, title=None, labels=("first direction", "second direction"), paths=(), minima=()):
     """Draw a plane in three dimensions; the loss by its logarithm where it spans several powers of ten.
 
     Parameters
@@ -70,6 +67,9 @@ def surface(plane, path, *, title=None, labels=("first direction", "second direc
     path : str or path
     title : str, optional
     labels : (str, str)
+    paths : sequence of (str, array [m, 2])
+        As in `contour`, on the surface: at the heights of the points of the plane beside them.
+    minima : array [k, 2]
 
     Raises
     ------
@@ -87,19 +87,41 @@ def surface(plane, path, *, title=None, labels=("first direction", "second direc
     True
     """
     made = figure(6.4, 5.0, title)
-    axes = made.add_subplot(projection="3d")
+    axes = made.add_subplot(projection="3d", computed_zorder=False)  # else the surface hides what lies on it
     scale, height = _scale(plane.loss), plane.loss
     if "norm" in scale:
         height = np.log10(np.maximum(plane.loss, scale["levels"][0]))
     x, y = np.meshgrid(plane.x, plane.y)
-    axes.plot_surface(x, y, np.where(np.isfinite(height), height, np.nan), cmap="viridis", linewidth=0,
-                      antialiased=True, rcount=80, ccount=80)
+    axes.plot_surface(x, y, np.where(np.isfinite(height), height, np.nan), linewidth=0, antialiased=True, rcount=80,
+                      ccount=80, cmap=_terrain() if len(paths) else "viridis")
+    _on_surface(axes, plane, height, paths, minima)
     axes.set_xlabel(labels[0], fontsize=9, color=INK)
     axes.set_ylabel(labels[1], fontsize=9, color=INK)
     axes.set_zlabel("log10 of the loss" if "norm" in scale else "loss", fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=INK)
     axes.view_init(elev=35, azim=-60)
+    _key(axes)
     save(made, path)
+
+
+def _on_surface(axes, plane, height, paths, minima):
+    """The ways, stars at the minima, or a dot at theta; what lies beside the plane is left out."""
+    def at(points):
+        points = np.atleast_2d(points)
+        inside = ((points >= (plane.x[0], plane.y[0])) & (points <= (plane.x[-1], plane.y[-1]))).all(axis=1)
+        points = points[inside]
+        i, j = (np.abs(side[:, None] - points[:, k]).argmin(axis=0) for k, side in enumerate((plane.x, plane.y)))
+        return *points.T, height[j, i]
+
+    for name, color, points in _coloured(paths):
+        axes.plot(*at(points), color=color, linewidth=1.6, label=name, zorder=5)
+        axes.plot(*at(points[-1]), color=color, linestyle="none", zorder=6, markeredgecolor="white", **_SQUARE)
+    for i, point in enumerate(minima):
+        axes.plot(*at(point), color="white", linestyle="none", markeredgecolor=INK, zorder=6,
+                  label=None if i else "minimum", **_STAR)
+    if not len(paths) and not len(minima):
+        axes.plot(*at((0.0, 0.0)), color=NEGATIVE, linestyle="none", markeredgecolor="white", zorder=6, label="theta",
+                  **_DOT)
 
 
 def animate(plane, paths, path, *, title=None, labels=("first direction", "second direction"), minima=(), frames=60,
@@ -148,11 +170,14 @@ def animate(plane, paths, path, *, title=None, labels=("first direction", "secon
         raise ValueError("path: .mp4 needs the program ffmpeg; .gif and .html do not")
     axes = made.subplots()
     style(axes, *labels)
-    draw_contours(made, axes, plane)
+    draw_contours(made, axes, plane, grey=True)
     _stars(axes, minima)
     rows = [(points, *axes.plot([], [], color=color, linewidth=1.4, label=name),
              *axes.plot([], [], color=color, linestyle="none", markeredgecolor="white", marker="o", markersize=9))
             for name, color, points in _coloured(paths)]
+    for points, trail, _ in rows:
+        axes.plot(*points[0], color=trail.get_color(), linestyle="none", markeredgecolor="white", **_DOT)
+    axes.plot([], [], color=INK, linestyle="none", label="start", **_DOT)
     _key(axes)
     axes.set_xlim(plane.x[0], plane.x[-1])
     axes.set_ylim(plane.y[0], plane.y[-1])
@@ -195,19 +220,29 @@ def _page(player, title):
             f"<body>\n{player}\n</body>\n</html>\n")
 
 
-def draw_contours(made, axes, plane):
-    """Draw a plane's contours into axes, and the bar of their colours."""
+def draw_contours(made, axes, plane, grey=False):
+    """Draw a plane's contours into axes, and the bar of their colours; grey where coloured ways lie on them."""
     scale = _scale(plane.loss)
     if not scale:
         return
     loss = np.maximum(plane.loss, scale["levels"][0])
-    filled = axes.contourf(plane.x, plane.y, loss, cmap="viridis", **scale)
+    filled = axes.contourf(plane.x, plane.y, loss, cmap=_terrain() if grey else "viridis", **scale)
     axes.contour(plane.x, plane.y, loss, levels=scale["levels"], colors="white", linewidths=0.4, alpha=0.6)
     axes.grid(False)
-    bar = made.colorbar(filled, ax=axes, format="%.2g", ticks=scale["levels"][::3])
+    bar = made.colorbar(filled, ax=axes, format=_number, ticks=scale["levels"][::3])
     bar.set_label("loss", fontsize=10, color=INK)
     axes.set_xlim(plane.x[0], plane.x[-1])
     axes.set_ylim(plane.y[0], plane.y[-1])
+
+
+def _number(x, _):
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.2g}"
+
+
+def _terrain():
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("terrain", _TERRAIN)
 
 
 def _scale(loss):
@@ -239,7 +274,17 @@ def _stars(axes, minima):
                   label=None if i else "minimum", **_STAR)
 
 
+def _ways(axes, paths):
+    """Lines with their starts and ends, which the legend names once."""
+    for i, (name, color, points) in enumerate(_coloured(paths)):
+        axes.plot(points[:, 0], points[:, 1], color=color, linewidth=1.5, label=name)
+        for which, point, mark in (("start", points[0], _DOT), ("end", points[-1], _SQUARE)):
+            axes.plot(*point, color=color, linestyle="none", markeredgecolor="white", zorder=4, **mark)
+            if i == 0:
+                axes.plot([], [], color=INK, linestyle="none", label=which, **mark)
+
+
 def _key(axes):
     if axes.get_legend_handles_labels()[1]:
-        legend(axes, ncols=6, columnspacing=1.2, handlelength=1.4, loc="lower left", bbox_to_anchor=(0.0, 1.0),
-               borderaxespad=0.2)
+        legend(axes, ncols=7, columnspacing=1.0, handlelength=1.2, handletextpad=0.5,
+               loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)

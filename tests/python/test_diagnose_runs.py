@@ -268,6 +268,90 @@ def test_a_wrong_remedy_is_refuted():
         oc.diagnose(bowl([1.0, 0.5]), theta).verify()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("lr", [0.0, 1e-30])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_schedule_that_has_ended(dtype, lr, known):
+    """The rate is what stopped it; put back to a rate below 2 / lambda_max the bowl is left, by hand 0.55 -> 0."""
+    values = np.array([1.0, 0.1])
+    obj = oc.Objective(lambda t: float(0.5 * values @ t.astype(float) ** 2), lambda t: values * t,
+                       lambda t, v: values * v, theta0=2 * np.ones(2, dtype))
+    theta = np.ones(2, dtype)
+    opt = oc.optim.SGD(theta, lr=lr)
+    history = {"loss": [2.2, 0.55], "lr": [0.5, lr]} if known else [2.2, 0.55]
+    d = oc.diagnose(obj, theta, opt, history=history)
+    assert d.verdict == "lr_too_small"
+    assert "the rate is what stopped it: train on with lr" in d.remedy
+    assert ("a schedule has lowered it from 0.5" in d.causes[0].reason) == known
+    assert d.evidence["gain at a rate put back"].value > 0.4
+    assert d.verify(steps=30).verdict == "confirmed"
+    assert opt.param_groups[0]["lr"] == lr
+
+
+def test_a_rate_of_zero_at_a_minimum_is_a_minimum():
+    theta = np.zeros(2)
+    d = oc.diagnose(bowl([1.0, 0.5]), theta, oc.optim.SGD(theta, lr=0.0))
+    assert d.verdict == "minimum"
+    # 100 max L(z) / (1 + 0) over |z_i| <= 1e-3: 100 * 0.5 * (1 + 0.5) * 1e-6
+    assert d.evidence["Keskar sharpness"].value == pytest.approx(7.5e-5, rel=1e-6)
+
+
+def test_what_successive_steps_meet_in_a_valley():
+    """Gradient descent on a quadratic at lr 1.9 / l: each step is -0.9 times the one before, the secant is l."""
+    from optcore.diagnosis import runs
+    from optcore.diagnosis.rule import read
+
+    obj, theta = bowl([4.0]), np.ones(1)
+    run = runs.full(obj, theta, read(oc.optim.SGD(theta.copy(), lr=1.9 / 4), 1), 6)
+    x = (-0.9) ** np.arange(7)
+    assert run.secant.curvature == pytest.approx(4, rel=1e-12)
+    assert run.secant.cosine == pytest.approx(-1)
+    assert run.secant.middle == pytest.approx(2 * (0.5 * (x[5]**2 + x[6]**2) - (0.5 * (x[5] + x[6])) ** 2), rel=1e-9)
+
+
+def deep(activation, scale=1.0):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((80, 6)), rng.integers(0, 3, 80)
+    layers = [oc.nn.Linear(6, 8), activation()]
+    for _ in range(5):
+        layers += [oc.nn.Linear(8, 8), activation()]
+    net = oc.nn.Sequential(*layers, oc.nn.Linear(8, 3), dtype="float64")
+    net.theta = scale * net.theta
+    return net, oc.nn.objective(net, "cross_entropy", X, y)
+
+
+def test_remedies_of_layers_are_tried_on_copies():
+    net, obj = deep(oc.nn.Sigmoid)
+    before, opt = net.theta.copy(), oc.optim.SGD(net.theta, lr=0.1)
+    d = oc.diagnose(obj, net.theta, opt)
+    assert d.verdict == "vanishing_gradients"
+    assert "tried on copies: " in d.remedy
+    assert "batch norm before each activation" in d.remedy
+    assert d.verify(steps=100).verdict == "confirmed"
+    assert net.theta.tobytes() == before.tobytes()
+    # The number beside batch norm is that of a network with batch norm, built by hand.
+    layers = [x for layer in net.layers for x in ([oc.nn.BatchNorm(8), layer] if isinstance(layer, oc.nn.Sigmoid)
+                                                  else [layer])]
+    other = oc.nn.Sequential(*layers, dtype="float64")
+    ours = iter(net.parameters.values())
+    for i, layer in enumerate(layers):
+        for name in ("weight", "bias") if isinstance(layer, oc.nn.Linear) else ():
+            other.parameters[f"{i}.{name}"][...] = next(ours)
+    states = oc.nn.objective(other, "cross_entropy", obj._x, obj._y).layers(other.theta)
+    ratio = states[0].weight_gradient / states[-1].weight_gradient
+    assert f"batch norm before each activation {ratio:.3g}" in d.remedy
+
+
+def test_dead_units_are_drawn_anew():
+    net, obj = deep(oc.nn.ReLU, 2.0)
+    net.parameters["4.bias"][...] = -100
+    d = oc.diagnose(obj, net.theta, oc.optim.SGD(net.theta, lr=0.05))
+    assert d.verdict == "dead_units"
+    # of the objective's theta: the bias is in it
+    assert "weights of layer 4 drawn by kaiming_uniform, its bias 0" in d.remedy
+    assert d.verify(steps=50).verdict == "confirmed"
+
+
 def test_a_diagnosis_is_fit_for_json():
     theta = np.array([1.0, 1.0])
     d = oc.diagnose(bowl([1.0, 0.5]), theta, oc.optim.SGD(theta, lr=50.0))

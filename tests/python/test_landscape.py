@@ -40,6 +40,36 @@ def test_minima(name):
         assert loss <= lowest
 
 
+HESSIANS = {  # written out by hand
+    "valley": lambda x, y: [[1, 0], [0, 100]],
+    "saddle": lambda x, y: [[2, 0], [0, 3 * y**2 - 2]],
+    "double_well": lambda x, y: [[12 * x**2 - 4, 0], [0, 2]],
+    "rosenbrock": lambda x, y: [[1200 * x**2 - 400 * y + 2, -400 * x], [-400 * x, 200]],
+    "styblinski_tang": lambda x, y: [[6 * x**2 - 16, 0], [0, 6 * y**2 - 16]],
+    "two_parameters": lambda x, y: [[2 * y**2, 4 * x * y - 2], [4 * x * y - 2, 2 * x**2]],
+}
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_products_against_hessians_by_hand(name):
+    f = landscape.surfaces.get(name).objective
+    for t in np.random.default_rng(1).uniform(-2, 2, (20, 2)):
+        products = [f.hvp(t, e) for e in np.eye(2)]
+        np.testing.assert_allclose(products, HESSIANS[name](*t), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("values", [np.zeros((5, 5)), np.full((5, 5), np.nan), -np.eye(5),
+                                    np.where(np.eye(5) > 0, np.inf, np.arange(1, 26).reshape(5, 5) ** 4.0)],
+                         ids=["flat", "nan", "negative", "infinite"])
+def test_every_plane_can_be_drawn(tmp_path, values):
+    at = np.linspace(-1, 1, 5)
+    plane = landscape.Plane(at, at, values, np.zeros(2), *np.eye(2))
+    ways = [("way", np.array([[-1.0, 3.0], [0.5, 0.5]]))]  # it comes from beside the plane
+    for name, draw in (("a.png", plot.contour), ("b.png", plot.surface)):
+        draw(plane, tmp_path / name, paths=ways, minima=[[0.0, 0.0]])
+        assert (tmp_path / name).stat().st_size > 1000
+
+
 def test_known_answers():
     def hessian(name, at):
         f = landscape.surfaces.get(name).objective
@@ -191,7 +221,13 @@ def test_the_command_on_a_surface(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["nowhere"], "nowhere: expected the folder of a training run"),
+    (["nowhere"], "nowhere: expected the folder of a training run, or a surface: double_well"),
+    (["valley", "--out", "a.bmp"], "--out: expected the ending .png"),
+    (["valley", "--out", "none/a.png"], "--out: expected an existing folder, got none"),
+    (["valley", "--directions", "eigen"], "--directions: expected for a run only"),
+    (["valley", "--size", "2"], "--size: expected at least 3, got 2"),
+    (["valley", "--3d", "--out", "a.gif"], "--3d: expected a picture"),
+    (["RUN", "--out", "a.gif"], "add --directions trajectory"),
     (["valley", "--span", "-1"], "--span: expected a positive number"),
     (["RUN", "--directions", "trajectory"], "optcore train --trajectory keeps the way"),
 ])
@@ -200,6 +236,19 @@ def test_errors(run, tmp_path, capsys, arguments, message):
     assert main(["landscape", *(run if a == "RUN" else a for a in arguments)]) == 1
     os.rename(f"{run}/t", f"{run}/trajectory.safetensors") if "RUN" in arguments else None
     assert message in capsys.readouterr().err
+
+
+def test_a_film_of_a_run_and_surfaces_in_three_dimensions(run, tmp_path):
+    from PIL import Image
+
+    film, solid = tmp_path / "way.gif", tmp_path / "solid.png"
+    assert main(["landscape", run, "--directions", "trajectory", "--size", "5", "--out", str(film)]) == 0
+    with Image.open(film) as frames:
+        assert frames.n_frames == 5  # the start and four epochs
+    for what in ([run, "--directions", "trajectory"], [run], ["saddle"]):
+        assert main(["landscape", *what, "--3d", "--size", "5", "--steps", "9", "--out", str(solid)]) == 0
+        assert solid.stat().st_size > 1000
+        solid.unlink()
 
 
 def test_the_way_that_a_run_keeps(run):

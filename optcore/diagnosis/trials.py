@@ -1,0 +1,87 @@
+"""Remedies for layers, tried on copies: what each makes of the number that the verdict rests on."""
+
+import math
+from typing import NamedTuple
+
+from optcore.objective import Variant
+
+_BETTER = 3.0  # a change that brings the number nearer by less than this factor is not worth a proof
+
+
+class Trial(NamedTuple):
+    """A change of the network, and what it makes of the number; it is `better` if that helps."""
+
+    variant: Variant
+    value: float
+    better: bool
+
+
+class Trials(NamedTuple):
+    """What the number is, what it is now, and the changes, the best first."""
+
+    what: str
+    now: float
+    trials: tuple
+
+    def __str__(self):
+        rows = ", ".join(f"{t.variant.name} {t.value:.3g}" for t in self.trials)
+        return f"{self.what}, now {self.now:.3g}, tried on copies: {rows}"
+
+    @property
+    def best(self):
+        """The Variant that helps most; None if none helps."""
+        return self.trials[0].variant if self.trials and self.trials[0].better else None
+
+
+def tried(source, cause):
+    """Return the Trials of a verdict on layers; None for other verdicts, and where the network is not known.
+
+    Parameters
+    ----------
+    source : Source
+    cause : str
+    """
+    if cause not in _NUMBERS:
+        return None
+    what, number, badness = _NUMBERS[cause]
+    states = source.obj.layers(source.theta, source.rows)
+    if not states:
+        return None
+    now, layer = number(states), None
+    if cause == "dead_units":
+        layer = max((s for s in states if not math.isnan(s.dead)), key=lambda s: s.dead).name
+    found = []
+    for variant in source.obj.variants(source.theta, source.seed):
+        if variant.layer in (None, layer):
+            value = number(variant.objective.layers(variant.theta, source.rows))
+            if math.isfinite(value):
+                found.append(Trial(variant, value, badness(value) < badness(now) / _BETTER))
+    return Trials(what, now, tuple(sorted(found, key=lambda trial: badness(trial.value)))) if found else None
+
+
+def _weight_ratio(states):
+    return states[0].weight_gradient / states[-1].weight_gradient if states[-1].weight_gradient else math.nan
+
+
+def _signal_ratio(states):
+    return states[0].signal_gradient / states[-1].signal_gradient if states[-1].signal_gradient else math.nan
+
+
+def _dead(states):
+    return max((s.dead for s in states if not math.isnan(s.dead)), default=math.nan)
+
+
+def _gradient(states):
+    return math.hypot(*(s.weight_gradient for s in states))
+
+
+def _from_one(ratio):
+    return abs(math.log(ratio)) if ratio > 0 else math.inf
+
+
+_NUMBERS = {  # verdict -> (what the number is, the number, how bad it is)
+    "vanishing_gradients": ("gradient of the weights, first layer over last", _weight_ratio, _from_one),
+    "exploding_gradients": ("gradient of the pre-activations, first layer over last", _signal_ratio, _from_one),
+    "dead_units": ("largest share of dead units in a layer", _dead, float),
+    "plateau": ("gradient of all weights", _gradient, lambda size: 1 / size if size > 0 else math.inf),
+}
