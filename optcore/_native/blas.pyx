@@ -46,7 +46,7 @@ cdef double MIDDLE = 5e7
 cdef double LARGE = 1.4e8
 
 # OpenBLAS's core types with kernels for small products: those of AVX-512.
-SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
+cdef tuple SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
 
 def core_type():
