@@ -1,7 +1,8 @@
 """A training step (forward, backward, update), float32, Adam, against PyTorch, JAX and scikit-learn.
 
 "optcore" is what a step of ``oc.train.fit`` takes, with its gathering of the batch, checks and history; "own loop" is
-``net.loss_and_grad`` and ``opt.step``. The peers are given their batches ready. Each side has a process of its own.
+``net.loss_and_grad`` and ``opt.step``; "products" are the matrix products of a step alone, a limit for who calls this BLAS.
+The peers are given their batches ready. Each side has a process of its own.
 """
 
 from functools import partial
@@ -14,7 +15,7 @@ from work import LeNet, Training
 import optcore as oc
 from optcore.nn.compiled import loss_form
 
-OURS, LOOP, TORCH, JAX, SKLEARN = "optcore", "own loop", "PyTorch", "JAX", "scikit-learn"
+OURS, LOOP, TORCH, JAX, SKLEARN, PRODUCTS = "optcore", "own loop", "PyTorch", "JAX", "scikit-learn", "products"
 # Times faster than each of the peers.
 ROWS = {
     "64-128-10, batch 32, batch norm": (Training((64, 128, 10), 32, 64, True), {TORCH: 10, JAX: 4, SKLEARN: 8}),
@@ -30,9 +31,10 @@ TOLERANCE = 1e-6
 def race(pool, work, rounds=7, seconds=0.1):
     """Return the seconds of each side, after checking that those with the same start agree."""
     with workers.Sides(pool) as sides:
-        names = (OURS, LOOP, TORCH) if isinstance(work, LeNet) else (OURS, LOOP, TORCH, JAX, SKLEARN)
+        names = (OURS, LOOP, TORCH) if isinstance(work, LeNet) else (OURS, LOOP, TORCH, JAX, SKLEARN, PRODUCTS)
         for name in names:
-            sides.add(name, OURS if name == LOOP else name, work, name if name == LOOP else None)
+            mine = name in (LOOP, PRODUCTS)
+            sides.add(name, OURS if mine else name, work, name if mine else None)
         for name in names[1:4]:
             apart = np.median(np.abs(sides.results[name] - sides.results[OURS]))
             if not apart <= TOLERANCE:
@@ -48,7 +50,19 @@ def report(pool, label, work, targets):
                                     else f"{ratios[name]:6.2f}x") for name in (TORCH, JAX, SKLEARN) if name in ratios)
     print(f"{label:<33}{harness.median(times, OURS) * 1e6:8.1f} us (own loop {harness.median(times, LOOP) * 1e6:.1f}), "
           f"{shown}", flush=True)
+    if PRODUCTS in times:
+        limit(work, times)
     return sum(ratios[name] < target for name, target in targets.items())
+
+
+def limit(work, times):
+    """Print what the matrix products of a step take alone, and how fast a step of nothing else would be."""
+    layers = list(zip(work.sizes, work.sizes[1:], strict=False))
+    pairs = work.batch * (3 * sum(a * b for a, b in layers) - layers[0][0] * layers[0][1])
+    alone = harness.median(times, PRODUCTS)
+    peers = ", ".join(f"{name} {harness.ratio(times, name, PRODUCTS):.2f}x" for name in (TORCH, JAX, SKLEARN))
+    print(f"{'':<33}{alone * 1e6:8.1f} us, {alone / harness.median(times, OURS):.0%}, are its products "
+          f"({2e-9 * pairs / alone:.0f} GFLOP/s); with nothing else {peers}", flush=True)
 
 
 def overhead(rounds=7):

@@ -1,9 +1,12 @@
-"""optcore's training step: what ``oc.train.fit`` takes for one, or a loop of a user's own ("own loop")."""
+"""optcore's training step: what ``oc.train.fit`` takes for one, a loop of a user's own ("own loop"), or nothing but the
+matrix products of a step, cut as it cuts them ("products")."""
 
 import numpy as np
 from work import LeNet
 
 import optcore as oc
+from optcore._native.blas import matmul
+from optcore.process import one_pool
 
 VERSION = oc.__version__
 
@@ -36,6 +39,8 @@ def network(work):
 
 
 def prepare(work, variant):
+    if variant == "products":
+        return products(work), lambda: [np.zeros(1)]
     net = network(work)
     opt = oc.optim.Adam(net.theta, lr=work.lr)
     X, y = work.data()
@@ -65,5 +70,21 @@ def own_loop(net, opt, work, X, y):
             x, target = batches[i % len(batches)]
             net.loss_and_grad(x, target, grad=grad)
             opt.step(grad)
+
+    return run
+
+
+def products(work):
+    jobs = []
+    for i, (a, b) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
+        x, y, weight = (np.ones(shape, "float32") for shape in ((work.batch, a), (work.batch, b), (b, a)))
+        jobs += [(x, weight, np.empty_like(y), False, True), (y, x, np.empty_like(weight), True)]
+        jobs += [(y, weight, np.empty_like(x))] if i else []
+
+    def run(count):
+        with one_pool:
+            for _ in range(count):
+                for job in jobs:
+                    matmul(*job)
 
     return run
