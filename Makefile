@@ -38,9 +38,10 @@ test-browser: $(VENV)/.test
 bench: $(VENV)/.bench
 	env -u OPENBLAS_CORETYPE $(PY) bench/run.py
 
-# The pictures of docs/schedules.md.
+# The pictures of docs/schedules.md and docs/questions.
 pictures: $(VENV)/.test
 	$(PY) docs/pictures.py
+	$(PY) docs/question_pictures.py
 
 # The experiments of docs/lecture.md, and their pictures.
 LECTURE = batch_size sharp_flat narrow_valley adagrad_burst bad_start batch_norm_surface vanishing_gradients minimum_ratio
