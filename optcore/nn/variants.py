@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from optcore.nn import init, layers
+from optcore.nn import init, layers, norms
 from optcore.nn.sequential import Sequential
 from optcore.nn.signals import blocks
 from optcore.objective import Variant
@@ -64,7 +64,7 @@ def _normalized(net_layers, program):
     before = {active for *_, active in blocks(program) if active is not None}
     for i, layer in enumerate(net_layers):
         if i in before:
-            yield layers.BatchNorm(program.ops[i].in_shape[0]), None
+            yield norms.BatchNorm(program.ops[i].in_shape[0]), None
         yield layer, i
 
 
