@@ -1,8 +1,10 @@
 """Eigenvalues and spectral densities against PyTorch with eigsh, PyHessian, curvlinops and hessian-eigenthings.
 
 Each side is a process of its own, asked in turn, A B C A B C: thread pools do not meet. The network, its parameters and
-the 1,000 examples are the same on all sides, float32. A peer that is not installed is left out. Accuracy: what each
-side returns is compared with the eigenvalues by optcore at tol 1e-6. `python bench_curvature.py ROW...` runs some rows.
+the 1,000 examples are the same on all sides, float32. A peer that is not installed is left out. PyHessian's density
+calls `torch.eig`, which PyTorch has removed: the bench gives it back for symmetric matrices, by `torch.linalg.eigh`.
+Accuracy: what each side returns is compared with the eigenvalues by optcore at tol 1e-6. `python bench_curvature.py
+ROW...` runs some rows.
 """
 
 import itertools
@@ -107,6 +109,12 @@ def pyhessian_side(widths, what):
     from pyhessian import hessian
 
     model, x, y = torch_model(widths)
+
+    def eig(matrix, eigenvectors):  # what torch.eig returned: rows of (real, imaginary), and columns
+        values, vectors = torch.linalg.eigh(matrix)
+        return torch.stack([values, torch.zeros_like(values)], 1), vectors
+
+    torch.eig = eig
 
     def run():
         torch.manual_seed(0)

@@ -393,3 +393,9 @@ def filters_of(parameters):
     """Return (start, stop) of the filters of parameters given as (start, shape): the rows of what is no vector."""
     return [(start + i * (math.prod(shape) // shape[0]), start + (i + 1) * (math.prod(shape) // shape[0]))
             for start, shape in parameters if len(shape) > 1 for i in range(shape[0])]
+
+
+def check_objective(obj):
+    """Refuse what is no Objective."""
+    if not isinstance(obj, Objective):
+        raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")

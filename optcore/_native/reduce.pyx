@@ -152,7 +152,7 @@ def subtract_rows(rows, factors, x):
     cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, i, size
     if cnp.PyArray_TYPE(f) != cnp.NPY_FLOAT64:
         raise TypeError(f"factors: expected float64, got {(<object>f).dtype}")
-    has_size(f, "factors", m, "one for each row")
+    has_size(f, "factors", m, "row")
     disjoint(v, "x", a, "rows")
     cdef const double *factor = <const double *>cnp.PyArray_DATA(f)
     cdef const char *p = cnp.PyArray_BYTES(a)

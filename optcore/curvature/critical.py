@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.operators import Hessian, Products
 from optcore.curvature.spectrum import dense_spectrum, lanczos_spectrum
+from optcore.objective import check_objective
 from optcore.process import one_pool
 
 _TAU = 1e-6  # default of tau: eigenvalues that are smaller relative to the largest count as zero
@@ -208,13 +209,14 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
 
 
 def _check_options(obj, tau, critical_tol, dense_limit, confidence, k, max_products):
-    arguments.objective(obj)
-    arguments.relative("tau", tau)
-    arguments.not_negative("critical_tol", critical_tol)
-    arguments.number("dense_limit", dense_limit)
-    arguments.probability("confidence", confidence)
-    arguments.count("k", k)
-    arguments.count("max_products", max_products)
+    check_objective(obj)
+    if tau is not None:
+        checks.number("tau", tau, high=1, open_high=True)
+    checks.number("critical_tol", critical_tol)
+    checks.number("dense_limit", dense_limit)
+    checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
+    checks.integer("k", k)
+    checks.integer("max_products", max_products)
 
 
 def _unknown(facts, why):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.estimates import Estimate
 from optcore.curvature.lanczos import Lanczos, most_steps
 from optcore.curvature.operators import Products
@@ -86,16 +86,16 @@ class SpectralDensity:
             Width of the bumps.
         """
         sigma = self.sigma if sigma is None else sigma
-        arguments.positive("sigma", sigma)
+        checks.number("sigma", sigma, open_low=True)
         return _smoothed(self.probes, self.eigenvalues, np.asarray(x, dtype=np.float64), sigma)
 
     def at_tau(self, tau, confidence=None):
         """Return the `Shares` at another tau (an eigenvalue, not relative), without a product."""
         confidence = self.shares.confidence if confidence is None else confidence
-        arguments.not_negative("tau", tau)
+        checks.number("tau", tau)
         if self.eigenvalues is not None:
             return counted(self.eigenvalues, tau)
-        arguments.probability("confidence", confidence)
+        checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
         return estimated(self.probes, self.size, tau, confidence)
 
 
@@ -151,10 +151,11 @@ def spectral_density(H, probes=10, steps=80, seed=0, *, tau=None, confidence=0.9
     (True, True)
     """
     product = Products(H)
-    arguments.count("probes", probes)
-    arguments.count("steps", steps)
-    arguments.probability("confidence", confidence)
-    arguments.relative("tau", tau)
+    checks.integer("probes", probes)
+    checks.integer("steps", steps)
+    checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
+    if tau is not None:
+        checks.number("tau", tau, high=1, open_high=True)
     n = product.n
     most = most_steps(n, memory, product.dtype)
     with one_pool:

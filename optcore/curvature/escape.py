@@ -1,12 +1,13 @@
 """The way off a saddle: steps along negative curvature, and how long plain steps would take."""
 
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import numpy as np
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.critical import CriticalPoint, classify
+from optcore.objective import check_objective
 from optcore.process import one_pool
 
 _FARTHEST, _CLOSEST = 10, 40  # powers of four from 0.1 of theta's length: 3e4 of it, and rounding in float64
@@ -53,7 +54,7 @@ class Escape:
             Distance from the saddle along v; `offset` where it is not given. NaN where no step was made.
         """
         if not self.lengths:
-            arguments.positive("lr", lr)
+            checks.number("lr", lr, open_low=True)
             return float("nan")
         return escape_time(self.curvature, lr, self.lengths[0], self.offset if start is None else start)
 
@@ -80,10 +81,8 @@ def escape_time(curvature, lr, reach, start):
     9.97
     """
     for name, value in (("lr", lr), ("reach", reach), ("start", start)):
-        arguments.positive(name, value)
-    arguments.number("curvature", curvature)
-    if not curvature < 0:
-        raise ValueError(f"curvature: expected a negative number, got {curvature}")
+        checks.number(name, value, open_low=True)
+    checks.number("curvature", curvature, -inf, 0, open_low=True, open_high=True)
     return max(0.0, log(reach / start)) / log(1 + lr * abs(curvature))
 
 
@@ -126,8 +125,8 @@ def escape(obj, theta, batch=None, *, max_steps=1, point=None, **options):
     >>> result.loss < 0.01, result.steps
     (True, 1)
     """
-    arguments.count("max_steps", max_steps)
-    arguments.objective(obj)
+    checks.integer("max_steps", max_steps)
+    check_objective(obj)
     if point is not None and not isinstance(point, CriticalPoint):
         raise TypeError(f"point: expected a CriticalPoint, got {type(point).__name__}")
     if point is not None and point.size != obj.size:

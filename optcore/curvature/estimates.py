@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 from scipy.special import stdtrit
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.lanczos import most_vectors
 from optcore.curvature.operators import Products
 from optcore.process import one_pool
@@ -33,7 +33,7 @@ class Estimate:
 
     def interval(self, confidence=0.95):
         """Return (low, high), Student's interval with ``samples - 1`` degrees of freedom."""
-        arguments.probability("confidence", confidence)
+        checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
         t = stdtrit(self.samples - 1, 0.5 + 0.5 * confidence) if self.samples > 1 else 1.0
         return self.value - t * self.standard_error, self.value + t * self.standard_error
 
@@ -142,7 +142,7 @@ def diagonal(H, products=100, seed=0):
     array([0., 1., 2.])
     """
     product = Products(H)
-    arguments.count("products", products)
+    checks.integer("products", products)
     n = product.n
     with one_pool:
         if n <= products:
@@ -161,7 +161,7 @@ def diagonal(H, products=100, seed=0):
 def _sketched(H, products, seed, memory, term):
     """The sum of ``term(v, Hv)`` over an orthonormal basis: over Q exactly, beside it by random signs."""
     product = Products(H)
-    arguments.count("products", products)
+    checks.integer("products", products)
     n, rng = product.n, np.random.default_rng(seed)
     fitting = most_vectors(n, memory, product.dtype)
     with one_pool:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import Bounds, minimize
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.estimates import Estimate, trace
 from optcore.curvature.operators import Hessian
 from optcore.curvature.pairs import eigenpairs
+from optcore.objective import check_objective
 from optcore.process import one_pool
 
 
@@ -85,9 +86,9 @@ def flatness(obj, theta, batch=None, *, products=90, epsilon=1e-3, rho=0.05, tol
     >>> print(oc.curvature.flatness(obj, np.zeros(2)))
     lambda_max 4, trace 6, Keskar sharpness 0.0003 %, SAM sharpness 0.005 (loss 0)
     """
-    arguments.objective(obj)
+    check_objective(obj)
     for name, value in (("epsilon", epsilon), ("rho", rho)):
-        arguments.positive(name, value)
+        checks.number(name, value, open_low=True)
     theta = obj.check_theta(theta)
     with one_pool:
         H = Hessian(obj, theta, batch)
@@ -125,9 +126,9 @@ def keskar_sharpness(obj, theta, batch=None, *, epsilon=1e-3, steps=10, directio
     float
         Infinite where the loss is not finite in the box.
     """
-    arguments.objective(obj)
-    arguments.positive("epsilon", epsilon)
-    arguments.count("steps", steps)
+    check_objective(obj)
+    checks.number("epsilon", epsilon, open_low=True)
+    checks.integer("steps", steps)
     theta, batch = obj.check_theta(theta), obj.check_batch(batch)
     width = epsilon * (np.abs(theta).astype(np.float64) + 1)
     highest = loss = obj.loss(theta, batch)
@@ -189,9 +190,9 @@ def sam_sharpness(obj, theta, batch=None, *, rho=0.05, steps=10, seed=0):
     >>> round(sam_sharpness(obj, np.ones(1), rho=0.5), 12)  # 1.5^2 - 1
     1.25
     """
-    arguments.objective(obj)
-    arguments.positive("rho", rho)
-    arguments.count("steps", steps)
+    check_objective(obj)
+    checks.number("rho", rho, open_low=True)
+    checks.integer("steps", steps)
     theta, batch = obj.check_theta(theta), obj.check_batch(batch)
     with one_pool, np.errstate(all="ignore"):
         loss, gradient = obj.loss_and_grad(theta, batch)

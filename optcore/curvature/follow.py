@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.operators import Hessian
 from optcore.curvature.pairs import eigenpairs
 from optcore.curvature.precondition import Preconditioned, preconditioner
+from optcore.objective import check_objective
 
 
 class Follow:
@@ -27,9 +28,9 @@ class Follow:
     """
 
     def __init__(self, obj, every, batch, tol, preconditioned, seed, memory):
-        arguments.objective(obj)
-        arguments.count("every", every)
-        arguments.positive("tol", tol)
+        check_objective(obj)
+        checks.integer("every", every)
+        checks.number("tol", tol, open_low=True)
         if not isinstance(preconditioned, bool):
             raise TypeError(f"preconditioned: expected a bool, got {type(preconditioned).__name__}")
         self._obj, self._every, self._batch = obj, int(every), obj.check_batch(batch)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from optcore._native import reduce
-from optcore.curvature import arguments
+from optcore.objective import check_objective
 from optcore.progress import show_count
 
 
@@ -14,7 +14,7 @@ class _AtPoint(LinearOperator):
     _method = ""
 
     def __init__(self, obj, theta, batch=None, *, progress=None):
-        arguments.objective(obj)
+        check_objective(obj)
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise TypeError(f"progress: expected a bool or a callable, got {type(progress).__name__}")
         self._multiply = getattr(obj, self._method)

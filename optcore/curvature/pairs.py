@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from optcore import checks
 from optcore._native import blas
-from optcore.curvature import arguments
 from optcore.curvature.lanczos import Lanczos, most_steps, residual_norms
 from optcore.curvature.operators import Products
 from optcore.process import one_pool
@@ -117,7 +117,7 @@ def _check_request(n, k, which, tol):
         raise ValueError(f"k: expected 1 to n = {n}, got {k}")
     if which not in _WHICH:
         raise ValueError(f"which: expected one of {', '.join(_WHICH)}, got {which!r}")
-    arguments.not_negative("tol", tol)
+    checks.number("tol", tol)
 
 
 def _start(v0, n, seed):
@@ -265,9 +265,9 @@ def extremes(H, confidence=0.99, *, tol=1e-2, max_products=300, seed=0, memory=2
     """
     product = Products(H)
     n = product.n
-    arguments.probability("confidence", confidence)
+    checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
     _check_request(n, 1, "LA", tol)
-    arguments.count("max_products", max_products)
+    checks.integer("max_products", max_products)
     with one_pool:
         if n <= min(_DENSE_BELOW, max_products):
             matrix, noise = product.dense()

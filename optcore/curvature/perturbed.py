@@ -4,8 +4,9 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.escape import Escape, escape_time
+from optcore.objective import check_objective
 from optcore.process import one_pool
 
 
@@ -58,15 +59,15 @@ def perturbed_descent(obj, theta, lr, batch=None, *, curvature=None, radius=None
     >>> result.loss < 1e-3, len(result.lengths)  # a push at the saddle, and one at the minimum that ends it
     (True, 2)
     """
-    arguments.objective(obj)
-    arguments.positive("lr", lr)
-    arguments.count("max_steps", max_steps)
+    check_objective(obj)
+    checks.number("lr", lr, open_low=True)
+    checks.integer("max_steps", max_steps)
     theta = obj.check_theta(theta)
     curvature = 0.01 / lr if curvature is None else curvature
     radius = 1e-3 * obj.length(theta) if radius is None else radius
     gradient_tol = curvature * radius if gradient_tol is None else gradient_tol
     for name, value in (("curvature", curvature), ("radius", radius), ("gradient_tol", gradient_tol)):
-        arguments.positive(name, value)
+        checks.number(name, value, open_low=True)
     patience = ceil(escape_time(-curvature, lr, 10 * radius, radius / sqrt(obj.size)))
     with one_pool, np.errstate(over="ignore", invalid="ignore"):
         return _descend(obj, theta, lr, batch, radius, gradient_tol, patience, 0.5 * curvature * radius**2, max_steps,

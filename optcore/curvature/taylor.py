@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, minres
 
-from optcore.curvature import arguments
+from optcore import checks
 from optcore.curvature.operators import Hessian, Products
+from optcore.objective import check_objective
 from optcore.process import one_pool
 
 
@@ -50,7 +51,7 @@ class Taylor:
     """
 
     def __init__(self, obj, theta, batch=None):
-        arguments.objective(obj)
+        check_objective(obj)
         self._obj, self._batch = obj, obj.check_batch(batch)
         self.theta = obj.check_theta(theta)
         self.theta.flags.writeable = False
@@ -107,7 +108,7 @@ class Taylor:
             The curvature along the gradient is not positive, and there is no radius.
         """
         if radius is not None:
-            arguments.positive("radius", radius)
+            checks.number("radius", radius, open_low=True)
         norm = float(np.linalg.norm(self.gradient))
         if norm == 0:
             return self._step(np.zeros_like(self.gradient), np.zeros_like(self.gradient), True, 0,
@@ -142,8 +143,8 @@ class Taylor:
         -------
         Step
         """
-        arguments.positive("tol", tol)
-        arguments.count("max_products", max_products)
+        checks.number("tol", tol, open_low=True)
+        checks.integer("max_products", max_products)
         product = Products(self.hessian)
         operator = LinearOperator((product.n,) * 2, lambda v: product(v.reshape(-1)), dtype=np.float64)
         delta, information = np.zeros(product.n), 0

@@ -14,7 +14,7 @@ from optcore.diagnosis.decay import Decayed
 from optcore.diagnosis.quantities import Measurements, Quantity, Retry, Runs
 from optcore.diagnosis.rule import read
 from optcore.diagnosis.verify import Source
-from optcore.objective import Objective
+from optcore.objective import check_objective
 from optcore.process import one_pool
 
 _MOST_FLAT = 6  # flat directions searched: each costs 16 losses
@@ -32,8 +32,7 @@ _WORK = 3e8  # parameters times examples of one gradient: beyond, the analysis t
 
 def measure(obj, theta, optimizer, batch_size, history, options):
     """Return the Measurements at theta, and the Source that they were made of."""
-    if not isinstance(obj, Objective):
-        raise TypeError(f"obj: expected an Objective, got {type(obj).__name__}")
+    check_objective(obj)
     theta = obj.check_theta(theta)
     losses, before = _read_history(history), _rate_before(history)
     rule = read(optimizer, obj.size, getattr(obj, "place_of", None))

@@ -206,6 +206,11 @@ static void call_count(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t
     *(double *)a[1] = (double)k->reduce[d].count_nonfinite(n, a[0]);
 }
 
+static void call_subtract(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)width;
+    k->reduce[d].subtract(n, 0.3, a[0], a[1]);
+}
+
 static void call_column_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     (void)t;
     k->column_sums[d](n, width, a[0], a[1]);
@@ -627,6 +632,7 @@ static const test table[] = {
     {"penalty", call_penalty, ELEMENTS, 0, 0, NULL, {X, PARAMETER, SUM}},
     {"abs_max", call_abs_max, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"count_nonfinite", call_count, ELEMENTS, 0, 0, NULL, {X, SUM}},
+    {"subtract", call_subtract, ELEMENTS, 1, 0, NULL, {X, PARAMETER}},
     {"mse", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},
     {"mse loss only", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, NONE}},
     {"huber", call_huber, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},

@@ -6,6 +6,7 @@ import torch
 from networks import LOSSES, NETS, pair, torch_loss
 
 from optcore import nn
+from optcore.nn.layers import Layer
 
 
 def function(other, x, target, loss, mode):
@@ -25,6 +26,18 @@ def function(other, x, target, loss, mode):
 def dense_hessian(other, theta, *arguments):
     """[n, n], by double backward row by row."""
     return torch.autograd.functional.hessian(function(other, *arguments), torch.tensor(theta)).numpy()
+
+
+def classes_of(layers):
+    """The classes of these layers and of those inside them."""
+    return {cls for layer in layers for cls in {type(layer), *classes_of(getattr(layer, "layers", ()))}}
+
+
+def test_every_layer_is_compared():
+    public = [getattr(nn, name) for name in nn.__all__]
+    layers = {x for x in public if isinstance(x, type) and issubclass(x, Layer)}
+    assert len(layers) >= 18  # the layers of today: the search finds them
+    assert layers == set().union(*(classes_of(layers) for _, layers in NETS.values()))
 
 
 def products(obj, theta):

@@ -83,3 +83,36 @@ def test_any_shape_and_errors():
         reduce.dot(x, np.ones(60))
     with pytest.raises(TypeError, match="y: expected the dtype of x"):
         reduce.dot(x, x.astype("f4"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", SIZES)
+def test_projections_on_rows(n, dtype):
+    rng = np.random.default_rng(n)
+    rows, x = rng.standard_normal((5, n)).astype(dtype), rng.standard_normal(n).astype(dtype)
+    exact = rows.astype(np.longdouble) @ x.astype(np.longdouble)
+    found = reduce.components(rows, x)
+    np.testing.assert_allclose(found, exact.astype(float), atol=1e-14 * (n + 1))  # as for dot
+    rest = x.copy()
+    reduce.subtract_rows(rows, found, rest)
+    eps, size = np.finfo(dtype).eps, np.abs(x) + np.abs(found) @ np.abs(rows)
+    # Each of five multiples passes three roundings, of the factor, the product and the difference.
+    assert (np.abs(rest - (x - found @ rows.astype(float))) <= 8 * eps * size).all()
+    assert reduce.components(rows[:0], x).shape == (0,)
+
+
+def test_errors_of_projections():
+    rows, x = np.ones((2, 9)), np.ones(9)
+    for bad in (rows[:, :8].copy(), x):
+        with pytest.raises(ValueError, match="rows: expected shape"):
+            reduce.components(bad, x)
+    with pytest.raises(TypeError, match="rows: expected the dtype of x"):
+        reduce.components(rows.astype("f4"), x)
+    with pytest.raises(ValueError, match="factors: expected shape"):
+        reduce.subtract_rows(rows, np.ones(3), x)
+    with pytest.raises(TypeError, match="factors: expected float64"):
+        reduce.subtract_rows(rows, np.ones(2, "f4"), x)
+    with pytest.raises(ValueError, match="overlaps rows"):
+        reduce.subtract_rows(rows, np.ones(2), rows[1])
+    assert (rows == 1).all()
+    assert (x == 1).all()

@@ -487,7 +487,7 @@ def test_errors_of_classify(options):
 
 @pytest.mark.parametrize("name", ["tau", "critical_tol", "confidence", "dense_limit"])
 def test_numbers_of_classify(name):
-    with pytest.raises(TypeError, match=f"{name}: expected a number, got str"):
+    with pytest.raises(TypeError, match=f"{name}: expected a number, got 'a'"):
         oc.curvature.classify(network(), np.zeros(2), **{name: "a"})
 
 

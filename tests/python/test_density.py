@@ -207,7 +207,7 @@ def test_one_probe_has_no_standard_error():
 
 
 @pytest.mark.parametrize(("arguments", "error", "match"), [
-    ({"probes": 0}, ValueError, "probes"), ({"steps": 1.5}, ValueError, "steps"), ({"tau": -1}, ValueError, "tau"),
+    ({"probes": 0}, ValueError, "probes"), ({"steps": 1.5}, TypeError, "steps"), ({"tau": -1}, ValueError, "tau"),
     ({"tau": "a"}, TypeError, "tau"), ({"confidence": 1}, ValueError, "confidence"),
     ({"memory": 0}, ValueError, "memory"),
     ({"H": np.ones((3, 2))}, ValueError, "H"), ({"H": np.diag([np.nan, 1])}, FloatingPointError, "H")])
