@@ -12,7 +12,7 @@ version = release = __version__
 copyright = "the optcore developers"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser", "references", "mathml"]
 templates_path = ["_templates"]
-exclude_patterns = ["_ext", "_templates", "pictures"]
+exclude_patterns = ["_ext", "_templates", "_static", "pictures"]
 
 # A module's page lists what its __all__ does, with a page for each name (_templates/autosummary).
 autosummary_ignore_module_all = False
@@ -36,6 +36,7 @@ html_theme_options = {
     "footer_end": [],
 }
 html_sidebars = {"index": []}
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
