@@ -1,8 +1,8 @@
 """A training step (forward, backward, update), float32, Adam, against PyTorch, JAX and scikit-learn.
 
 "optcore" is what a step of ``oc.train.fit`` takes, with its gathering of the batch, checks and history; "own loop" is
-``net.loss_and_grad`` and ``opt.step``; "products" are the matrix products of a step alone, a limit for who calls this
-BLAS. The peers are given their batches ready. Each side has a process of its own.
+``net.loss_and_grad`` and ``opt.step``; "products" are a step's matrix products alone: a limit for who calls this BLAS.
+The peers are given their batches ready. Each side has a process of its own.
 """
 
 from functools import partial
