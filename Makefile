@@ -21,7 +21,7 @@ lint: $(VENV)/.test
 	$(PY) -m mypy.stubtest optcore._native $(addprefix optcore.optim.,rules adaptive bounded averaged layerwise) --concise --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt --ignore-unused-allowlist
 
 # The site, in build/site; a warning is an error.
-docs: $(VENV)/.docs
+docs: $(VENV)/.test
 	rm -rf docs/api build/site
 	$(PY) -m sphinx -n -W --keep-going -q -j 2 docs build/site
 	$(PY) -m pytest tests/system/test_site.py
@@ -71,10 +71,6 @@ $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(PY) -m pip install --quiet --no-build-isolation --editable ".[test]"
 	touch $@ $(VENV)/.demo
-
-$(VENV)/.docs: $(VENV)/.test
-	$(PY) -m pip install --quiet --no-build-isolation --editable ".[docs]"
-	touch $@
 
 # The peers that the benches race.
 $(VENV)/.bench: $(VENV)/.demo
