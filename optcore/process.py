@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import threading
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import threadpoolctl
 
 from optcore._native import core as _core
+from optcore._native import pages as _pages
 from optcore._native import threads as _threads
 
 __version__ = metadata.version("optcore")
@@ -73,11 +75,25 @@ def threads(n):
         _threads.restore_override(before)
 
 
+class _MemoryBefore(threading.local):
+    """Where a thread's arrays took their memory before each block that it has open."""
+
+    def __init__(self):
+        self.before = []
+
+
 class _OnePool:
-    """Holds BLAS to one thread while any block is open, and puts the host's setting back after the last."""
+    """Holds BLAS to one thread while any block is open, and puts the host's setting back after the last.
+
+    Inside, the thread's large arrays take memory that dead ones left (`_native.pages`).
+    """
 
     def __init__(self):
         self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):  # a child must not find it taken by a thread that it does not have
+            os.register_at_fork(before=self._lock.acquire, after_in_parent=self._lock.release,
+                                after_in_child=self._lock.release)
+        self._thread = _MemoryBefore()
         self._open = 0
         self._limit = None
         self._blas = None
@@ -85,7 +101,7 @@ class _OnePool:
     def __enter__(self):
         if self._blas is None:
             # Both copies of BLAS must be in the process before it is searched: NumPy's is, SciPy's may not be. Outside
-            # the lock, as it takes long: a child forked meanwhile by another thread would find the lock taken for ever.
+            # the lock, as it takes long.
             importlib.import_module("scipy.linalg.cython_blas")
             self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
         with self._lock:
@@ -93,8 +109,10 @@ class _OnePool:
                 self._limit = self._blas.limit(limits=1)
                 self._limit.__enter__()
             self._open += 1
+        self._thread.before.append(_pages.keep())
 
     def __exit__(self, *exc):
+        _pages.restore(self._thread.before.pop())
         with self._lock:
             self._open -= 1
             if self._open == 0:
