@@ -119,6 +119,15 @@ def remove_leftovers(path):
     ----------
     path : str or path
         As given to `save`. Nobody must be writing it meanwhile.
+
+    Examples
+    --------
+    >>> import os, pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / f".run.safetensors.{'0' * 32}.tmp").touch()
+    >>> remove_leftovers(folder / "run.safetensors")
+    >>> os.listdir(folder)
+    []
     """
     folder, name = os.path.split(os.path.realpath(os.fspath(path)))
     left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}\.tmp~?")
@@ -145,6 +154,14 @@ def load(path):
         A ValueError that names the file: truncated, changed, or not a checkpoint of this library.
     FileNotFoundError
         No such file.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+    >>> save(path, {"theta": np.arange(3.0), "epoch": 7})
+    >>> load(path)["theta"]
+    array([0., 1., 2.])
     """
     path = os.fspath(path)
     with open(path, "rb") as file:

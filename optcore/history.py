@@ -11,6 +11,11 @@ __all__ = ["History"]
 class History:
     """What happened in a training run.
 
+    Parameters
+    ----------
+    validation, accuracy : bool
+        Whether the epochs have a validation, and whether it has an accuracy.
+
     Attributes
     ----------
     steps : dict of str to list
@@ -45,12 +50,26 @@ class History:
         self.interrupted = False
 
     def add_step(self, **row):
-        """Append a row to `steps`."""
+        """Append a row to `steps`.
+
+        Parameters
+        ----------
+        **row
+            A number for each column.
+        """
         for name, values in self.steps.items():
             values.append(row[name])
 
     def add_epoch(self, n, **row):
-        """Append a row to `epochs`, computed from the last n steps and `row`."""
+        """Append a row to `epochs`.
+
+        Parameters
+        ----------
+        n : int
+            The epoch's steps, the last of `steps`: from them come loss, rate, gradient norm and number.
+        **row
+            The other columns.
+        """
         loss, norm, examples = (self.steps[k][-n:] for k in ("loss", "grad_norm", "examples"))
         row |= {
             "loss": sum(v * k for v, k in zip(loss, examples, strict=True)) / sum(examples),
@@ -62,7 +81,13 @@ class History:
             values.append(row[name])
 
     def rows(self):
-        """Yield every row as a dict, in the order in which it was written: ``kind`` is "step" or "epoch"."""
+        """Yield every row in the order in which it was written.
+
+        Yields
+        ------
+        dict
+            ``kind``, which is "step" or "epoch", and the columns.
+        """
         begin, steps = 0, len(self.steps["loss"])
         for e in range(len(self.epochs["loss"])):
             end = self.epochs["steps"][e]
@@ -72,12 +97,36 @@ class History:
         yield from (self.step_row(i, len(self.epochs["loss"]) + 1) for i in range(begin, steps))
 
     def step_row(self, i, epoch):
-        """Return the step of this index, -1 for the last, which belongs to this epoch, as a dict."""
+        """Return a step.
+
+        Parameters
+        ----------
+        i : int
+            Its index, -1 for the last.
+        epoch : int
+            The epoch that it belongs to, from 1.
+
+        Returns
+        -------
+        dict
+            As `rows` yields it.
+        """
         number = i % len(self.steps["loss"]) + 1
         return {"kind": "step", "step": number, "epoch": epoch, **{k: v[i] for k, v in self.steps.items()}}
 
     def epoch_row(self, i):
-        """Return the epoch of this index, -1 for the last, as a dict."""
+        """Return an epoch.
+
+        Parameters
+        ----------
+        i : int
+            Its index, -1 for the last.
+
+        Returns
+        -------
+        dict
+            As `rows` yields it.
+        """
         number = i % len(self.epochs["loss"]) + 1
         return {"kind": "epoch", "epoch": number, **{k: v[i] for k, v in self.epochs.items()}}
 
@@ -110,17 +159,37 @@ class History:
         return table
 
     def write(self, path):
-        """Write `rows` as JSON lines; a number that is not finite becomes null."""
+        """Write `rows` as JSON lines; a number that is not finite becomes null.
+
+        Parameters
+        ----------
+        path : str or path
+        """
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(map(json_line, self.rows()))
 
     def state_dict(self):
-        """Return the record as arrays and numbers."""
+        """Return the record as arrays and numbers.
+
+        Returns
+        -------
+        dict
+            For `from_state_dict`.
+        """
         return {"interrupted": self.interrupted, "steps": _arrays(self.steps), "epochs": _arrays(self.epochs)}
 
     @classmethod
     def from_state_dict(cls, state):
-        """Return the record that `state_dict` described; a run that goes on is no longer interrupted."""
+        """Return the record that `state_dict` described; a run that goes on is no longer interrupted.
+
+        Parameters
+        ----------
+        state : dict
+
+        Returns
+        -------
+        History
+        """
         history = cls()
         history.steps = {k: v.tolist() for k, v in state["steps"].items()}
         history.epochs = {k: v.tolist() for k, v in state["epochs"].items()}

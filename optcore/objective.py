@@ -236,12 +236,31 @@ class Objective:
             return product.astype(self.dtype)
 
     def length(self, theta):
-        """Return the length that theta is measured by: the largest of theta_scale, |theta| and |theta0|."""
+        """Return the length that theta is measured by: the largest of theta_scale, |theta| and |theta0|.
+
+        Parameters
+        ----------
+        theta : array [n]
+
+        Returns
+        -------
+        float
+        """
         norms = (float(np.linalg.norm(np.asarray(t, dtype=np.float64))) for t in (theta, self.theta0))
         return max(self.theta_scale, *norms)
 
     def difference_reach(self, theta):
-        """Return the distance ``h |v|`` over which `hvp` takes its difference; 0 for an exact product."""
+        """Return the distance ``h |v|`` over which `hvp` takes its difference.
+
+        Parameters
+        ----------
+        theta : array [n]
+
+        Returns
+        -------
+        float
+            0 for an exact product.
+        """
         if self._exact:
             return 0.0
         length = float(np.linalg.norm(np.asarray(theta, dtype=np.float64)))
@@ -252,8 +271,13 @@ class Objective:
 
         Differences of order k of a smooth function over steps d vanish with d^k; what is left at d = eps^0.3 is noise
         s, whose k-th differences have the mean square ``s^2 (2k)!/(k!)^2`` (Hamming; Moré and Wild 2011). It is taken
-        relative to the gradient at a tenth of theta's length on either side. At least the rounding unit of the dtype,
-        which is also the answer up to a hundred times it: so much is ordinary rounding.
+        relative to the gradient at a tenth of theta's length on either side.
+
+        Returns
+        -------
+        float
+            At least the rounding unit of the dtype, which is also the answer up to a hundred times it: so much is
+            ordinary rounding.
         """
         if self._noise is None:
             has_gradient = self._grad or self._loss_and_grad or type(self).loss_and_grad is not Objective.loss_and_grad
@@ -264,6 +288,15 @@ class Objective:
         """Return the generalised Gauss-Newton matrix J' H_out J times v: J the Jacobian of the model's outputs, H_out
         the Hessian of the loss with respect to them (Schraudolph 2002). It is the Hessian where outputs are linear in
         theta, and never indefinite for a convex loss.
+
+        Parameters
+        ----------
+        theta, v : array [n]
+        batch : int array, optional
+
+        Returns
+        -------
+        array [n]
 
         Raises
         ------
@@ -276,6 +309,15 @@ class Objective:
     def fisher(self, theta, v, batch=None):
         """Return the empirical Fisher matrix 1/N sum_i g_i g_i' times v, g_i the gradient of example i.
 
+        Parameters
+        ----------
+        theta, v : array [n]
+        batch : int array, optional
+
+        Returns
+        -------
+        array [n]
+
         Raises
         ------
         TypeError
@@ -284,15 +326,44 @@ class Objective:
         return Objective.gauss_newton(self, theta, v, batch)
 
     def filters(self):
-        """Return (start, stop) in theta of each filter, the weights into one unit; None where they are not known."""
+        """Return where in theta each filter stands, the weights into one unit.
+
+        Returns
+        -------
+        list of (int, int) or None
+            Start and stop of each; None where they are not known.
+        """
         return None
 
     def layers(self, theta, batch=None):
-        """Return a `LayerState` for each layer of weights, from input to output; None where no layers are known."""
+        """Return how gradients and units fare in each layer of weights.
+
+        Parameters
+        ----------
+        theta : array [n]
+        batch : int array, optional
+
+        Returns
+        -------
+        list of LayerState or None
+            From input to output; None where no layers are known.
+        """
         return None
 
     def variants(self, theta, seed=0):
-        """Return the `Variant` of each change to the network that may help its gradients; () where none is known."""
+        """Return the network with one thing changed, for each change that may help its gradients.
+
+        Parameters
+        ----------
+        theta : array [n]
+        seed : int
+            Of parameters that begin anew.
+
+        Returns
+        -------
+        sequence of Variant
+            Empty where none is known.
+        """
         return ()
 
     def _measured_noise(self):
@@ -315,7 +386,21 @@ class Objective:
         return min(relative, _MOST_NOISE) if relative > 100 * self._eps else self._eps
 
     def check_theta(self, theta):
-        """Return a copy of theta in the objective's dtype; TypeError or ValueError where it does not fit."""
+        """Return a copy of theta in the objective's dtype.
+
+        Parameters
+        ----------
+        theta : array [n]
+
+        Returns
+        -------
+        array [n]
+
+        Raises
+        ------
+        TypeError, ValueError
+            Another length, or a dtype that would be rounded.
+        """
         array = np.asarray(theta)
         kind = array.dtype.kind
         if kind not in "iuf" or (kind == "f" and not np.can_cast(array.dtype, self.dtype)):
@@ -325,7 +410,24 @@ class Objective:
         return array.astype(self.dtype)
 
     def check_vector(self, name, v):
-        """Return a copy of a direction v in the objective's dtype."""
+        """Return a copy of a direction in the objective's dtype.
+
+        Parameters
+        ----------
+        name : str
+            Of the argument, for the error.
+        v : array [n]
+            Rounded where that is needed.
+
+        Returns
+        -------
+        array [n]
+
+        Raises
+        ------
+        TypeError, ValueError
+            No real numbers, or another length.
+        """
         array = np.asarray(v)
         if array.dtype.kind not in "iuf":
             raise TypeError(f"{name}: expected {self.dtype}, got {array.dtype}")
@@ -334,7 +436,21 @@ class Objective:
         return array.astype(self.dtype)
 
     def check_batch(self, batch):
-        """Return a batch as a copy in int64 (None stays None); TypeError or ValueError if it is no batch."""
+        """Return a batch as a copy in int64.
+
+        Parameters
+        ----------
+        batch : int array or None
+
+        Returns
+        -------
+        array of int64 or None
+
+        Raises
+        ------
+        TypeError, ValueError
+            Empty, or no indices of examples.
+        """
         if batch is None:
             return None
         array = np.asarray(batch)

@@ -49,6 +49,11 @@ def set_num_threads(n):
     ------
     TypeError, ValueError
         If n is not an integer, or not from 1 to 4096.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> oc.set_num_threads(oc.get_num_threads())
     """
     _threads.set_process(n)
 
@@ -129,6 +134,10 @@ microseconds, so whole jobs (a fit, an analysis) are wrapped; entering again ins
 def get_include():
     """Return the folder that holds ``optcore.h``.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> import os, optcore as oc
@@ -140,6 +149,10 @@ def get_include():
 
 def get_library_dir():
     """Return the folder that holds the static library ``liboptcore.a``.
+
+    Returns
+    -------
+    str
 
     Examples
     --------

@@ -77,20 +77,37 @@ class SpectralDensity:
         return self.shares.zero
 
     def at(self, x, sigma=None):
-        """Return the density at x as an `Estimate`.
+        """Return the density at x.
 
         Parameters
         ----------
         x : array
         sigma : float, optional
-            Width of the bumps.
+            Width of the bumps; `sigma` by default.
+
+        Returns
+        -------
+        Estimate
+            Of the shape of x.
         """
         sigma = self.sigma if sigma is None else sigma
         checks.number("sigma", sigma, open_low=True)
         return _smoothed(self.probes, self.eigenvalues, np.asarray(x, dtype=np.float64), sigma)
 
     def at_tau(self, tau, confidence=None):
-        """Return the `Shares` at another tau (an eigenvalue, not relative), without a product."""
+        """Return the shares of the signs at another tau, without a product.
+
+        Parameters
+        ----------
+        tau : float
+            An eigenvalue, not relative.
+        confidence : float, optional
+            As asked for by default.
+
+        Returns
+        -------
+        Shares
+        """
         confidence = self.shares.confidence if confidence is None else confidence
         checks.number("tau", tau)
         if self.eigenvalues is not None:

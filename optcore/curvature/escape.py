@@ -51,7 +51,12 @@ class Escape:
         ----------
         lr : float
         start : float, optional
-            Distance from the saddle along v; `offset` where it is not given. NaN where no step was made.
+            Distance from the saddle along v; `offset` where it is not given.
+
+        Returns
+        -------
+        float
+            NaN where no step was made.
         """
         if not self.lengths:
             checks.number("lr", lr, open_low=True)

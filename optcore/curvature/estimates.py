@@ -32,7 +32,18 @@ class Estimate:
     products: int = 0
 
     def interval(self, confidence=0.95):
-        """Return (low, high), Student's interval with ``samples - 1`` degrees of freedom."""
+        """Return Student's interval with ``samples - 1`` degrees of freedom.
+
+        Parameters
+        ----------
+        confidence : float
+            In (0, 1).
+
+        Returns
+        -------
+        low, high : float or array
+            Like `value`; NaN for one sample.
+        """
         checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
         t = stdtrit(self.samples - 1, 0.5 + 0.5 * confidence) if self.samples > 1 else 1.0
         return self.value - t * self.standard_error, self.value + t * self.standard_error

@@ -125,6 +125,13 @@ def keskar_sharpness(obj, theta, batch=None, *, epsilon=1e-3, steps=10, directio
     -------
     float
         Infinite where the loss is not finite in the box.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> obj = oc.Objective(lambda t: float(t @ t), lambda t: 2 * t, theta0=np.zeros(2))
+    >>> round(keskar_sharpness(obj, np.zeros(2), epsilon=0.1), 9)   # 100 (0.1^2 + 0.1^2)
+    2.0
     """
     check_objective(obj)
     checks.number("epsilon", epsilon, open_low=True)

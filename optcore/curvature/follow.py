@@ -45,7 +45,7 @@ class Follow:
             self.measure(run.net.theta, run.step, run.history.steps["lr"][-1], run.optimizer)
 
     def measure(self, theta, step, lr=float("nan"), optimizer=None):
-        """Measure at theta and append a row; return lambda_max. For a training loop of your own.
+        """Measure at theta and append a row. For a training loop of your own.
 
         Parameters
         ----------
@@ -54,6 +54,11 @@ class Follow:
         lr : float, optional
         optimizer : optcore.optim rule, optional
             Whose preconditioner it is, where that was asked for.
+
+        Returns
+        -------
+        float
+            lambda_max; NaN where it did not converge.
         """
         H = Hessian(self._obj, theta, self._batch)
         if self._preconditioned:
@@ -72,13 +77,29 @@ class Follow:
         return self.steps, self.values, self.residuals, self.lr, self.products
 
     def state_dict(self):
-        """Return what a checkpoint keeps."""
+        """Return what a checkpoint keeps.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`.
+        """
         names = ("steps", "values", "residuals", "lr", "products")
         rows = {name: np.array(column, dtype=np.float64) for name, column in zip(names, self._columns(), strict=True)}
         return {"vector": self.vector, **rows}
 
     def load_state_dict(self, state):
-        """Take over what `state_dict` returned."""
+        """Take over what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+
+        Raises
+        ------
+        ValueError
+            Of an objective of another size.
+        """
         vector = state["vector"]
         if vector is not None and np.shape(vector) != (self._obj.size,):
             raise ValueError(f"state: expected a vector of shape ({self._obj.size},), got {np.shape(vector)}")

@@ -28,7 +28,16 @@ class _AtPoint(LinearOperator):
         super().__init__(np.dtype(np.float64), (obj.size, obj.size))
 
     def product(self, v):
-        """The matrix times v, in the objective's dtype."""
+        """Return the matrix times v, in the objective's dtype.
+
+        Parameters
+        ----------
+        v : array [n]
+
+        Returns
+        -------
+        array [n]
+        """
         product = self._multiply(self._theta, np.asarray(v).reshape(-1), self._batch)
         self.products += 1
         if self._report:
@@ -93,6 +102,13 @@ class GaussNewton(_AtPoint):
     stays when the outputs are linear in theta, never indefinite for cross-entropy and squared error (Schraudolph
     2002). For cross-entropy over classes it is the Fisher matrix of the model's own distribution.
 
+    Parameters
+    ----------
+    obj : Objective
+        One that knows the model's outputs: of `oc.nn` or `oc.torch`.
+    theta, batch, progress
+        As for `Hessian`.
+
     Examples
     --------
     >>> import numpy as np, optcore as oc
@@ -110,6 +126,13 @@ class EmpiricalFisher(_AtPoint):
 
     As `Hessian`. A product takes a derivative along v and one backward pass, no gradient of a single example. It
     measures noise, not curvature, and agrees with the Fisher matrix only where the model fits (Kunstner et al. 2019).
+
+    Parameters
+    ----------
+    obj : Objective
+        One that knows the model's outputs: of `oc.nn` or `oc.torch`.
+    theta, batch, progress
+        As for `Hessian`.
 
     Examples
     --------

@@ -118,10 +118,28 @@ def split(n, fraction, rng, labels=None):
 
 
 def shuffled(n, rng):
-    """Return 0 to n-1 in a random order, int64: the ranks of n raw numbers of the bit generator.
+    """Return 0 to n-1 in a random order: the ranks of n raw numbers of the bit generator.
 
+    Parameters
+    ----------
+    n : int
+    rng : numpy.random.Generator
+        It is advanced by n numbers.
+
+    Returns
+    -------
+    ndarray, int64 [n]
+
+    Notes
+    -----
     NumPy keeps a bit generator's raw numbers the same from version to version, not what ``Generator.permutation`` makes
     of them. Two that are alike, by chance n^2/2^65 with 64-bit numbers such as PCG64's, keep their order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sorted(shuffled(4, np.random.default_rng(0)).tolist())
+    [0, 1, 2, 3]
     """
     raw = rng.bit_generator.random_raw(n)
     order = np.argsort(raw)             # six times as fast as a stable sort, which is needed only for ties

@@ -33,6 +33,15 @@ def read_idx(path):
     ------
     ValueError
         Not an IDX file, or not a whole one; the message names it.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "labels.idx1-ubyte"
+    >>> path.write_bytes(bytes([0, 0, 0x08, 1, 0, 0, 0, 3, 5, 0, 4]))    # unsigned bytes, one axis, of length 3
+    11
+    >>> read_idx(path)
+    array([5, 0, 4], dtype=uint8)
     """
     opened = gzip.open if str(path).lower().endswith(".gz") else open
     try:

@@ -44,7 +44,7 @@ class Standardizer:
         self.mean = self.std = None
 
     def fit(self, X, rows=None):
-        """Take the statistics of X, or of some of its rows; return self.
+        """Take the statistics of X, or of some of its rows.
 
         Parameters
         ----------
@@ -52,6 +52,11 @@ class Standardizer:
             Numbers; may be memory-mapped.
         rows : ndarray of int, optional
             The training part; all by default.
+
+        Returns
+        -------
+        Standardizer
+            Itself.
 
         Raises
         ------
@@ -95,7 +100,19 @@ class Standardizer:
         return _piecewise(X, dtype, lambda x: (x - self.mean) / divisor)
 
     def inverse(self, Z, dtype=None):
-        """Return the rows that `transform` made Z of, up to rounding; parameters as there."""
+        """Return the rows that `transform` made Z of, up to rounding.
+
+        Parameters
+        ----------
+        Z : array [N, ...]
+        dtype : dtype, optional
+            Of the result; by default Z's if that is float32 or float64, else float64.
+
+        Returns
+        -------
+        ndarray [N, ...]
+            New; computed in double, a few thousand rows at a time.
+        """
         divisor = np.where(self._fitted(Z).std > 0.0, self.std, 1.0)
         return _piecewise(Z, dtype, lambda z: z * divisor + self.mean)
 
@@ -108,11 +125,27 @@ class Standardizer:
         return self
 
     def state_dict(self):
-        """Return mean and deviation: what ``oc.checkpoint.save`` takes."""
+        """Return mean and deviation.
+
+        Returns
+        -------
+        dict
+            What `load_state_dict` and ``oc.checkpoint.save`` take.
+        """
         return {"per_column": self.per_column, "mean": self.mean, "std": self.std}
 
     def load_state_dict(self, state):
-        """Take over what `state_dict` returned."""
+        """Take over what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+
+        Raises
+        ------
+        TypeError, ValueError
+            Something else; nothing has been changed.
+        """
         if not isinstance(state, dict) or set(state) != {"per_column", "mean", "std"}:
             raise ValueError("state: expected per_column, mean and std, as state_dict returns them")
         if state["mean"] is not None:

@@ -14,7 +14,13 @@ _TINY = 1e-6  # of the rule's limit: a rate that float32 hardly steps with
 
 
 class Quantity(NamedTuple):
-    """A measured value with its interval, and how it was measured."""
+    """A measured value with its interval, and how it was measured.
+
+    Attributes
+    ----------
+    value, low, high : float
+    note : str
+    """
 
     value: float
     low: float

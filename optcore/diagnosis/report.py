@@ -106,7 +106,13 @@ class Diagnosis:
         return verify(self._source, self.verdict, self._change, steps, seed)
 
     def to_dict(self):
-        """Return everything as numbers, strings, lists and dicts, fit for JSON: what is not finite is None."""
+        """Return everything as what JSON knows.
+
+        Returns
+        -------
+        dict
+            Of numbers, strings, lists and dicts; what is not finite is None.
+        """
         return {
             "verdict": self.verdict, "confidence": self.confidence, "meaning": self._meaning(),
             "causes": [{"name": c.name, "confidence": c.confidence, "margin": c.margin, "reason": c.reason}

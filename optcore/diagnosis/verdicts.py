@@ -70,6 +70,15 @@ class Thresholds:
         A rate is too small where rate times curvature over the limit is at most the first, the gradient keeps its
         direction by at least the second, ten times the rate gains at least the third as much, and the gain is at
         most the fourth of what is left.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> obj = oc.Objective(lambda t: float(t @ t), lambda t: 2 * t, lambda t, v: 2 * v, theta0=np.ones(2))
+    >>> rule = oc.optim.SGD(np.ones(2), lr=1e-3)        # rate times curvature is 1e-3 of the limit
+    >>> strict = oc.diagnosis.Thresholds(small_rate=5e-4)
+    >>> [oc.diagnose(obj, np.ones(2), rule, thresholds=t).verdict for t in (None, strict)]
+    ['lr_too_small', 'progressing']
     """
 
     dead: float = 0.7

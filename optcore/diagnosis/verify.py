@@ -45,7 +45,13 @@ class Verification:
         return f"{self.verdict}: {self.text}"
 
     def to_dict(self):
-        """Return everything as strings and lists, fit for JSON: what is not finite is None."""
+        """Return everything as what JSON knows.
+
+        Returns
+        -------
+        dict
+            Of strings and lists; what is not finite is None.
+        """
         def plain(curves):
             return [[x if math.isfinite(x) else None for x in row] for row in curves.tolist()]
 

@@ -9,7 +9,17 @@ from optcore import optim
 
 @dataclass(frozen=True)
 class Descent:
-    """The way of one rule from one start: ``thetas`` [steps+1, n], the loss at each; short where it left all bounds."""
+    """The way of one rule from one start.
+
+    Attributes
+    ----------
+    name : str
+        Of the rule.
+    thetas : array [steps + 1, n]
+        Fewer where it left all bounds.
+    losses : array [steps + 1]
+        The loss at each.
+    """
 
     name: str
     thetas: np.ndarray

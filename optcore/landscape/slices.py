@@ -9,7 +9,14 @@ from optcore.process import one_pool
 
 @dataclass(frozen=True)
 class Line:
-    """The loss along a direction: ``loss[i]`` at ``theta + at[i] * direction``."""
+    """The loss along a direction.
+
+    Attributes
+    ----------
+    at : array [m]
+    loss : array [m]
+        ``loss[i]`` at ``theta + at[i] * direction``.
+    """
 
     at: np.ndarray
     loss: np.ndarray
@@ -17,7 +24,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Plane:
-    """The loss on a plane: ``loss[i, j]`` at ``theta + x[j] * first + y[i] * second``."""
+    """The loss on a plane.
+
+    Attributes
+    ----------
+    x, y : array [k], array [m]
+    loss : array [m, k]
+        ``loss[i, j]`` at ``theta + x[j] * first + y[i] * second``.
+    theta, first, second : array [n]
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -27,7 +42,16 @@ class Plane:
     second: np.ndarray
 
     def project(self, thetas):
-        """Return the coordinates [m, 2] of the points [m, n] in the plane that are nearest to them."""
+        """Return where points lie in the plane: the coordinates of those in it that are nearest to them.
+
+        Parameters
+        ----------
+        thetas : array [m, n]
+
+        Returns
+        -------
+        array [m, 2]
+        """
         basis = np.stack([self.first, self.second], axis=1)
         return np.linalg.lstsq(basis, (np.asarray(thetas, dtype=np.float64) - self.theta).T, rcond=None)[0].T
 

@@ -40,6 +40,10 @@ class Surface:
 def names():
     """Return the names of all surfaces.
 
+    Returns
+    -------
+    list of str
+
     Examples
     --------
     >>> names()

@@ -24,21 +24,55 @@ class Layer:
     """Whether what comes after it in a network does not tell the shape of an example."""
 
     def fits(self, shape):
-        """Return whether the layer takes examples of this shape."""
+        """Return whether the layer takes examples of this shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of one example.
+
+        Returns
+        -------
+        bool
+        """
         return self.input_shape is None or shape == self.input_shape
 
     def expected(self):
-        """Return what shapes the layer takes, for an error."""
+        """Return what shapes the layer takes, for an error.
+
+        Returns
+        -------
+        str
+        """
         return str(self.input_shape)
 
     def text(self):
-        """Return the layer as one would type it: what is at its default is left out."""
+        """Return the layer as one would type it: what is at its default is left out.
+
+        Returns
+        -------
+        str
+        """
         changed = [(f, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default]
         values = [f"{v!r}" if f.default is MISSING else f"{f.name}={v!r}" for f, v in changed]
         return f"{type(self).__name__}({', '.join(values)})"
 
     def plan(self, label, shape, start):
-        """Return the operation for examples of this shape, its parameters from theta[start] on."""
+        """Return the operation that the layer becomes in a network.
+
+        Parameters
+        ----------
+        label : str
+            The layer's place in the network, before the names of its parameters: "2" for "2.weight".
+        shape : tuple of int
+            Of one example.
+        start : int
+            Where its parameters begin in theta.
+
+        Returns
+        -------
+        optcore.nn.program.Op
+        """
         name = type(self).__name__.lower()
         return Op(name, label, shape, shape)
 
@@ -136,7 +170,15 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class ReLU(Layer):
-    """Rectifier, max(x, 0); its derivative at 0 is 0."""
+    """Rectifier, max(x, 0); its derivative at 0 is 0.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.ReLU(), input_shape=(3,), dtype="float64")
+    >>> net.predict(np.array([[-1.0, 0.0, 2.0]]))
+    array([[0., 0., 2.]])
+    """
 
 
 @dataclass(frozen=True)
@@ -147,6 +189,13 @@ class ELU(Layer):
     ----------
     alpha : float
         At least 0.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.ELU(), input_shape=(2,), dtype="float64")
+    >>> net.predict(np.array([[-1.0, 2.0]])).round(3)   # exp(-1) - 1
+    array([[-0.632,  2.   ]])
     """
 
     alpha: float = 1.0
@@ -161,12 +210,28 @@ class ELU(Layer):
 
 @dataclass(frozen=True)
 class Sigmoid(Layer):
-    """Logistic function, 1/(1 + exp(-x))."""
+    """Logistic function, 1/(1 + exp(-x)).
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Sigmoid(), input_shape=(2,), dtype="float64")
+    >>> net.predict(np.array([[0.0, np.log(3)]])).round(3)
+    array([[0.5 , 0.75]])
+    """
 
 
 @dataclass(frozen=True)
 class Tanh(Layer):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Tanh(), input_shape=(2,), dtype="float64")
+    >>> net.predict(np.array([[0.0, 1.0]])).round(3)
+    array([[0.   , 0.762]])
+    """
 
 
 @dataclass(frozen=True)
@@ -176,6 +241,13 @@ class GELU(Layer):
     Parameters
     ----------
     approximate : {"none", "tanh"}
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.GELU(), input_shape=(2,), dtype="float64")
+    >>> net.predict(np.array([[0.0, 1.0]])).round(3)    # Phi(1) is 0.841
+    array([[0.   , 0.841]])
     """
 
     approximate: str = "none"
@@ -190,7 +262,15 @@ class GELU(Layer):
 
 @dataclass(frozen=True)
 class SiLU(Layer):
-    """Sigmoid linear unit (swish), x/(1 + exp(-x)); see `optcore.functional.silu`."""
+    """Sigmoid linear unit (swish), x/(1 + exp(-x)); see `optcore.functional.silu`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.SiLU(), input_shape=(2,), dtype="float64")
+    >>> net.predict(np.array([[0.0, 1.0]])).round(3)
+    array([[0.   , 0.731]])
+    """
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,60 @@ class Loss:
     """Whether the targets may be classes, and the largest output is the predicted one."""
 
     def value(self, y, target, gradient=True, sample_weight=None):
-        """Return (loss, dy), dy None where it is not asked for; a mean of the examples, by their weights if any."""
+        """Return the loss, a mean of the examples, and its gradient.
+
+        Parameters
+        ----------
+        y : ndarray [N, ...]
+            Outputs of the network.
+        target : ndarray
+            What `check` has passed.
+        gradient : bool
+            Whether it is asked for.
+        sample_weight : ndarray, float64 [N], optional
+            Weights of the examples in the mean.
+
+        Returns
+        -------
+        loss : float
+        dy : ndarray like y, or None
+            Its gradient with respect to y.
+        """
         raise NotImplementedError
 
     def curvature(self, y, target, sample_weight=None):
-        """Return the function ry -> R{dy}, which may write into ry."""
+        """Return the second derivative of the loss with respect to y, as a function.
+
+        Parameters
+        ----------
+        y, target, sample_weight
+            As for `value`.
+
+        Returns
+        -------
+        callable
+            From a direction ry, like y, to the derivative of dy along it; it may write into ry.
+        """
         raise NotImplementedError
 
     def check(self, target, n, shape, dtype):
-        """Raise unless `target` goes with n outputs of this shape and dtype."""
+        """Raise unless the targets go with the outputs.
+
+        Parameters
+        ----------
+        target : ndarray
+        n : int
+            Number of examples.
+        shape : tuple of int
+            Of the output for one example.
+        dtype : dtype
+            Of the network.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Another dtype, shape or range; the message says which was expected.
+        """
         if target.dtype != dtype:
             raise TypeError(f"target: expected dtype {dtype}, that of the network, got {target.dtype}")
         if target.shape != (n, *shape):

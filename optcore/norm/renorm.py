@@ -46,11 +46,11 @@ class RenormSaved:
         """1/sqrt(v + eps) of each channel."""
         return self.batch.inv_std
 
-    def weight(self, weight, name="weight"):
+    def _weight(self, weight, name="weight"):
         """Return weight*r; zeros stay zeros where a direction is None."""
         return self.r * _norm.doubles(weight, name, self.r.size, 1 if name == "weight" else 0)
 
-    def dweight(self, dweight, dbias):
+    def _dweight(self, dweight, dbias):
         """Return the gradient of the weight, from those of weight*r and of bias + weight*d."""
         return self.r * dweight + self.d * dbias
 
@@ -162,8 +162,8 @@ def batch_renorm_backward(dy, x, weight, saved, *, running_mean=None, running_va
     if saved is None:
         return batch_norm_backward(dy, x, weight, saved, out=out, **running)
     _check(saved)
-    dx, dweight, dbias = batch_norm_backward(dy, x, saved.weight(weight), saved.batch, out=out)
-    return dx, *_rounded(x, weight, saved.dweight(dweight, dbias), dbias)
+    dx, dweight, dbias = batch_norm_backward(dy, x, saved._weight(weight), saved.batch, out=out)
+    return dx, *_rounded(x, weight, saved._dweight(dweight, dbias), dbias)
 
 
 def batch_renorm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None, running_var=None, eps=1e-5,
@@ -205,7 +205,7 @@ def batch_renorm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None,
                               eps=eps, channel_axis=channel_axis)
     _check(saved)
     shift = saved.d * _norm.doubles(rweight, "rweight", saved.d.size, 0)
-    return batch_norm_jvp(x, saved.weight(weight), saved.batch, rx, saved.weight(rweight, "rweight"),
+    return batch_norm_jvp(x, saved._weight(weight), saved.batch, rx, saved._weight(rweight, "rweight"),
                           shift + _norm.doubles(rbias, "rbias", saved.d.size, 0))
 
 
@@ -249,6 +249,6 @@ def batch_renorm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *,
         return batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean=running_mean,
                                        running_var=running_var, eps=eps, channel_axis=channel_axis)
     _check(saved)
-    rdx, rdweight, rdbias = batch_norm_backward_jvp(dy, x, saved.weight(weight), saved.batch, rdy, rx,
-                                                    saved.weight(rweight, "rweight"), rsaved)
-    return rdx, *_rounded(x, weight, saved.dweight(rdweight, rdbias), rdbias)
+    rdx, rdweight, rdbias = batch_norm_backward_jvp(dy, x, saved._weight(weight), saved.batch, rdy, rx,
+                                                    saved._weight(rweight, "rweight"), rsaved)
+    return rdx, *_rounded(x, weight, saved._dweight(rdweight, rdbias), rdbias)

@@ -45,7 +45,7 @@ class SpectralNormSaved:
         """What the weight was divided by."""
         return float(np.ldexp(self.scaled_sigma, self.exponent))
 
-    def down(self, a):
+    def _down(self, a):
         """Return a * 2^-exponent, exact unless it leaves the range."""
         with np.errstate(over="ignore"):  # the gradient of a tiny weight is infinite, as in IEEE arithmetic
             return np.ldexp(a, -self.exponent) if self.exponent else a
@@ -190,7 +190,7 @@ def spectral_norm(weight, u, v, *, n_power_iterations=1, eps=1e-12, training):
     _check_state(weight, matrix, u, v, training)
     exponent = _exponent(matrix)
     saved = SpectralNormSaved(u.copy(), v.copy(), 0.0, exponent)
-    matrix, least = saved.down(matrix), np.ldexp(float(eps), -exponent)
+    matrix, least = saved._down(matrix), np.ldexp(float(eps), -exponent)
     with one_pool:
         for _ in range(n_power_iterations if training else 0):
             saved.u = _unit(_times(matrix, saved.v), least)
@@ -236,11 +236,11 @@ def spectral_norm_backward(dw, weight, saved):
     """
     matrix = _check_saved(weight, saved)
     _checked(dw, "dw", weight, weight.shape)
-    matrix, sigma = saved.down(matrix), saved.scaled_sigma
+    matrix, sigma = saved._down(matrix), saved.scaled_sigma
     dweight = _divided(dw.reshape(matrix.shape), sigma)
     with one_pool:
         _add_outer(dweight, -_reduce.dot(dw.reshape(matrix.shape), matrix), saved)
-    return saved.down(dweight).reshape(weight.shape)
+    return saved._down(dweight).reshape(weight.shape)
 
 
 def spectral_norm_jvp(weight, saved, rweight):
@@ -278,7 +278,7 @@ def spectral_norm_jvp(weight, saved, rweight):
     """
     matrix = _check_saved(weight, saved)
     _checked(rweight, "rweight", weight, weight.shape)
-    matrix, direction, sigma = saved.down(matrix), saved.down(rweight.reshape(matrix.shape)), saved.scaled_sigma
+    matrix, direction, sigma = saved._down(matrix), saved._down(rweight.reshape(matrix.shape)), saved.scaled_sigma
     with one_pool:
         rsigma = _reduce.dot(saved.u, _times(direction, saved.v))
     rw = _divided(direction, sigma) - _divided(matrix, sigma) * matrix.dtype.type(_divided(np.float64(rsigma), sigma))
@@ -326,10 +326,10 @@ def spectral_norm_backward_jvp(dw, weight, saved, rdw, rweight, rsaved):
     for name, a in (("dw", dw), ("rdw", rdw), ("rweight", rweight)):
         _checked(a, name, weight, weight.shape)
     d, rd, direction = (a.reshape(matrix.shape) for a in (dw, rdw, rweight))
-    matrix, direction = saved.down(matrix), saved.down(direction)
+    matrix, direction = saved._down(matrix), saved._down(direction)
     sigma, ratio = saved.scaled_sigma, _divided(rsaved.scaled_sigma, saved.scaled_sigma)
     rdweight = _divided(rd, sigma) - _divided(d, sigma) * d.dtype.type(ratio)
     slope = _reduce.dot(rd, matrix) + _reduce.dot(d, direction) - 2 * ratio * _reduce.dot(d, matrix)
     with one_pool:
         _add_outer(rdweight, -slope, saved)
-    return saved.down(rdweight).reshape(weight.shape)
+    return saved._down(rdweight).reshape(weight.shape)

@@ -36,7 +36,7 @@ class WeightNormSaved:
         """|v| of each slice."""
         return self.scaled_norm if self.exponent is None else np.ldexp(self.scaled_norm, self.exponent)
 
-    def down(self, a):
+    def _down(self, a):
         """Return a * 2^-exponent, exact unless it leaves the range."""
         if self.exponent is None:
             return a
@@ -116,7 +116,7 @@ def weight_norm(v, g, dim=0):
     if np.all((low <= squares) & (squares < high)):
         return w, WeightNormSaved(dim, np.sqrt(squares), None)
     exponent = _exponents(v, dim)
-    w, squares = _weight.forward(WeightNormSaved(dim, None, exponent).down(v), g, dim)
+    w, squares = _weight.forward(WeightNormSaved(dim, None, exponent)._down(v), g, dim)
     return w, WeightNormSaved(dim, np.sqrt(squares), exponent)
 
 
@@ -157,12 +157,12 @@ def weight_norm_backward(dw, v, g, saved):
     _check(saved)
     _check_slices(v, g, saved.dim)
     dv, dg = _weight.backward(dw, _down(v, saved), g, saved.scaled_norm, saved.dim)
-    return saved.down(dv), dg
+    return saved._down(dv), dg
 
 
 def _down(a, saved):
     """Scale an array as the forward pass scaled v; what is no array is refused by its name later."""
-    return saved.down(a) if isinstance(a, np.ndarray) else a
+    return saved._down(a) if isinstance(a, np.ndarray) else a
 
 
 def weight_norm_jvp(v, g, saved, rv, rg):
@@ -250,4 +250,4 @@ def weight_norm_backward_jvp(dw, v, g, saved, rdw, rv, rg, rsaved):
     _check_slices(v, g, saved.dim)
     rdv, rdg = _weight.backward_jvp(dw, _down(v, saved), g, saved.scaled_norm, saved.dim, rdw, _down(rv, saved), rg,
                                     rsaved.scaled_norm)
-    return saved.down(rdv), rdg
+    return saved._down(rdv), rdg

@@ -27,7 +27,12 @@ __all__ = ["ASGD", "EMA", "LAMB", "LARS", "SAM", "SGD", "AdEMAMix", "Adadelta", 
 
 
 def names():
-    """Return the names of the rules, lower-case.
+    """Return the names of the rules.
+
+    Returns
+    -------
+    list of str
+        Lower-case, sorted.
 
     Examples
     --------
@@ -40,6 +45,15 @@ def names():
 
 def get(name):
     """Return the class of a rule by its lower-case name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    type
+        A subclass of `Optimizer`.
 
     Raises
     ------

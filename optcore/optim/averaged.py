@@ -79,7 +79,20 @@ class _ScheduleFree:
     _Z = 2  # the stream
 
     def step(self, grads):
-        """Update as :meth:`Optimizer.step` does. RuntimeError in eval mode: the gradients belong at y."""
+        """Update as :meth:`Optimizer.step` does.
+
+        Parameters
+        ----------
+        grads : array, sequence or mapping
+            At y.
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError
+            As there.
+        RuntimeError
+            In eval mode, where theta is not y.
+        """
         self._expect_training()
         super().step(grads)
 
@@ -92,15 +105,30 @@ class _ScheduleFree:
             raise RuntimeError("step: expected train mode, but theta holds the average: call train() first")
 
     def state_dict(self, *, portable=False):
-        """Return a copy of the state, as :meth:`Optimizer.state_dict`; each group also has ``"train_mode"``."""
+        """Return a copy of the state.
+
+        Parameters
+        ----------
+        portable : bool
+
+        Returns
+        -------
+        dict
+            As of :meth:`Optimizer.state_dict`; each group also has ``"train_mode"``.
+        """
         state = super().state_dict(portable=portable)
         for group in state["param_groups"]:
             group["train_mode"] = self.training
         return state
 
     def load_state_dict(self, state):
-        """Take over a state, as :meth:`Optimizer.load_state_dict`. theta must be what it was when the state was taken,
-        in train or eval mode as it was."""
+        """Take over a state, as :meth:`Optimizer.load_state_dict`.
+
+        Parameters
+        ----------
+        state : dict
+            Taken when theta was what it is now, in train or eval mode.
+        """
         super().load_state_dict(state)
         self.training = all(bool(group.get("train_mode", True)) for group in state["param_groups"])
 

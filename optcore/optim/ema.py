@@ -98,7 +98,17 @@ class EMA(Wrapper):
         super().train()
 
     def add_param_group(self, group):
-        """Add a group of parameters to the rule; see ``Optimizer.add_param_group``. RuntimeError within `applied`."""
+        """Add a group of parameters to the rule; see ``Optimizer.add_param_group``.
+
+        Parameters
+        ----------
+        group : dict
+
+        Raises
+        ------
+        RuntimeError
+            Within `applied`.
+        """
         self._refuse_applied("add_param_group")
         super().add_param_group(group)
 
@@ -116,7 +126,7 @@ class EMA(Wrapper):
 
         Parameters
         ----------
-        grads
+        grads : array, sequence or mapping
             As the rule takes them.
 
         Raises

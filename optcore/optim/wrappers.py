@@ -101,7 +101,12 @@ class Wrapper:
         return getattr(self.opt, "_takes_arrays", True)
 
     def add_param_group(self, group):
-        """Add a group of parameters to the rule; see ``Optimizer.add_param_group``."""
+        """Add a group of parameters to the rule; see ``Optimizer.add_param_group``.
+
+        Parameters
+        ----------
+        group : dict
+        """
         self._inner.add_param_group(group)
         self._parameters()
 
@@ -114,7 +119,12 @@ class Wrapper:
         self._inner.train()
 
     def description(self):
-        """The wrapper and its options, in short."""
+        """Return the wrapper and its options, in short.
+
+        Returns
+        -------
+        str
+        """
         return f"{type(self).__name__} ({self._options()})"
 
     def __repr__(self):
@@ -383,7 +393,7 @@ class Lookahead(Wrapper):
 
         Parameters
         ----------
-        grads
+        grads : array, sequence or mapping
             As the rule takes them.
 
         Raises

@@ -184,12 +184,28 @@ class EarlyStopping:
             net.buffers[name][...] = kept
 
     def state_dict(self):
-        """Return what it remembers."""
+        """Return what it remembers.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`.
+        """
         return {"best": self.best, "best_epoch": self.best_epoch, "bad_epochs": self.bad_epochs,
                 "weights": self.weights}
 
     def load_state_dict(self, state):
-        """Take over what `state_dict` returned; a ValueError, and nothing changed, for anything else."""
+        """Take over what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+
+        Raises
+        ------
+        ValueError
+            Something else; nothing has been changed.
+        """
         kinds = {"best": numbers.Real, "best_epoch": int, "bad_epochs": int, "weights": (dict, type(None))}
         if not isinstance(state, dict) or {k for k, v in kinds.items() if isinstance(state.get(k), v)} != set(state):
             raise ValueError(f"state: expected a dict with {', '.join(kinds)}, as state_dict returns it")

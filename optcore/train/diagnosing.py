@@ -87,7 +87,17 @@ class Diagnose:
         return self.stalled(run.history.steps["loss"][-steps:]) and self.ask(run)
 
     def stalled(self, losses):
-        """Take the losses since the last look; return whether it is time to ask."""
+        """Take the losses since the last look.
+
+        Parameters
+        ----------
+        losses : sequence of float
+
+        Returns
+        -------
+        bool
+            Whether it is time to ask.
+        """
         mean = math.fsum(losses) / len(losses)
         spread = math.sqrt(math.fsum((x - mean) ** 2 for x in losses) / max(1, len(losses) - 1))
         if math.isnan(self.first):
@@ -101,7 +111,18 @@ class Diagnose:
         return self.waited >= self.wait
 
     def ask(self, run):
-        """Diagnose the run where it is; return whether its training is to end."""
+        """Diagnose the run where it is.
+
+        Parameters
+        ----------
+        run : object
+            As `fit` hands it to its callbacks.
+
+        Returns
+        -------
+        bool
+            Whether its training is to end.
+        """
         if len(self.reports) >= self.most:
             return False
         self.wait, self.waited = 2 * self.wait, 0
@@ -124,11 +145,22 @@ class Diagnose:
             self.ask(run)
 
     def state_dict(self):
-        """Return what a checkpoint keeps."""
+        """Return what a checkpoint keeps.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`.
+        """
         return {**{name: float(getattr(self, name)) for name in _STATE}, "reports": json.dumps(self.reports)}
 
     def load_state_dict(self, state):
-        """Take over what `state_dict` returned."""
+        """Take over what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+        """
         reports = json.loads(state["reports"])
         for name in _STATE:
             setattr(self, name, float(state[name]))

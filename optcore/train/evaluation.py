@@ -27,6 +27,14 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None, sample_weight=None):
     dict
         ``validation_loss``; for a classification also ``validation_accuracy``, the share of examples whose
         largest output is the (most probable) class.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Linear(2, 2, bias=False), dtype="float64")
+    >>> net.theta = np.eye(2).ravel()
+    >>> evaluate(net, np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([0, 0]))["validation_accuracy"]
+    0.5
     """
     out = net.predict(X) if rows is None and isinstance(X, np.ndarray) else _outputs(net, X, rows)
     y = y if rows is None else y[rows]

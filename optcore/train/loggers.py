@@ -78,6 +78,16 @@ class TensorBoard:
     ------
     ModuleNotFoundError
         Neither is installed.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, optcore as oc
+    >>> folder = tempfile.mkdtemp()
+    >>> net = oc.nn.Sequential(oc.nn.Linear(4, 4))
+    >>> history = oc.train.fit(net, np.eye(4, dtype="float32"), np.arange(4), epochs=2, progress=False,
+    ...                        callbacks=[oc.train.TensorBoard(folder)])
+    >>> [name.startswith("events.out.tfevents") for name in os.listdir(folder)]
+    [True]
     """
 
     def __init__(self, folder):

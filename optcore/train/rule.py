@@ -35,6 +35,13 @@ def arrays_for(rule, net):
     -------
     ndarray or dict
         ``net.theta``; ``net.parameters`` for a layerwise rule, to which the flat vector would be one layer.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Linear(3, 2))
+    >>> arrays_for(oc.optim.Adam, net) is net.theta, list(arrays_for(oc.optim.LAMB, net))
+    (True, ['0.weight', '0.bias'])
     """
     return net.parameters if rule.rule.layerwise else net.theta
 

@@ -34,6 +34,14 @@ def steps_per_epoch(net, n, batch_size):
     ------
     ValueError
         The network normalises over the batch, and there are fewer than two examples in one.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> plain = oc.nn.Sequential(oc.nn.Linear(3, 2))
+    >>> normed = oc.nn.Sequential(oc.nn.Linear(3, 2), oc.nn.BatchNorm(2))
+    >>> steps_per_epoch(plain, 5, 2), steps_per_epoch(normed, 5, 2)     # batch norm takes no batch of one
+    (3, 2)
     """
     smallest = _smallest_batch(net)
     for name, value, what in (("X", n, "examples"), ("batch_size", batch_size, "examples in a batch")):

@@ -37,7 +37,21 @@ class Checkpoints:
 
 
 def previous(path):
-    """The name of the checkpoint before the one at `path`: "run.previous.safetensors" for "run.safetensors"."""
+    """Return the name of the checkpoint before the one at a path.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> previous("run.safetensors")
+    'run.previous.safetensors'
+    """
     root, ending = os.path.splitext(os.fspath(path))
     return f"{root}.previous{ending}"
 
@@ -65,6 +79,16 @@ def load_state(path):
         A checkpoint of something else.
     OSError
         There is no such file, or it cannot be read.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, optcore as oc
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+    >>> net = oc.nn.Sequential(oc.nn.Linear(4, 4))
+    >>> history = oc.train.fit(net, np.eye(4, dtype="float32"), np.arange(4), epochs=3, checkpoint=path, progress=False)
+    >>> state = load_state(path)
+    >>> state["epoch"], bool((state["theta"] == net.theta).all())
+    (3, True)
     """
     return find_state(path)[0]
 
@@ -114,7 +138,31 @@ def _is_history(state, epochs, steps):
 
 
 def check_fit(state, net, path):
-    """Raise a ValueError unless parameters and buffers of a saved state are those of this network."""
+    """Raise unless parameters and buffers of a saved state have the names, dtypes and shapes of a network's.
+
+    Parameters
+    ----------
+    state : dict
+        As `load_state` returns it.
+    net : optcore.nn.Sequential
+    path : str
+        Of the checkpoint, for the error.
+
+    Raises
+    ------
+    ValueError
+        They have not; the message lists both.
+
+    Examples
+    --------
+    >>> import optcore as oc
+    >>> net = oc.nn.Sequential(oc.nn.Linear(2, 1))
+    >>> check_fit({"theta": net.theta, "buffers": {}}, net, "run.safetensors")
+    >>> check_fit({"theta": net.theta[1:], "buffers": {}}, net, "a")
+    Traceback (most recent call last):
+        ...
+    ValueError: a: expected the arrays of this network, {'theta': 'float32 [3]'}, got {'theta': 'float32 [2]'}
+    """
     def kinds(theta, buffers):
         return {k: f"{getattr(a, 'dtype', type(a).__name__)} {list(np.shape(a))}"
                 for k, a in {"theta": theta, **buffers}.items()}
@@ -125,7 +173,26 @@ def check_fit(state, net, path):
 
 
 def fingerprint(X, y, *more):
-    """A checksum of the data, a piece of it at a time: of all of X and y, of which rows are meant, and of weights."""
+    """Return a checksum of the data, taken a piece at a time: CRC-32 of the bytes.
+
+    Parameters
+    ----------
+    X, y : ndarray [N, ...]
+        May be memory-mapped; X may be `optcore.data.Rows`.
+    *more : ndarray or None
+        What else makes up the data: which rows are meant, weights.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, y = np.zeros((3, 2)), np.arange(3)
+    >>> fingerprint(X, y) == fingerprint(X.copy(), y), fingerprint(X, y) == fingerprint(X + 1, y)
+    (True, False)
+    """
     crc = 0
     for a in (X, y, *(a for a in more if a is not None)):
         step = max(1, _PIECE // max(1, a[:1].nbytes))
