@@ -36,9 +36,15 @@ def wide(a, kind):
     return storage.values(a, kind, None, "float32") if kind in storage.HALVES else a
 
 
+def joined_norm(norms):
+    """The 2-norm of a whole from those of its parts; NaN where one is, which hypot passes over beside infinity."""
+    norms = list(norms)
+    return math.nan if any(map(math.isnan, norms)) else math.hypot(*norms)
+
+
 def norm_of(grads):
     """The 2-norm of all gradients together, None ones left out; each float32 or float64."""
-    return math.hypot(*(_reduce.norm(g) for g in grads if g is not None))
+    return joined_norm(_reduce.norm(g) for g in grads if g is not None)
 
 
 def has_nonfinite(g):

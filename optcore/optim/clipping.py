@@ -7,9 +7,9 @@ import numpy as np
 
 from optcore._native import reduce as _reduce
 from optcore._native.storage import check_parameter
-from optcore.checks import number
+from optcore.checks import flag, number
 from optcore.optim import storage
-from optcore.optim.arrays import wide
+from optcore.optim.arrays import norm_of, wide
 
 
 def _gradients(grads, uint16_as):
@@ -33,7 +33,7 @@ def _replace(g, kind, numbers):
         storage.put(numbers, g, kind)
 
 
-def clip_grad_norm_(grads, max_norm, norm_type=2.0, *, uint16_as=None):
+def clip_grad_norm_(grads, max_norm, norm_type=2.0, error_if_nonfinite=False, *, uint16_as=None):
     """Scale gradients in place so that their common norm is at most ``max_norm``.
 
     Parameters
@@ -44,6 +44,9 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0, *, uint16_as=None):
         The largest norm that is left as it is.
     norm_type : float
         p of the p-norm over all elements; ``inf`` for the largest magnitude.
+    error_if_nonfinite : bool
+        Refuse a norm that is NaN or infinite. Otherwise gradients are scaled by it too: NaN makes all of them NaN,
+        infinity makes 0 of what is finite and NaN of the rest.
     uint16_as : {None, "bfloat16", "float16"}
         What uint16 arrays hold.
 
@@ -56,6 +59,8 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0, *, uint16_as=None):
     ------
     TypeError, ValueError
         An array that cannot be scaled in place, or a number out of range; nothing has been changed.
+    FloatingPointError
+        With ``error_if_nonfinite``: the norm is NaN or infinite; nothing has been changed.
 
     Notes
     -----
@@ -75,9 +80,12 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0, *, uint16_as=None):
     arrays = _gradients(grads, uint16_as)
     if max_norm != math.inf:
         max_norm = number("max_norm", max_norm)
-    if norm_type != math.inf and number("norm_type", norm_type) == 0:
-        raise ValueError(f"norm_type: expected a number > 0, got {norm_type!r}")
+    if norm_type != math.inf:
+        norm_type = number("norm_type", norm_type, open_low=True)
+    strict = flag("error_if_nonfinite", error_if_nonfinite)
     norm = _norm((wide(g, kind) for g, kind in arrays), norm_type)
+    if strict and not math.isfinite(norm):
+        raise FloatingPointError(f"grads: expected gradients with a finite norm, got {norm}; nothing was changed")
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
         with np.errstate(all="ignore"):         # infinite times 0 is NaN, as it is in PyTorch
@@ -91,9 +99,9 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0, *, uint16_as=None):
 def _norm(arrays, p):
     """The p-norm over all elements of float32 and float64 arrays."""
     if p == 2:
-        return math.hypot(*(_reduce.norm(x) for x in arrays))
+        return norm_of(arrays)
     if p == math.inf:
-        return max((_reduce.abs_max(x) for x in arrays), default=0.0)
+        return float(np.max([0.0, *map(_reduce.abs_max, arrays)]))  # NaN where one is
     return float(sum(np.sum(np.abs(x, dtype=np.float64) ** p) for x in arrays) ** (1 / p))
 
 

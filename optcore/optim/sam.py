@@ -1,12 +1,11 @@
 """Sharpness-aware minimisation: two gradients to a step."""
 
-import math
 
 import numpy as np
 
 from optcore._native import reduce as _reduce
 from optcore.checks import flag, number
-from optcore.optim.arrays import BLOCK, blocks, checked_copies, copies, exchange, norm_of
+from optcore.optim.arrays import BLOCK, blocks, checked_copies, copies, exchange, joined_norm, norm_of
 from optcore.optim.wrappers import Wrapper
 
 
@@ -186,7 +185,7 @@ class SAM(Wrapper):
             for i, g in enumerate(given):
                 for x, dx in () if g is None else blocks(parameters.numbers(i), g):
                     norms.append(_reduce.norm(np.multiply(x, dx, out=product[:x.size], dtype=np.float64)))
-        return math.hypot(*norms)
+        return joined_norm(norms)
 
     def _keep(self, arrays, given):
         self._origin = [np.empty(a.shape, a.dtype) if o is None and g is not None else o

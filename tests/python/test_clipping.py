@@ -1,4 +1,6 @@
-"""Gradients of half precision clipped in place: norms of float64 NumPy, products rounded once, PyTorch's values."""
+"""Gradients clipped in place: norms of float64 NumPy, products rounded once, PyTorch's values."""
+
+import itertools
 
 import ml_dtypes
 import numpy as np
@@ -68,6 +70,28 @@ def test_half_gradients_are_clipped_as_torch_does(kind, torch_dtype, digits):
     assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(theirs, 1.0)), rel=2 * digits)
     for a, t in zip(arrays, theirs, strict=True):
         np.testing.assert_allclose(a.astype("float32"), t.grad.float().numpy(), rtol=5 * digits, atol=2.0**-24)
+
+
+@pytest.mark.parametrize("p", [2.0, np.inf, 1.0, 3.0])
+def test_gradients_that_are_not_finite_are_clipped_as_torch_does(p):
+    for values in itertools.product([(1.0, 2.0), (np.inf, 1.0), (np.nan, 1.0), (np.inf, np.nan)], repeat=3):
+        arrays = [np.array(v, "float32") for v in values]
+        theirs = [torch.zeros(2) for _ in arrays]
+        for t, a in zip(theirs, arrays, strict=True):
+            t.grad = torch.from_numpy(a.copy())
+        norm, wanted = oc.optim.clip_grad_norm_(arrays, 1.0, p), torch.nn.utils.clip_grad_norm_(theirs, 1.0, p)
+        np.testing.assert_allclose(norm, float(wanted), rtol=1e-6)  # theirs is of float32
+        for t, a in zip(theirs, arrays, strict=True):
+            np.testing.assert_allclose(a, t.grad.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_norm_that_is_not_finite_is_refused_where_asked_for(bad):
+    grads = [np.array([3.0, 4.0]), np.array([bad], "float32")]
+    with pytest.raises(FloatingPointError, match=f"grads: expected gradients with a finite norm, got {bad}; nothing"):
+        oc.optim.clip_grad_norm_(grads, 1.0, error_if_nonfinite=True)
+    assert grads[0].tolist() == [3.0, 4.0]
+    assert oc.optim.clip_grad_norm_(grads[:1], 1.0, error_if_nonfinite=True) == 5.0
 
 
 @kinds
