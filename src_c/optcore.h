@@ -486,7 +486,7 @@ typedef struct {
 int oc_abi_version(void);
 const char *oc_level_name(oc_level level);          /* "baseline", "v3", "v4" */
 const oc_kernels *oc_kernels_at(oc_level level);    /* NULL where the build or the CPU lacks the level */
-const oc_kernels *oc_kernels_best(void);
+const oc_kernels *oc_kernels_best(void);            /* both ask the CPU at each call: keep the pointer */
 
 #ifdef __cplusplus
 #undef restrict

@@ -1,4 +1,4 @@
-"""Builds the C test program with the system's compiler, for every level and again with sanitizers, and runs it."""
+"""Runs the C test program on the library as it was built, at every level, and on one built with sanitizers."""
 
 import ast
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import optcore as oc
 from optcore._native import core
 
 HERE = Path(__file__).resolve().parent
@@ -19,18 +20,12 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 
 
 def flags_of_the_build():
-    """C_FLAGS and LEVELS, read from setup.py without running it."""
-    c_flags, levels = None, {}
-    for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())):
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and target.id == "C_FLAGS":
-            c_flags = ast.literal_eval(node.value)
-        elif isinstance(target, ast.Name) and target.id == "LEVELS":
-            levels |= ast.literal_eval(node.value)
-    return c_flags, levels
+    """C_FLAGS, read from setup.py without running it."""
+    assigned = [n for n in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(n, ast.Assign)]
+    return next(ast.literal_eval(n.value) for n in assigned if getattr(n.targets[0], "id", None) == "C_FLAGS")
 
 
-C_FLAGS, LEVELS = flags_of_the_build()
+C_FLAGS = flags_of_the_build()
 
 
 def compile_c(out, sources, *flags):
@@ -40,12 +35,11 @@ def compile_c(out, sources, *flags):
     return out
 
 
-def build(folder, levels, *extra):
-    """The test program with instantiate.c at each of these levels."""
-    jobs = [("test", HERE / "test_kernels.c", []),
-            ("dispatch", ROOT / "src_c" / "dispatch.c", ["-DOC_DISPATCH", *(f"-DOC_HAVE_{x.upper()}" for x in levels)])]
-    jobs.append(("prepare", ROOT / "src_c" / "prepare.c", []))
-    jobs += [(x, ROOT / "src_c" / "instantiate.c", [f"-DOC_LEVEL={x}", *LEVELS[x]]) for x in levels]
+def build_baseline(folder, *extra):
+    """The test program and the baseline library, from their sources."""
+    jobs = [("test", HERE / "test_kernels.c", []), ("prepare", ROOT / "src_c" / "prepare.c", []),
+            ("dispatch", ROOT / "src_c" / "dispatch.c", ["-DOC_DISPATCH", "-DOC_HAVE_BASELINE"]),
+            ("baseline", ROOT / "src_c" / "instantiate.c", ["-DOC_LEVEL=baseline"])]
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(lambda j: compile_c(folder / f"{j[0]}.o", [j[1]], "-c", *extra, *j[2]), jobs))
     return compile_c(folder / "test_kernels", objects, *extra, "-lm")
@@ -64,7 +58,8 @@ def has_sanitizers():
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("levels"), core.available_levels())
+    return compile_c(tmp_path_factory.mktemp("levels") / "test_kernels", [HERE / "test_kernels.c"],
+                     f"-L{oc.get_library_dir()}", "-loptcore", "-lm")
 
 
 def test_kernels_stay_in_their_range_and_agree(program):
@@ -86,5 +81,5 @@ def test_the_alarms_ring(program, fault, status, message):
 def test_kernels_are_clean_under_sanitizers(tmp_path):
     # A compiler without sanitizers still repeats the run without optimisation of the loops. -O1: with the sanitizers'
     # checks -O3 takes minutes, and they look at the same source.
-    done = run(build(tmp_path, ["baseline"], *(SANITIZERS if has_sanitizers() else []), "-O1"))
+    done = run(build_baseline(tmp_path, *(SANITIZERS if has_sanitizers() else []), "-O1"))
     assert done.returncode == 0, done.stderr[-4000:]

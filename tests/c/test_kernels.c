@@ -26,6 +26,7 @@ typedef struct {
 
 static arena arenas[MAX_ARRAYS];
 static unsigned char expected[MAX_ARRAYS][ARENA];
+static const oc_kernels *levels[OC_N_LEVELS], *best; /* to ask for them is to ask the CPU, slowly in a virtual machine */
 static const char *misbehave = "";
 static char where[160];
 
@@ -199,18 +200,17 @@ static void compare(const test *t, int inputs, const char *what) {
 }
 
 static void check(const test *t, oc_dtype d, ptrdiff_t n, ptrdiff_t width, int at_end) {
-    const oc_kernels *baseline = oc_kernels_at(OC_LEVEL_BASELINE);
     fill(t, d, n, width, at_end);
     save();
-    run(t, baseline, d, 0, n, width);
+    run(t, levels[OC_LEVEL_BASELINE], d, 0, n, width);
     check_fringes(t, at_end);
     compare(t, 1, "changed an input");
     save();
     for (int level = 1; level < OC_N_LEVELS; level++) {
-        if (!oc_kernels_at((oc_level)level))
+        if (!levels[level])
             continue;
         fill(t, d, n, width, at_end);
-        run(t, oc_kernels_at((oc_level)level), d, 0, n, width);
+        run(t, levels[level], d, 0, n, width);
         check_fringes(t, at_end);
         compare(t, 0, "other bits than baseline at a higher level");
     }
@@ -219,8 +219,8 @@ static void check(const test *t, oc_dtype d, ptrdiff_t n, ptrdiff_t width, int a
         if (cuts[i] <= 0 || cuts[i] >= n)
             continue;
         fill(t, d, n, width, at_end);
-        run(t, oc_kernels_best(), d, 0, cuts[i], width);
-        run(t, oc_kernels_best(), d, cuts[i], n - cuts[i], width);
+        run(t, best, d, 0, cuts[i], width);
+        run(t, best, d, cuts[i], n - cuts[i], width);
         check_fringes(t, at_end);
         compare(t, 0, "other bits when the range is split");
     }
@@ -255,7 +255,7 @@ static void check_that_none_is_missing(void) {
     static volatile size_t entry;
     static volatile int test_number, d, found;
     for (entry = 1; entry < sizeof(oc_kernels) / sizeof(void *); entry++) {
-        oc_kernels k = *oc_kernels_at(OC_LEVEL_BASELINE);
+        oc_kernels k = *levels[OC_LEVEL_BASELINE];
         void (*const replacement)(void) = was_called;
         const void *there;
         memcpy(&there, (unsigned char *)&k + entry * sizeof(void *), sizeof there);
@@ -285,13 +285,16 @@ int main(int argc, char **argv) {
     signal(SIGSEGV, on_fault);
     signal(SIGBUS, on_fault);
     make_arenas();
+    best = oc_kernels_best();
+    for (int level = 0; level < OC_N_LEVELS; level++)
+        levels[level] = oc_kernels_at((oc_level)level);
     check_that_none_is_missing();
     for (int i = 0; i < n_tests; i++)
         for (int d = 0; d < dtypes(&table[i]); d++)
             check_shapes(&table[i], (oc_dtype)d);
     printf("%d kernels at", n_tests);
     for (int level = 0; level < OC_N_LEVELS; level++)
-        if (oc_kernels_at((oc_level)level))
+        if (levels[level])
             printf(" %s", oc_level_name((oc_level)level));
     printf("\n");
     return 0;

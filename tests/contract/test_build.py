@@ -1,8 +1,9 @@
-"""The distributions: an sdist builds a wheel, the wheel runs away from the sources, and on an older CPU; without OpenMP
-the library is serial and says so; touching a template rebuilds what includes it."""
+"""The distributions: an sdist builds a wheel, the core without a warning; the wheel runs away from the sources, and on
+an older CPU; without OpenMP the library is serial and says so; touching a template rebuilds what includes it."""
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import optcore as oc
 from optcore._native import core
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,10 +30,10 @@ BUILD = (sys.executable, "setup.py", "build_ext", "--inplace")
 SERIAL = {"OPTCORE_NO_OPENMP": "1", "OPTCORE_LEVELS": "baseline"}
 
 
-def run(*command, cwd, **env):
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True,
-                          check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+def run(*command, cwd, stderr=subprocess.PIPE, **env):
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env={**os.environ, **env}, stdout=subprocess.PIPE,
+                          stderr=stderr, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + (done.stderr or "")[-3000:]
     return done.stdout
 
 
@@ -49,13 +51,31 @@ def sources(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(sources):
-    """The tree of the sdist after a wheel was built in it."""
+    """The tree of the sdist after a wheel was built in it, and what that printed in build.log."""
     run(sys.executable, "-m", "build", "--no-isolation", "--sdist", cwd=sources)
     sdist = next((sources / "dist").glob("*.tar.gz"))
     run("tar", "xzf", sdist, cwd=sources.parent)
     unpacked = sources.parent / sdist.name.removesuffix(".tar.gz")
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", cwd=unpacked)
+    log = run(sys.executable, "-m", "build", "--no-isolation", "--wheel", cwd=unpacked, stderr=subprocess.STDOUT,
+              LC_ALL="C")
+    (unpacked / "build.log").write_text(log)
     return unpacked
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """The environment of a build without optimisation, which takes a tenth of the time."""
+    compiler = tmp_path / "quick-cc"
+    compiler.write_text(f'#!/bin/sh\nexec {shlex.join(shlex.split(os.environ.get("CC") or "cc"))} "$@" -O0\n')
+    compiler.chmod(0o755)
+    return {"CC": str(compiler)}
+
+
+def test_the_core_compiles_without_a_warning(built):
+    log = (built / "build.log").read_text()
+    for level in core.available_levels():
+        assert f"-DOC_LEVEL={level}" in log
+    assert not re.findall(r"^src_c/.* warning: .*", log, re.MULTILINE)
 
 
 def test_the_wheel_from_the_sdist_runs(built, tmp_path):
@@ -90,25 +110,32 @@ def times(tree):
     return {p.name: p.stat().st_mtime_ns for p in (tree / "optcore" / "_native").glob("*.so")}
 
 
-def test_a_serial_build_says_so(built, tmp_path):
+def test_a_serial_build_says_so(built, quick, tmp_path):
     """In a tree that holds a build with OpenMP and all levels: another configuration builds everything again."""
     copy = tmp_path / "serial"
     shutil.copytree(built, copy)
-    run(*BUILD, cwd=copy, **SERIAL)
+    run(*BUILD, cwd=copy, **quick)
+    before = times(copy)
+    probe = ("import optcore as oc; from optcore._native import core\n"
+             "print(*core.available_levels(), oc.show_config()['openmp'] is None)")
+    out = run(sys.executable, "-c", probe, cwd=copy, PYTHONPATH=str(copy))
+    assert out.split() == [*core.available_levels(), str(oc.show_config()["openmp"] is None)]
+
+    serial = {**quick, **SERIAL}
+    run(*BUILD, cwd=copy, **serial)
+    assert all(after > before[name] for name, after in times(copy).items())
     out = run(sys.executable, "-c", TRAIN, cwd=copy, PYTHONPATH=str(copy))
     assert out.split()[1:] == ["1", "None"]
-    info = run(sys.executable, "-m", "optcore.cli", "info", cwd=copy, PYTHONPATH=str(copy))
-    assert "without OpenMP" in info
-    probe = "from optcore._native import core; print(core.available_levels())"
-    assert run(sys.executable, "-c", probe, cwd=copy, PYTHONPATH=str(copy)) == "['baseline']\n"
+    assert "without OpenMP" in run(sys.executable, "-m", "optcore.cli", "info", cwd=copy, PYTHONPATH=str(copy))
+    assert run(sys.executable, "-c", probe, cwd=copy, PYTHONPATH=str(copy)).split() == ["baseline", "True"]
 
     # In the same copy: the same configuration builds nothing again; a touched template the core that includes it, and
     # what links it.
     before = times(copy)
-    run(*BUILD, cwd=copy, **SERIAL)
+    run(*BUILD, cwd=copy, **serial)
     assert times(copy) == before
     (copy / "src_c" / "norm.tmpl.h").touch()
-    run(*BUILD, cwd=copy, **SERIAL)
+    run(*BUILD, cwd=copy, **serial)
     again = times(copy)
     assert again.keys() == before.keys()
     assert all(again[name] > before[name] for name in before if name.startswith("core."))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from optcore._native.convolution import convolve_images, convolve_images_backward
+from optcore.process import one_pool
 
 # Images, channels in and out, height, width, kernel, stride, padding. The last are cut into rows of outputs.
 SHAPES = [(0, 2, 3, 4, 5, (3, 3), (1, 1), (1, 1)), (1, 1, 1, 1, 1, (1, 1), (1, 1), (0, 0)),
@@ -19,9 +20,10 @@ def cases(rng):
             outputs = [(size + 2 * p - k) // s + 1
                        for size, k, s, p in zip((height, width), kernel, stride, padding, strict=True)]
             y = np.full((n, o, *outputs), np.nan, dtype)
-            convolve_images(x, w, bias, y, stride, padding)
             found = [np.full_like(a, np.nan) for a in (w, bias, x)]
-            convolve_images_backward(y, x, w, *found, stride, padding)
-            found.append(y.copy())
-            convolve_images(x, w, None, y, stride, padding, add=True)
+            with one_pool:
+                convolve_images(x, w, bias, y, stride, padding)
+                convolve_images_backward(y, x, w, *found, stride, padding)
+                found.append(y.copy())
+                convolve_images(x, w, None, y, stride, padding, add=True)
             yield f"{dtype} {n}x{c}x{height}x{width} {o} of {kernel} / {stride} + {padding}", [y, *found]
