@@ -54,6 +54,10 @@ class Loss:
         """
         raise NotImplementedError
 
+    def counted(self, target):
+        """Return which examples have a weight in the mean, a mask [N]; None for all."""
+        return None
+
     def check(self, target, n, shape, dtype):
         """Raise unless the targets go with the outputs.
 
@@ -122,7 +126,8 @@ class CrossEntropy(Loss):
     Notes
     -----
     Targets are int64 classes [N] or probabilities [N, K]. The mean of classes that have weights is over the weights in
-    the batch, so that an epoch of batches is not exactly the whole: as in PyTorch.
+    the batch, so that an epoch of batches is not exactly the whole: as in PyTorch. Over classes of weight 0 only it is
+    undefined: networks refuse such a batch, and `optcore.train.fit` leaves their examples out.
 
     Examples
     --------
@@ -159,12 +164,20 @@ class CrossEntropy(Loss):
         scale = scale.astype(q.dtype)[:, None]
         return lambda rz: cross_entropy_r(p, rz, rz) * scale
 
+    def counted(self, target):
+        """Return which examples are of a class that has a weight; None for all."""
+        if target.ndim != 1 or self.weight is None or all(self.weight):
+            return None
+        return np.array(self.weight)[target] > 0
+
     def check(self, target, n, shape, dtype):
         """Raise unless `target` goes with n outputs of this shape and dtype."""
         if len(shape) != 1:
             raise ValueError(f"loss: cross_entropy takes outputs [N, K], the network gives {['N', *shape]}")
         _check_length("weight", self.weight, shape)
         if target.ndim != 1:
+            if target.dtype.kind in "iu":
+                raise ValueError(f"target: expected class indices of shape [N], got shape {list(target.shape)}")
             super().check(target, n, shape, dtype)
             return
         if target.dtype != np.int64:
@@ -313,11 +326,17 @@ def given(sample_weight):
     return {} if sample_weight is None else {"sample_weight": sample_weight}
 
 
-def check_weights(sample_weight, like):
-    """Return the examples' weights as float64 [N], or None for None; raise where they are not, or all are 0."""
+def check_weights(sample_weight, like, counted=None):
+    """Return the examples' weights as float64 [N], or None for None; raise where they are not, or all are 0.
+
+    `counted` is `Loss.counted` of the targets: an example that does not count has weight 0.
+    """
     weight = row_weights(sample_weight, like)
     if weight is not None and not weight.any():
         raise ValueError("sample_weight: expected a positive one among them, got zeros only: their mean is undefined")
+    if counted is not None and not (counted if weight is None else counted & (weight > 0)).any():
+        raise ValueError("target: expected an example of a class with a positive weight, got weight 0 for all of them: "
+                         "their mean is undefined")
     return weight
 
 

@@ -37,7 +37,7 @@ class NetworkObjective(BatchedObjective):
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
         losses.check(self._row, self._y, len(self._x), self._program.out_shape, dtype)
-        weight = losses.check_weights(sample_weight, self._x)
+        weight = losses.check_weights(sample_weight, self._x, self._row.counted(self._y))
         self._beside = partial(NetworkObjective, loss=loss, X=self._x, y=self._y, mode=mode, dtype=dtype,
                                sample_weight=sample_weight, l1=l1, l2=l2, **batches)
         super().__init__(net.theta.astype(dtype), len(self._x), weight=weight, **batches)

@@ -238,7 +238,7 @@ class Sequential:
             A name, or an object with options such as ``CrossEntropy(label_smoothing=0.1)``. Cross-entropy is the mean
             over the batch, the others are means over all elements.
         grad : ndarray [n]
-            Written: the gradient with respect to `theta`.
+            Needed, such as ``np.empty_like(net.theta)``, and written: the gradient with respect to `theta`.
         sample_weight : array_like [N], optional
             Weights of the examples, finite and at least 0: the loss is their weighted mean.
         l1, l2 : float
@@ -267,7 +267,7 @@ class Sequential:
         row = losses.find(loss)
         passes.check_input(self.program, x, self.dtype)
         losses.check(row, target, len(x), self.program.out_shape, self.dtype)
-        weight = losses.check_weights(sample_weight, x)
+        weight = losses.check_weights(sample_weight, x, row.counted(target))
         _check_grad(grad, self._theta, x, target)
         form, penalty = loss_form(row), penalty_of(self.program, l1, l2)
         with one_pool, self._network(len(x) if form else 0, True) as network:
@@ -329,7 +329,8 @@ def _shape(shape):
 
 def _check_grad(grad, theta, x, target):
     if not isinstance(grad, np.ndarray):
-        raise TypeError(f"grad: expected a NumPy array to write into, got {type(grad).__name__}")
+        raise TypeError("grad: expected a NumPy array to write into, such as np.empty_like(net.theta), got "
+                        f"{type(grad).__name__}")
     if grad.dtype != theta.dtype:
         raise TypeError(f"grad: expected dtype {theta.dtype}, that of theta, got {grad.dtype}")
     if grad.shape != theta.shape:
