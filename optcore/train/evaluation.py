@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from optcore import checks
 from optcore.nn import Sequential, losses
 from optcore.train import arguments
 
@@ -46,7 +47,7 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None, sample_weight=None):
         raise TypeError(f"net: expected an optcore.nn.Sequential, got {type(net).__name__}")
     row = losses.find(loss)
     arguments.check(net, row, "", X, y)
-    rows = _checked_rows(rows, len(X))
+    rows = checks.indices("rows", rows, len(X))
     target = y if rows is None else y[rows]
     weight = losses.check_weights(sample_weight, target, row.counted(target))
     return measured(net, X, y, row, rows, weight)
@@ -62,19 +63,6 @@ def measured(net, X, y, loss, rows=None, weight=None):
         classes = y if y.ndim == 1 else y.argmax(axis=1)
         result["validation_accuracy"] = float(np.average(out.argmax(axis=1) == classes, weights=weight))
     return result
-
-
-def _checked_rows(rows, n):
-    if rows is None:
-        return None
-    array = np.asarray(rows)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"rows: expected integer indices, got {array.dtype}")
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"rows: expected a non-empty vector of indices, got shape {array.shape}")
-    if array.min() < 0 or array.max() >= n:
-        raise ValueError(f"rows: expected indices from 0 to {n - 1}, got {array.min()} to {array.max()}")
-    return array.astype(np.int64, copy=False)
 
 
 def _outputs(net, X, rows):
