@@ -249,6 +249,8 @@ def new_folder(folder, settings, overwrite=False):
     """Make the folder of a new run; a run with other settings, or an unfinished one, is only replaced when told so."""
     folder = Path(folder)
     config = folder / CONFIG
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder}: expected a folder for the run, got a file")
     if config.exists() and not overwrite and Settings.read(config) != settings:
         raise FileExistsError(f"{folder}: holds a run with other settings; --overwrite replaces it, "
                               f"--out names another folder")

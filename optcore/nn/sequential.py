@@ -93,7 +93,7 @@ class Sequential:
         self.layers = layers
         self.program = plan(layers, input_shape)
         self._theta = np.empty(self.program.size, self.dtype)
-        rng = np.random.default_rng(seed)
+        rng = _generator(seed)
         for p in self.program.parameters():
             p.view(self._theta)[...] = draw(p.init, rng, p.shape, p.fan_in, p.fan_out)
         self._buffers = {b.name: np.full(b.shape, b.fill if b.fill is not None else rng.integers(2**63),
@@ -321,6 +321,13 @@ class Sequential:
     def __repr__(self):
         layers = "".join(f"    {layer.text()},\n" for layer in self.layers)
         return f"Sequential(\n{layers}    dtype={self.dtype.name!r},\n)  # {self.program.size:,} parameters"
+
+
+def _generator(seed):
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"seed: expected integers of at least 0 or a numpy.random.Generator, got {seed!r}") from error
 
 
 def _shape(shape):

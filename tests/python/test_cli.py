@@ -216,6 +216,7 @@ def test_info_of_a_serial_build(monkeypatch, capsys):
     (["train", "letters"], "expected 'digits' or a .csv, .tsv, .npz, .npy or IDX file"),
     (["train", "digits", "--lr", "-1"], "lr: expected"),
     (["train", "digits", "--held-out", "2"], "held_out: expected a share in (0, 1), got 2.0"),
+    (["train", "digits", "--out", __file__], "test_cli.py: expected a folder for the run, got a file"),
     (["diagnose", "nowhere"], "nowhere: expected the folder of a training run"),
 ])
 def test_errors_say_what_to_do(tmp_path, monkeypatch, capsys, arguments, message):
