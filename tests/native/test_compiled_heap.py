@@ -1,5 +1,6 @@
 """The compiled step takes nothing from the heap, runs no Python between layers, and leaves the GIL to others."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optcore.nn import Linear, Sequential
+from optcore.nn import LayerNorm, Linear, Sequential
 from optcore.nn.compiled import loss_form
 from optcore.process import one_pool
 
@@ -18,13 +19,17 @@ HERE = Path(__file__).parent
 TIMES = 10      # calls that count_allocations.py counts
 
 
+def compiled(source, folder, *flags):
+    library = folder / "library.so"
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", *flags, "-o", library, HERE / source], check=True)
+    return library
+
+
 @pytest.fixture(scope="module")
 def counter(tmp_path_factory):
     """A library that counts allocations where it is preloaded."""
-    library = tmp_path_factory.mktemp("counter") / "allocations.so"
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, HERE / "allocations.c"], check=True)
-    return library
+    return compiled("allocations.c", tmp_path_factory.mktemp("counter"))
 
 
 def counts(counter, malloc):
@@ -44,6 +49,20 @@ def test_no_python_between_layers(counter):
     shallow, deep, *two_threads = counts(counter, "malloc")
     assert two_threads == [shallow, deep] == [shallow, shallow]
     assert all(n <= 3 * TIMES for n in shallow), shallow
+
+
+def test_within_a_region_of_the_host(tmp_path):
+    """A serial region is a call outside every region only: within one, libgomp numbers the threads."""
+    library = ctypes.CDLL(compiled("host_region.c", tmp_path, "-fopenmp"))
+    x, found = np.random.default_rng(0).standard_normal((40, 30), dtype="float32"), {}
+    net = Sequential(LayerNorm(30), Linear(30, 3))
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int)
+    def call(i):
+        found[i] = net.predict(x)
+
+    library.in_parallel(call, 2)
+    assert [a.tobytes() for a in found.values()] == [net.predict(x).tobytes()] * 2
 
 
 def test_the_gil_is_free_during_a_pass():
