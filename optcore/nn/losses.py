@@ -54,8 +54,8 @@ class Loss:
         """
         raise NotImplementedError
 
-    def counted(self, target):
-        """Return which examples have a weight in the mean, a mask [N]; None for all."""
+    def own_weights(self, target):
+        """Return what each example counts in the mean by its target, float64 [N]; None where all count the same."""
         return None
 
     def check(self, target, n, shape, dtype):
@@ -164,11 +164,9 @@ class CrossEntropy(Loss):
         scale = scale.astype(q.dtype)[:, None]
         return lambda rz: cross_entropy_r(p, rz, rz) * scale
 
-    def counted(self, target):
-        """Return which examples are of a class that has a weight; None for all."""
-        if target.ndim != 1 or self.weight is None or all(self.weight):
-            return None
-        return np.array(self.weight)[target] > 0
+    def own_weights(self, target):
+        """Return the weight of each example's class; None without such weights, and for probabilities."""
+        return None if self.weight is None or target.ndim != 1 else np.array(self.weight)[target]
 
     def check(self, target, n, shape, dtype):
         """Raise unless `target` goes with n outputs of this shape and dtype."""
@@ -326,15 +324,15 @@ def given(sample_weight):
     return {} if sample_weight is None else {"sample_weight": sample_weight}
 
 
-def check_weights(sample_weight, like, counted=None):
+def check_weights(sample_weight, like, own=None):
     """Return the examples' weights as float64 [N], or None for None; raise where they are not, or all are 0.
 
-    `counted` is `Loss.counted` of the targets: an example that does not count has weight 0.
+    `own` are the `Loss.own_weights` of the targets, which multiply them.
     """
     weight = row_weights(sample_weight, like)
     if weight is not None and not weight.any():
         raise ValueError("sample_weight: expected a positive one among them, got zeros only: their mean is undefined")
-    if counted is not None and not (counted if weight is None else counted & (weight > 0)).any():
+    if own is not None and not (own if weight is None else own * weight).any():
         raise ValueError("target: expected an example of a class with a positive weight, got weight 0 for all of them: "
                          "their mean is undefined")
     return weight

@@ -267,7 +267,7 @@ class Sequential:
         row = losses.find(loss)
         passes.check_input(self.program, x, self.dtype)
         losses.check(row, target, len(x), self.program.out_shape, self.dtype)
-        weight = losses.check_weights(sample_weight, x, row.counted(target))
+        weight = losses.check_weights(sample_weight, x, row.own_weights(target))
         _check_grad(grad, self._theta, x, target)
         form, penalty = loss_form(row), penalty_of(self.program, l1, l2)
         with one_pool, self._network(len(x) if form else 0, True) as network:

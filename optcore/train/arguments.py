@@ -30,16 +30,16 @@ def counted(loss, y, rows, held_out):
     row = losses.find(loss)
     if held_out is not None:
         _, target, held = held_out
-        _none_of_weight("validation y", row.counted(target if held is None else target[held]))
-    has_weight = row.counted(y if rows is None else y[rows])
-    if has_weight is None or has_weight.all():
+        _none_of_weight("validation y", row.own_weights(target if held is None else target[held]))
+    weight = row.own_weights(y if rows is None else y[rows])
+    if weight is None or weight.all():
         return rows
-    _none_of_weight("y", has_weight)
-    return np.flatnonzero(has_weight) if rows is None else rows[has_weight]
+    _none_of_weight("y", weight)
+    return np.flatnonzero(weight) if rows is None else rows[weight > 0]
 
 
-def _none_of_weight(name, has_weight):
-    if has_weight is not None and not has_weight.any():
+def _none_of_weight(name, weight):
+    if weight is not None and not weight.any():
         raise ValueError(f"{name}: expected an example of a class with a positive weight, got weight 0 for all of them")
 
 

@@ -49,7 +49,7 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None, sample_weight=None):
     arguments.check(net, row, "", X, y)
     rows = checks.indices("rows", rows, len(X))
     target = y if rows is None else y[rows]
-    weight = losses.check_weights(sample_weight, target, row.counted(target))
+    weight = losses.check_weights(sample_weight, target, row.own_weights(target))
     return measured(net, X, y, row, rows, weight)
 
 
