@@ -257,6 +257,14 @@ def test_the_commands_look_at_what_was_descended(table, tmp_path, capsys):
     assert "l1: expected at least 0, got -1" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_left():
+    with subprocess.Popen([sys.executable, "-m", "optcore.cli", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
+        process.stdout.close()
+        assert process.wait() == 1
+        assert process.stderr.read() == ""
+
+
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["train"], ["train", "digits", "--epochs", "0"],
                                        ["train", "digits", "--optimizer", "best"], ["diagnose"]])
 def test_wrong_usage_is_2(arguments, capsys):
