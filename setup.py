@@ -34,6 +34,21 @@ NATIVE = sorted(p.stem for p in (ROOT / "optcore" / "_native").glob("*.pyx"))
 C_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-wrapv",
            "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 EXTENSION_FLAGS = ["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wno-unused-function"]
+WRAP_REGIONS = ["-DOC_WRAPS_REGIONS", "-Wl,--wrap=GOMP_parallel"]    # optcore/_native/threads.pxd says what for
+OPENMP_PROBE = """
+#include <omp.h>
+#ifdef OC_WRAPS_REGIONS
+void __real_GOMP_parallel(void (*)(void *), void *, unsigned, unsigned);
+void __wrap_GOMP_parallel(void (*f)(void *), void *x, unsigned n, unsigned g) { __real_GOMP_parallel(f, x, n, g); }
+#endif
+int main(void)
+{
+    int n = 0;
+    #pragma omp parallel
+    n = 1;
+    return omp_get_max_threads() < n;
+}
+"""
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS |= {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
@@ -103,8 +118,7 @@ class BuildNative(build_ext):
         return True
 
     def openmp_flags(self):
-        source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-        return next(([f] for f in ("-fopenmp",) if self.compiles([f], source)), [])
+        return next((f for f in (["-fopenmp", *WRAP_REGIONS], ["-fopenmp"]) if self.compiles(f, OPENMP_PROBE)), [])
 
     def available_levels(self):
         asked = os.environ.get("OPTCORE_LEVELS", ",".join(LEVELS)).split(",")

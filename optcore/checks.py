@@ -41,6 +41,20 @@ def integer(name, n, low=1):
     return int(n)
 
 
+def indices(name, rows, n):
+    """Return a non-empty vector of indices from 0 to n - 1 as int64; None for None."""
+    if rows is None:
+        return None
+    array = np.asarray(rows)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name}: expected a non-empty vector of indices, got shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integer indices, got {array.dtype}")
+    if array.min() < 0 or array.max() >= n:
+        raise ValueError(f"{name}: expected indices from 0 to {n - 1}, got {array.min()} to {array.max()}")
+    return array.astype(np.int64, copy=False)
+
+
 def flag(name, value):
     """Return the bool."""
     if not isinstance(value, (bool, np.bool_)):

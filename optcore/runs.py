@@ -1,6 +1,7 @@
 """A run folder: the settings of a training run, its data and network built from them, and its files."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -17,7 +18,7 @@ CHOICES = {"task": ("", "classification", "regression"), "standardize": ("column
            "dtype": ("float32", "float64"), "schedule": ("cosine", "constant"), "optimizer": tuple(optim.names()),
            "class_weight": ("", "balanced")}
 _FILES = (HISTORY, SCALING, TRAINING, DIAGNOSIS, SPECTRUM, LANDSCAPE, REPORT, TRAJECTORY)
-LEAST = {"hidden": 1, "epochs": 1, "batch_size": 1, "seed": 0, "accumulate": 1, "patience": 0}
+LEAST = {"hidden": 1, "epochs": 1, "batch_size": 1, "seed": 0, "accumulate": 1, "patience": 0, "l1": 0, "l2": 0}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Settings:
         Epochs without a smaller held-out loss after which the training ends, with its best parameters; 0: never.
     class_weight : str
         "balanced" against rare classes; empty for none.
+    l1, l2 : float
+        Of the penalty l1*sum |w| + l2/2*sum w^2 of the weights, a term of the loss.
     """
 
     data: str
@@ -67,10 +70,14 @@ class Settings:
     accumulate: int = 1
     patience: int = 0
     class_weight: str = ""
+    l1: float = 0.0
+    l2: float = 0.0
 
     def __post_init__(self):
         for f in fields(self):
             _check_setting(f.name, f.type, getattr(self, f.name))
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out: expected a share in (0, 1), got {self.held_out}")
 
     def write(self, path):
         """Write the settings as TOML."""
@@ -106,7 +113,8 @@ class Run:
     net : optcore.nn.Sequential
     X, y, X_held_out, y_held_out : ndarray
         Standardised, in the network's dtype; X as `optcore.data.Rows` where the file is memory-mapped.
-    loss : str
+    loss : str or loss
+        With the weights of the classes, if any.
     classes : tuple or None
     scaling : dict of str to optcore.data.Standardizer
         What X and y were standardised with, fitted on the training part.
@@ -120,7 +128,7 @@ class Run:
     y: np.ndarray
     X_held_out: np.ndarray
     y_held_out: np.ndarray
-    loss: str
+    loss: str | nn.losses.Loss
     classes: tuple | None
     scaling: dict
     history: train.History = field(default_factory=train.History)
@@ -159,7 +167,7 @@ class Run:
         self.history = train.fit(
             self.net, self.X, self.y, self.loss, self.optimizer(), s.epochs, s.batch_size, seed=s.seed,
             validation=(self.X_held_out, self.y_held_out), progress=progress, checkpoint=path,
-            resume=path if resume else None, class_weight=s.class_weight or None,
+            resume=path if resume else None, l1=s.l1, l2=s.l2,
             callbacks=[*stop, train.JSONLines(folder / HISTORY), *callbacks])
         return self.history
 
@@ -179,6 +187,10 @@ class Run:
         self.optimizer_state = state["optimizer"] if weights is state else None
         self.history = train.History.from_state_dict(state["history"])
         self.history.interrupted = state["history"]["interrupted"]
+
+    def objective(self, mode):
+        """What was descended, over the training examples, as a function of theta: penalties and class weights too."""
+        return nn.objective(self.net, self.loss, self.X, self.y, mode, l1=self.settings.l1, l2=self.settings.l2)
 
     def in_double(self):
         """The same network and training examples in float64: the values of theta are the same."""
@@ -224,14 +236,21 @@ def prepare(settings):
         scaling["y"] = data.Standardizer().fit(y)
         y, y_held_out = (scaling["y"].transform(part, s.dtype) for part in (y, y_held_out))
     outputs = len(source.classes) if classification else 1
-    return Run(s, _network(s, X.shape[1], outputs, s.dtype), X, y, X_held_out, y_held_out,
-               "cross_entropy" if classification else "mse", source.classes, scaling)
+    loss = "cross_entropy" if classification else "mse"
+    if s.class_weight:
+        if not classification:
+            raise ValueError(f"class_weight: expected classes as targets, got values to predict in {s.data}")
+        loss = nn.CrossEntropy(weight=data.class_weights(s.class_weight, y, outputs))
+    return Run(s, _network(s, X.shape[1], outputs, s.dtype), X, y, X_held_out, y_held_out, loss, source.classes,
+               scaling)
 
 
 def new_folder(folder, settings, overwrite=False):
     """Make the folder of a new run; a run with other settings, or an unfinished one, is only replaced when told so."""
     folder = Path(folder)
     config = folder / CONFIG
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder}: expected a folder for the run, got a file")
     if config.exists() and not overwrite and Settings.read(config) != settings:
         raise FileExistsError(f"{folder}: holds a run with other settings; --overwrite replaces it, "
                               f"--out names another folder")
@@ -272,6 +291,8 @@ def _check_setting(name, kind, value):
     for v in value if kind is tuple else (value,):
         if kind is tuple and (isinstance(v, bool) or not isinstance(v, int)):
             raise TypeError(f"{name}: expected a list of int, got {v!r} in it")
+        if kind is float and not math.isfinite(v):
+            raise ValueError(f"{name}: expected a finite number, got {v}")
         if name in LEAST and v < LEAST[name]:
             raise ValueError(f"{name}: expected at least {LEAST[name]}, got {v}")
     if name in CHOICES and value not in CHOICES[name]:

@@ -331,9 +331,6 @@ cdef void _apply_part(const Job *job, Py_ssize_t t) noexcept nogil:
 
 cdef void _all_parts(const Job *job, void (*part)(const Job *, Py_ssize_t) noexcept nogil) noexcept nogil:
     cdef Py_ssize_t t
-    if job.threads == 1:  # a parallel region, even of one thread, takes a quarter of a microsecond
-        part(job, 0)
-        return
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
         part(job, t)
 

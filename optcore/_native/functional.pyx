@@ -290,12 +290,8 @@ cdef inline void _weigh_rows(const loss_call *c, Py_ssize_t at, Py_ssize_t rows,
 cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
     cdef Py_ssize_t chunk = _block_rows(c.columns), b
     cdef int threads = num_threads(c.rows * c.columns)
-    if threads == 1:
-        for b in range((c.rows + chunk - 1) // chunk):
-            _cross_entropy_block(c, b * chunk, min(chunk, c.rows - b * chunk))
-    else:
-        for b in prange((c.rows + chunk - 1) // chunk, schedule="static", num_threads=threads):
-            _cross_entropy_block(c, b * chunk, min(chunk, c.rows - b * chunk))
+    for b in prange((c.rows + chunk - 1) // chunk, schedule="static", num_threads=threads):
+        _cross_entropy_block(c, b * chunk, min(chunk, c.rows - b * chunk))
     return tree_sum(c.rows, c.room) / c.total if c.rows else NAN
 
 
@@ -372,14 +368,9 @@ cdef inline void _block_of(const loss_call *c, Py_ssize_t b, double divisor) noe
 
 cdef double run_over_elements(const loss_call *c) noexcept nogil:
     cdef Py_ssize_t n = c.rows * c.columns, blocks = _blocks(n) if c.row_weight == NULL else c.rows, b
-    cdef int threads = num_threads(n)
     cdef double divisor = c.total * c.columns
-    if threads == 1:
-        for b in range(blocks):
-            _block_of(c, b, divisor)
-    else:
-        for b in prange(blocks, schedule="static", num_threads=threads):
-            _block_of(c, b, divisor)
+    for b in prange(blocks, schedule="static", num_threads=num_threads(n)):
+        _block_of(c, b, divisor)
     return tree_sum(blocks, c.room) / divisor if n else NAN
 
 

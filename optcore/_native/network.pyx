@@ -326,11 +326,6 @@ cdef const char *_gathered(char *room, const char *rows, const int64_t *index, P
     cdef Py_ssize_t i
     if _in_a_row(index, n):
         return rows + index[0] * bytes
-    cdef int threads = num_threads(n * bytes // 4)
-    if threads == 1:
-        for i in range(n):
-            memcpy(room + i * bytes, rows + index[i] * bytes, bytes)
-    else:
-        for i in prange(n, schedule="static", num_threads=threads):
-            memcpy(room + i * bytes, rows + index[i] * bytes, bytes)
+    for i in prange(n, schedule="static", num_threads=num_threads(n * bytes // 4)):
+        memcpy(room + i * bytes, rows + index[i] * bytes, bytes)
     return room

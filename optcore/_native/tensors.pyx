@@ -412,13 +412,8 @@ cdef class Tensors:
 
     cdef double _sum_squares(self, double scale) noexcept nogil:
         cdef Py_ssize_t b
-        cdef int threads = num_threads(self.elements)
-        if threads == 1:
-            for b in range(self.n_blocks):
-                self._square_block(b, scale)
-        else:
-            for b in prange(self.n_blocks, schedule="static", num_threads=threads):
-                self._square_block(b, scale)
+        for b in prange(self.n_blocks, schedule="static", num_threads=num_threads(self.elements)):
+            self._square_block(b, scale)
         return tree_sum(self.n_blocks, self.partial)
 
     cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil:

@@ -1,6 +1,7 @@
 """The command ``optcore``: train a network on a data set, ask why training stopped, look at the spectrum, measure."""
 
 import argparse
+import os
 import sys
 import warnings
 
@@ -23,7 +24,12 @@ def main(argv=None):
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show
-            return arguments.run(arguments) or 0
+            code = arguments.run(arguments) or 0
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:     # whoever read the output has left, as head does; nothing is left to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except _USER_ERRORS as error:
         print(f"optcore {arguments.command}: error: {error}", file=sys.stderr)
         return 1

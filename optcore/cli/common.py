@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optcore import nn, plot, process, runs
+from optcore import plot, process, runs
 
 
 def command(commands, name, run, text, example):
@@ -33,12 +33,29 @@ def add_run(parser):
                              "running ones (default: train)")
 
 
+def integer(text):
+    """A whole number, for argparse."""
+    return _read(int, "a whole number", text)
+
+
+def number(text):
+    """A number, for argparse."""
+    return _read(float, "a number", text)
+
+
 def positive(text):
     """A whole number from 1 on, for argparse."""
-    n = int(text)
+    n = integer(text)
     if n < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {n}")
     return n
+
+
+def _read(kind, what, text):
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}") from None
 
 
 def wrapped(text):
@@ -106,4 +123,4 @@ def in_double(run, mode):
     """
     double = run.in_double()
     with process.one_pool:
-        yield double, nn.objective(double.net, run.loss, double.X, double.y, mode=mode)
+        yield double, double.objective(mode)

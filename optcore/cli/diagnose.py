@@ -96,7 +96,8 @@ def _point_text(run, held_out, point, study):
     n, statistics = len(run.X), {"train": "statistics of that set", "eval": "running statistics"}[point.mode]
     accuracy = f"  (accuracy {100 * held_out['validation_accuracy']:.2f} %)" if run.classes else ""
     lines = [f"{title(run)}, {point.size:,} parameters, after {len(run.history.steps['loss']):,} steps", "",
-             f"loss                  {point.loss:.6g}  (all {n:,} training examples, batch norm with {statistics})",
+             f"loss                  {point.loss:.6g}  (all {n:,} training examples, batch norm with {statistics}"
+             f"{', penalty included' if run.settings.l1 or run.settings.l2 else ''})",
              f"loss, held out        {held_out['validation_loss']:.6g}{accuracy}",
              f"gradient norm         {point.gradient_norm:.6g}"]
     for name, pairs, order in (("largest", study.largest, -1), ("smallest", study.smallest, 1)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from optcore import checkpoint, landscape, plot, runs
-from optcore.cli.common import command, in_double, positive, print_json, restored, status, title
+from optcore.cli.common import command, in_double, integer, number, positive, print_json, restored, status, title
 
 _EXAMPLE = """\
 example:
@@ -31,11 +31,11 @@ def add(commands):
                    help="of the plane of a run: random, filter by filter as long as the weights; the eigenvectors of "
                         "the largest and the smallest curvature; those that training took (default: random)")
     p.add_argument("--3d", dest="solid", action="store_true", help="a surface in three dimensions, not contours")
-    p.add_argument("--span", type=float, default=1.0, metavar="X", help="how far to look each way, of the length that "
+    p.add_argument("--span", type=number, default=1.0, metavar="X", help="how far to look each way, of the length that "
                    "the directions come with (default: 1)")
     p.add_argument("--size", type=positive, default=25, metavar="N", help="points along each side (default: 25)")
     p.add_argument("--steps", type=positive, default=150, metavar="N", help="of the rules on a surface (default: 150)")
-    p.add_argument("--seed", type=int, default=0, help="of random directions (default: 0)")
+    p.add_argument("--seed", type=integer, default=0, help="of random directions (default: 0)")
     p.add_argument("--mode", choices=("train", "eval"), default="train",
                    help="statistics of batch norm (default: train)")
     p.add_argument("--out", metavar="FILE", help="a picture (.png, .svg, .pdf), or a film (.gif, .html, .mp4) of "

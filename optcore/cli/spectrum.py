@@ -10,6 +10,7 @@ from optcore.cli.common import (
     add_run,
     command,
     in_double,
+    integer,
     positive,
     print_json,
     restored,
@@ -32,7 +33,7 @@ def add(commands):
     p.add_argument("-k", type=positive, default=5, help="eigenvalues from each end (default: 5)")
     p.add_argument("--probes", type=positive, default=10, help="random starts for the density (default: 10)")
     p.add_argument("--steps", type=positive, default=80, help="Lanczos steps from each (default: 80)")
-    p.add_argument("--seed", type=int, default=0, help="of all random starts (default: 0)")
+    p.add_argument("--seed", type=integer, default=0, help="of all random starts (default: 0)")
     add_json(p)
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from optcore import runs, train
-from optcore.cli.common import command, draw, positive, title
+from optcore.cli.common import command, draw, integer, number, positive, title
 
 _EXAMPLE = """\
 example:
@@ -33,24 +33,26 @@ def add(commands):
 
     option("epochs", "passes over the training part", type=positive, metavar="N")
     option("batch-size", "examples in a step", type=positive, metavar="N")
-    option("lr", "learning rate at the start", type=float)
+    option("lr", "learning rate at the start", type=number, metavar="X")
     option("schedule", "of the learning rate", choices=runs.CHOICES["schedule"])
-    option("weight-decay", "strength of the pull of all parameters towards 0", type=float, metavar="X")
+    option("weight-decay", "strength of the pull of all parameters towards 0", type=number, metavar="X")
+    option("l1", "of the penalty l1 * sum |w| of the weights, a term of the loss", type=number, metavar="X")
+    option("l2", "of the penalty l2/2 * sum w^2 of the weights, a term of the loss", type=number, metavar="X")
     option("optimizer", "update rule", choices=runs.CHOICES["optimizer"])
     option("hidden", "widths of the hidden layers", type=positive, nargs="*", metavar="N")
     option("dtype", "of the network", choices=runs.CHOICES["dtype"])
     option("accumulate", "batches whose mean gradient is one update", type=positive, metavar="N")
     option("patience", "epochs without a smaller held-out loss after which the training ends, with its best "
-           "parameters; 0: never", type=int, metavar="N")
+           "parameters; 0: never", type=integer, metavar="N")
     p.add_argument("--class-weight", default=argparse.SUPPRESS, choices=runs.CHOICES["class_weight"][1:],
                    help="weigh classes by n/(classes * count), against rare ones")
-    option("held-out", "share of the examples that is held out", type=float, metavar="X")
+    option("held-out", "share of the examples that is held out", type=number, metavar="X")
     p.add_argument("--standardize", default=argparse.SUPPRESS, choices=runs.CHOICES["standardize"],
                    help="to mean 0 and deviation 1: each column, or all together (default: all for digits, whose "
                         "columns are pixels; else columns)")
     p.add_argument("--task", default=argparse.SUPPRESS, choices=runs.CHOICES["task"][1:],
                    help="what the target is (default: names and whole numbers are classes)")
-    option("seed", "of the split, the start and the order of the examples", type=int)
+    option("seed", "of the split, the start and the order of the examples", type=integer, metavar="N")
     p.add_argument("--out", metavar="RUN", help="folder for the run (default: out/<name of the data>)")
     p.add_argument("--resume", action="store_true", help="continue the run in the folder, with its settings")
     p.add_argument("--overwrite", action="store_true", help="replace an unfinished run or other settings")

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from optcore.checks import integer, number
+from optcore.checks import flag, integer, number
 
 
 def batches(n, batch_size=None, shuffle=True, rng=None, drop_last=False, *, smallest=1, rows=None):
@@ -58,7 +58,7 @@ def batches(n, batch_size=None, shuffle=True, rng=None, drop_last=False, *, smal
     """
     n, smallest = integer("n", n), integer("smallest", smallest)
     size = n if batch_size is None else min(integer("batch_size", batch_size), n)
-    if shuffle and not isinstance(rng, np.random.Generator):
+    if flag("shuffle", shuffle) and not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: expected a numpy.random.Generator to shuffle with, got {type(rng).__name__}")
     order = shuffled(n, rng) if shuffle and size < n else np.arange(n, dtype=np.int64)
     order = order if rows is None else rows[order]

@@ -113,8 +113,9 @@ def _open_npy(path, mode):
 
 def _checked(path, X, y):
     """Examples as rows and targets, after checking that they go together."""
-    if X.dtype.kind not in "fiub" or X.ndim < 2:
-        raise ValueError(f"{path}: X: expected numbers of shape [N, D], got {X.dtype} of shape {X.shape}")
+    if X.dtype.kind not in "fiub" or X.ndim < 2 or X[:1].size == 0:
+        raise ValueError(f"{path}: X: expected numbers of shape [N, D], N and D at least 1, got {X.dtype} of shape "
+                         f"{X.shape}")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != X.shape[:1]:

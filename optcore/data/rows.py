@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from optcore.checks import indices
+from optcore.data.scaling import Standardizer
+
 
 class Rows:
     """Rows of an array of any numeric dtype, each in the network's dtype and standardised when it is asked for.
@@ -17,7 +20,7 @@ class Rows:
         Fitted on the training part.
     dtype : {"float32", "float64"}
         The network's.
-    rows : ndarray of int [n], optional
+    rows : array_like of int [n], optional
         The rows that are meant, in this order; all by default.
 
     Attributes
@@ -42,7 +45,11 @@ class Rows:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
-        self.X, self.scaler, self.rows = X, scaler, rows
+        if scaler is not None and not isinstance(scaler, Standardizer):
+            raise TypeError(f"scaler: expected a Standardizer, got {type(scaler).__name__}")
+        if scaler is not None and scaler.mean is None:
+            raise ValueError("scaler: expected one that was fitted, got one without statistics")
+        self.X, self.scaler, self.rows = X, scaler, indices("rows", rows, len(X))
         self.shape = (len(X) if rows is None else len(rows), *X.shape[1:])
         self.ndim = X.ndim
 

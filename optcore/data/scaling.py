@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from optcore.checks import flag
 from optcore.norm import Moments, moments
 
 _ROWS, _NUMBERS = 4096, 2**19       # at most, in double at a time; fixed, so that there is one summation order
@@ -40,7 +41,7 @@ class Standardizer:
     """
 
     def __init__(self, per_column=True):
-        self.per_column = bool(per_column)
+        self.per_column = flag("per_column", per_column)
         self.mean = self.std = None
 
     def fit(self, X, rows=None):

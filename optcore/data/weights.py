@@ -4,6 +4,8 @@ import numbers
 
 import numpy as np
 
+from optcore.checks import indices, integer
+
 
 def class_weights(weight, y, classes):
     """Return one weight for each class.
@@ -35,9 +37,11 @@ def class_weights(weight, y, classes):
     >>> class_weights({1: 5}, np.array([0, 1]), 2).tolist()
     [1.0, 5.0]
     """
+    classes = integer("classes", classes)
     if isinstance(weight, str):
         if weight != "balanced":
             raise ValueError(f"class_weight: expected 'balanced', a dict or a sequence, got {weight!r}")
+        y = indices("y", y, classes)
         count = np.bincount(y, minlength=classes)
         return np.where(count > 0, len(y) / (np.count_nonzero(count) * np.maximum(count, 1)), 1.0)
     if isinstance(weight, dict):

@@ -54,6 +54,10 @@ class Loss:
         """
         raise NotImplementedError
 
+    def own_weights(self, target):
+        """Return what each example counts in the mean by its target, float64 [N]; None where all count the same."""
+        return None
+
     def check(self, target, n, shape, dtype):
         """Raise unless the targets go with the outputs.
 
@@ -122,7 +126,8 @@ class CrossEntropy(Loss):
     Notes
     -----
     Targets are int64 classes [N] or probabilities [N, K]. The mean of classes that have weights is over the weights in
-    the batch, so that an epoch of batches is not exactly the whole: as in PyTorch.
+    the batch, so that an epoch of batches is not exactly the whole: as in PyTorch. Over classes of weight 0 only it is
+    undefined: networks refuse such a batch, and `optcore.train.fit` leaves their examples out.
 
     Examples
     --------
@@ -159,12 +164,18 @@ class CrossEntropy(Loss):
         scale = scale.astype(q.dtype)[:, None]
         return lambda rz: cross_entropy_r(p, rz, rz) * scale
 
+    def own_weights(self, target):
+        """Return the weight of each example's class; None without such weights, and for probabilities."""
+        return None if self.weight is None or target.ndim != 1 else np.array(self.weight)[target]
+
     def check(self, target, n, shape, dtype):
         """Raise unless `target` goes with n outputs of this shape and dtype."""
         if len(shape) != 1:
             raise ValueError(f"loss: cross_entropy takes outputs [N, K], the network gives {['N', *shape]}")
         _check_length("weight", self.weight, shape)
         if target.ndim != 1:
+            if target.dtype.kind in "iu":
+                raise ValueError(f"target: expected class indices of shape [N], got shape {list(target.shape)}")
             super().check(target, n, shape, dtype)
             return
         if target.dtype != np.int64:
@@ -313,11 +324,17 @@ def given(sample_weight):
     return {} if sample_weight is None else {"sample_weight": sample_weight}
 
 
-def check_weights(sample_weight, like):
-    """Return the examples' weights as float64 [N], or None for None; raise where they are not, or all are 0."""
+def check_weights(sample_weight, like, own=None):
+    """Return the examples' weights as float64 [N], or None for None; raise where they are not, or all are 0.
+
+    `own` are the `Loss.own_weights` of the targets, which multiply them.
+    """
     weight = row_weights(sample_weight, like)
     if weight is not None and not weight.any():
         raise ValueError("sample_weight: expected a positive one among them, got zeros only: their mean is undefined")
+    if own is not None and not (own if weight is None else own * weight).any():
+        raise ValueError("target: expected an example of a class with a positive weight, got weight 0 for all of them: "
+                         "their mean is undefined")
     return weight
 
 

@@ -48,6 +48,8 @@ def lsuv_(net, x, tol=0.1, max_rounds=10, seed=0):
     if not isinstance(net, Sequential):
         raise TypeError(f"net: expected an optcore.nn network, got {type(net).__name__}")
     passes.check_input(net.program, x, net.dtype)
+    if len(x) == 0:
+        raise ValueError("x: expected at least one example, got none")
     rng, theta = np.random.default_rng(seed), net.theta.copy()
     layers = [i for i, op in enumerate(net.program.ops)
               if "program" not in op.options and any(len(p.shape) > 1 for p in op.params.values())]

@@ -37,7 +37,10 @@ class NetworkObjective(BatchedObjective):
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
         losses.check(self._row, self._y, len(self._x), self._program.out_shape, dtype)
-        weight = losses.check_weights(sample_weight, self._x)
+        own = self._row.own_weights(self._y)
+        weight = self._sample_weight = losses.check_weights(sample_weight, self._x, own)
+        if own is not None:
+            weight = own if weight is None else own * weight
         self._beside = partial(NetworkObjective, loss=loss, X=self._x, y=self._y, mode=mode, dtype=dtype,
                                sample_weight=sample_weight, l1=l1, l2=l2, **batches)
         super().__init__(net.theta.astype(dtype), len(self._x), weight=weight, **batches)
@@ -66,7 +69,7 @@ class NetworkObjective(BatchedObjective):
         return variants(self, self._layers, self._program, self.check_theta(theta), self._beside, seed)
 
     def _examples(self, rows):
-        weight = {} if self.weight is None else {"sample_weight": self.weight[rows]}
+        weight = {} if self._sample_weight is None else {"sample_weight": self._sample_weight[rows]}
         return _converted("X", self._x[rows], self.dtype), self._y[rows], weight
 
     def _value(self, theta, rows):
@@ -171,7 +174,7 @@ def objective(net, loss, X, y, mode="train", *, dtype=None, sample_weight=None, 
     batch_size : int, optional
         Examples in one pass; None for all of them, whose activations are then held at once. With a batch size X may be
         larger than memory (`numpy.memmap`, `Rows`): it is read and converted batch by batch. Each batch counts by its
-        number of examples; batch norm in training mode takes the statistics of each.
+        number of examples, or by their weights; batch norm in training mode takes the statistics of each.
     memory : int
         Bytes of activations that are kept from one product to the next where there is more than one batch: those of
         the first batches; the others are evaluated again.

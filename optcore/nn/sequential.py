@@ -93,7 +93,7 @@ class Sequential:
         self.layers = layers
         self.program = plan(layers, input_shape)
         self._theta = np.empty(self.program.size, self.dtype)
-        rng = np.random.default_rng(seed)
+        rng = _generator(seed)
         for p in self.program.parameters():
             p.view(self._theta)[...] = draw(p.init, rng, p.shape, p.fan_in, p.fan_out)
         self._buffers = {b.name: np.full(b.shape, b.fill if b.fill is not None else rng.integers(2**63),
@@ -238,7 +238,7 @@ class Sequential:
             A name, or an object with options such as ``CrossEntropy(label_smoothing=0.1)``. Cross-entropy is the mean
             over the batch, the others are means over all elements.
         grad : ndarray [n]
-            Written: the gradient with respect to `theta`.
+            Needed, such as ``np.empty_like(net.theta)``, and written: the gradient with respect to `theta`.
         sample_weight : array_like [N], optional
             Weights of the examples, finite and at least 0: the loss is their weighted mean.
         l1, l2 : float
@@ -267,7 +267,7 @@ class Sequential:
         row = losses.find(loss)
         passes.check_input(self.program, x, self.dtype)
         losses.check(row, target, len(x), self.program.out_shape, self.dtype)
-        weight = losses.check_weights(sample_weight, x)
+        weight = losses.check_weights(sample_weight, x, row.own_weights(target))
         _check_grad(grad, self._theta, x, target)
         form, penalty = loss_form(row), penalty_of(self.program, l1, l2)
         with one_pool, self._network(len(x) if form else 0, True) as network:
@@ -323,13 +323,21 @@ class Sequential:
         return f"Sequential(\n{layers}    dtype={self.dtype.name!r},\n)  # {self.program.size:,} parameters"
 
 
+def _generator(seed):
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"seed: expected integers of at least 0 or a numpy.random.Generator, got {seed!r}") from error
+
+
 def _shape(shape):
     return f"[{', '.join(['N', *map(str, shape)])}]"
 
 
 def _check_grad(grad, theta, x, target):
     if not isinstance(grad, np.ndarray):
-        raise TypeError(f"grad: expected a NumPy array to write into, got {type(grad).__name__}")
+        raise TypeError("grad: expected a NumPy array to write into, such as np.empty_like(net.theta), got "
+                        f"{type(grad).__name__}")
     if grad.dtype != theta.dtype:
         raise TypeError(f"grad: expected dtype {theta.dtype}, that of theta, got {grad.dtype}")
     if grad.shape != theta.shape:

@@ -25,12 +25,34 @@ def examples(net, X, y, loss, validation, seed, sample_weight=None):
     return rows, held_out, weight, held_weight
 
 
+def counted(loss, y, rows, held_out):
+    """Return the rows to train on without those of classes of weight 0; raise where the held-out ones have no other."""
+    row = losses.find(loss)
+    if held_out is not None:
+        _, target, held = held_out
+        _none_of_weight("validation y", row.own_weights(target if held is None else target[held]))
+    weight = row.own_weights(y if rows is None else y[rows])
+    if weight is None or weight.all():
+        return rows
+    _none_of_weight("y", weight)
+    return np.flatnonzero(weight) if rows is None else rows[weight > 0]
+
+
+def _none_of_weight(name, weight):
+    if weight is not None and not weight.any():
+        raise ValueError(f"{name}: expected an example of a class with a positive weight, got weight 0 for all of them")
+
+
 def _parts(net, X, y, loss, validation, seed, weight):
     row = losses.find(loss)
-    _check(net, row, "", X, y)
+    check(net, row, "", X, y)
+    _check_finite("", X)
     if validation is None:
         return None, None, None
     if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
+        if len(X) < 2 or not 0 < validation < 1:
+            raise ValueError(f"validation: expected a share in (0, 1) of 2 or more examples, got {validation} of "
+                             f"{len(X)}")
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[1])
         labels = y if y.ndim == 1 and y.dtype.kind == "i" else None
         kept, held = data.split(len(X), validation, rng, labels)
@@ -42,7 +64,8 @@ def _parts(net, X, y, loss, validation, seed, weight):
         raise TypeError("validation: expected (X, y), (X, y, sample_weight), a share or None, got "
                         f"{type(validation).__name__}")
     X, y, *given = validation
-    _check(net, row, "validation ", X, y)
+    check(net, row, "validation ", X, y)
+    _check_finite("validation ", X)
     return None, (X, y, None), losses.check_weights(given[0] if given else None, y)
 
 
@@ -57,13 +80,17 @@ def weighted(loss, class_weight, y, classes):
     return dataclasses.replace(row, weight=data.class_weights(class_weight, y, classes))
 
 
-def _check(net, row, part, X, y):
+def check(net, row, part, X, y):
+    """Raise unless examples and targets fit network and loss; `part` stands before their names."""
     try:
         sample = X[:1] if isinstance(X, data.Rows) else X
         passes.check_input(net.program, sample, net.theta.dtype)
         losses.check(row, y, len(X), net.program.out_shape, net.theta.dtype)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{part}{str(error).replace('x:', 'X:', 1).replace('target:', 'y:', 1)}") from error
+
+
+def _check_finite(part, X):
     step = max(1, _PIECE // max(1, math.prod(X.shape[1:])))
     for i in range(0, len(X), step):
         x = X[i:i + step]
@@ -75,6 +102,8 @@ def _check(net, row, part, X, y):
 
 def check_place(path):
     """Raise unless a file can stand there."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"checkpoint: expected a path, got {type(path).__name__}")
     if os.path.isdir(path):
         raise IsADirectoryError(f"checkpoint: expected a file, got the folder {os.fspath(path)}")
     if not os.path.isdir(os.path.dirname(os.path.realpath(os.fspath(path)))):

@@ -136,7 +136,7 @@ class EarlyStopping:
             raise ValueError(f"mode: expected 'min', 'max' or None, got {mode!r}")
         self.patience, self.min_delta, self.monitor = int(patience), float(min_delta), monitor
         self.mode = mode or ("max" if monitor.endswith("accuracy") else "min")
-        self.restore_best = bool(restore_best)
+        self.restore_best = checks.flag("restore_best", restore_best)
         self._forget()
 
     def _forget(self):

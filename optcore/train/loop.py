@@ -78,7 +78,8 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         Save after every so many steps, too: for long epochs.
     class_weight : "balanced", dict or sequence, optional
         Weights of the classes in a cross-entropy of class indices, in validation too; see `optcore.data.class_weights`.
-        "balanced" counts in the training part.
+        "balanced" counts in the training part. Examples of a class of weight 0, in a loss that has weights too, are
+        left out.
     l1, l2 : float
         Of the penalty l1*sum |w| + l2/2*sum w^2 of the weights (not of biases and norms), a term of the loss; finite
         and at least 0. The slope of |w| at 0 is 0. Losses in the history include it, validation losses do not: they
@@ -127,6 +128,7 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     rows, held_out, weight, held_weight = arguments.examples(net, X, y, loss, validation, seed, sample_weight)
     if class_weight is not None:
         loss = arguments.weighted(loss, class_weight, y if rows is None else y[rows], net.program.out_shape[0])
+    rows = arguments.counted(loss, y, rows, held_out)
     hooks = Hooks(callbacks)
     run = Run(net, X, y, rows, held_out, loss, optimizer, batch_size, shuffle, seed, callbacks, weight, held_weight,
               l1, l2)

@@ -3,7 +3,7 @@
 import contextlib
 import re
 
-from optcore import optim, schedules
+from optcore import checks, optim, schedules
 
 
 def chosen(optimizer, net):
@@ -11,7 +11,7 @@ def chosen(optimizer, net):
     if optimizer is None:
         optimizer = "adamw"
     if isinstance(optimizer, str):
-        rule = optim.get(optimizer)
+        rule = optim.get(checks.one_of("optimizer", optimizer, optim.names()))
         return rule(arrays_for(rule, net))
     if not isinstance(optimizer, optim.Optimizer | optim.Wrapper):
         raise TypeError(f"optimizer: expected a rule of optcore.optim, a wrapper around one, its name or None, "

@@ -11,7 +11,7 @@ from optcore import checks, data, optim
 from optcore.history import History
 from optcore.nn.compiled import loss_form
 from optcore.nn.penalty import penalty_of
-from optcore.train.evaluation import evaluate, has_classes
+from optcore.train.evaluation import has_classes, measured
 from optcore.train.rule import chosen, evaluating, gradient_views, memories, options, parts
 from optcore.train.saved import check_fit, fingerprint, layers
 
@@ -70,7 +70,7 @@ class Run:
         self.batch_size = self.n if batch_size is None else min(checks.integer("batch_size", batch_size), self.n)
         self.batches_per_epoch = steps_per_epoch(net, self.n, self.batch_size)
         self.smallest = _smallest_batch(net)
-        self.shuffle, self.seed = bool(shuffle), seed
+        self.shuffle, self.seed = checks.flag("shuffle", shuffle), seed
         self.rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[0])
         self.optimizer = chosen(optimizer, net)
         self.grad = np.zeros_like(net.theta)
@@ -197,7 +197,7 @@ class Run:
         if self.held_out is not None:
             with evaluating(self.optimizer, self.net.theta):
                 X, y, rows = self.held_out
-                row = evaluate(self.net, X, y, self.loss, rows, self.held_weight)
+                row = measured(self.net, X, y, self.loss, rows, self.held_weight)
         self.seconds += time.perf_counter() - start
         self.history.add_epoch(self.batches_per_epoch, seconds=self.seconds, **row)
         self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0

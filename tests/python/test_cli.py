@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
 import optcore as oc
-from optcore import checkpoint
+from optcore import checkpoint, runs
 from optcore.cli import bench, main
+from optcore.cli.common import in_double
 from optcore.runs import Settings
 
 SMALL = ["--hidden", "6", "--epochs", "3", "--batch-size", "8", "--quiet"]
@@ -213,7 +215,8 @@ def test_info_of_a_serial_build(monkeypatch, capsys):
     (["train", "missing.csv"], "missing.csv: no such file"),
     (["train", "letters"], "expected 'digits' or a .csv, .tsv, .npz, .npy or IDX file"),
     (["train", "digits", "--lr", "-1"], "lr: expected"),
-    (["train", "digits", "--held-out", "2"], "fraction: expected"),
+    (["train", "digits", "--held-out", "2"], "held_out: expected a share in (0, 1), got 2.0"),
+    (["train", "digits", "--out", __file__], "test_cli.py: expected a folder for the run, got a file"),
     (["diagnose", "nowhere"], "nowhere: expected the folder of a training run"),
 ])
 def test_errors_say_what_to_do(tmp_path, monkeypatch, capsys, arguments, message):
@@ -224,6 +227,42 @@ def test_errors_say_what_to_do(tmp_path, monkeypatch, capsys, arguments, message
     assert captured.err.count("\n") == 1
     assert message in captured.err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["train", "digits", "--epochs", "x"], "--epochs: expected a whole number, got 'x'"),
+    (["train", "digits", "--lr", "x"], "--lr: expected a number, got 'x'"),
+    (["train", "digits", "--seed", "1.5"], "--seed: expected a whole number, got '1.5'"),
+    (["spectrum", "run", "--steps", "x"], "--steps: expected a whole number, got 'x'"),
+])
+def test_no_number(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_commands_look_at_what_was_descended(table, tmp_path, capsys):
+    """Weighted cross-entropy and penalties, from the formulas; the accuracy is that of float32 outputs."""
+    folder = Path(trained(table, tmp_path, "--class-weight", "balanced", "--l1", "0.01", "--l2", "0.1"))
+    run = runs.prepare(runs.read_settings(folder))
+    run.restore(folder)
+    z, w = run.net.predict(run.X).astype(np.float64), len(run.y) / (2 * np.bincount(run.y))[run.y]
+    errors = scipy.special.logsumexp(z, axis=1) - z[np.arange(len(z)), run.y]
+    weights = np.concatenate([run.net.parameters[name].ravel() for name in ("0.weight", "3.weight")])
+    penalty = 0.01 * abs(weights).sum() + 0.05 * (weights**2).sum()
+    with in_double(run, "eval") as (double, objective):
+        assert objective.loss(double.net.theta) == pytest.approx(errors @ w / w.sum() + penalty, rel=1e-6)
+    capsys.readouterr()
+    assert main(["train", table, "--out", str(folder), *SMALL, "--l1", "-1"]) == 1
+    assert "l1: expected at least 0, got -1" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_left():
+    with subprocess.Popen([sys.executable, "-m", "optcore.cli", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
+        process.stdout.close()
+        assert process.wait() == 1
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["train"], ["train", "digits", "--epochs", "0"],
@@ -359,7 +398,8 @@ def test_options_of_fit(table, tmp_path, capsys):
     capsys.readouterr()
     assert main(["diagnose", folder, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    # of the best epoch, without weights: accuracy is the same either way
+    # of the best epoch
+    assert report["validation_loss"] == losses[best]
     accuracy = [r["validation_accuracy"] for r in rows if r["kind"] == "epoch"][best]
     assert report["validation_accuracy"] == accuracy
     assert main(["train", table, "--out", folder, "--resume", "--quiet"]) == 0

@@ -262,6 +262,7 @@ def test_npz_errors(tmp_path):
     good = {"X": np.zeros((3, 2)), "y": np.arange(3)}
     for change, message in [({"y": np.arange(4)}, "y: expected shape"),
                             ({"X": np.zeros(3)}, "X: expected numbers"),
+                            ({"X": np.zeros((3, 0))}, r"X: expected .* D at least 1, got float64 of shape \(3, 0\)"),
                             ({"X": np.full((3, 2), np.nan)}, r"X\[0, 0\]: expected a finite number"),
                             ({"X": np.array([[None] * 2] * 3)}, "not a readable .npz file without pickles")]:
         np.savez(path, **{**good, **change})
@@ -464,6 +465,12 @@ def test_rows_are_the_scaled_array():
             data.Rows(wrong)
     with pytest.raises(ValueError, match=r"^dtype: expected float32 or float64"):
         data.Rows(X, dtype="int8")
+    with pytest.raises(ValueError, match=r"^scaler: expected one that was fitted"):
+        data.Rows(X, data.Standardizer())
+    with pytest.raises(TypeError, match=r"^scaler: expected a Standardizer, got int"):
+        data.Rows(X, 3)
+    with pytest.raises(ValueError, match=rf"^rows: expected indices from 0 to {len(X) - 1}, got 0 to {len(X)}"):
+        data.Rows(X, rows=[0, len(X)])
 
 
 # --- class weights
@@ -485,3 +492,11 @@ def test_balanced_is_scikit_learn_s():
 def test_class_weights_refuse(weight, error, message):
     with pytest.raises(error, match=f"^class_weight: .*{message}"):
         data.class_weights(weight, np.array([0, 1]), 3)
+
+
+@pytest.mark.parametrize(("y", "error", "message"), [
+    ([0, 3], ValueError, "expected indices from 0 to 2, got 0 to 3"), ([-1], ValueError, "got -1 to -1"),
+    ([0.0], TypeError, "got float64"), ([], ValueError, "non-empty")])
+def test_balanced_refuses_what_are_no_classes(y, error, message):
+    with pytest.raises(error, match=f"^y: .*{message}"):
+        data.class_weights("balanced", y, 3)

@@ -136,6 +136,8 @@ def test_lsuv_refuses_what_does_not_vary():
     before = net.theta.copy()
     with pytest.raises(ValueError, match=r"x: layer 0 puts out a variance of 0\.0"):
         nn.lsuv_(net, np.zeros((5, 2), "float32"))
+    with pytest.raises(ValueError, match=r"^x: expected at least one example, got none"):
+        nn.lsuv_(net, np.zeros((0, 2), "float32"))
     assert np.array_equal(net.theta, before)
 
 
@@ -179,6 +181,8 @@ def test_layers_that_do_not_fit(layers, options, message):
     (lambda: nn.Sequential(nn.Linear), TypeError, "layers: expected layers of optcore.nn"),
     (lambda: nn.Sequential(nn.Linear(2, 2), dtype="float16"), TypeError, "dtype: expected float32 or float64"),
     (lambda: nn.Sequential(nn.Linear(2, 2), dtype=">f4"), TypeError, "dtype: expected float32 or float64"),
+    (lambda: nn.Sequential(nn.Linear(2, 2), seed=-1), ValueError, "seed: expected integers of at least 0 .*, got -1"),
+    (lambda: nn.Sequential(nn.Linear(2, 2), seed="a"), TypeError, "seed: expected .*, got 'a'"),
     (lambda: nn.Linear(0, 2), ValueError, "in_features: expected at least 1, got 0"),
     (lambda: nn.Linear(2, 2.0), TypeError, "out_features: expected an integer, got float"),
     (lambda: nn.Linear(2, 2, init="he"), ValueError, "init: expected one of fan_in_uniform"),

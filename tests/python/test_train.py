@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
 import optcore as oc
@@ -117,6 +118,32 @@ def test_validation_is_held_out_and_in_evaluation_mode():
     # the loss is computed from float32 outputs: rounding 6e-8
     assert history.epochs["validation_loss"][-1] == pytest.approx(-np.log(p[np.arange(23), y[80:]]).mean(), rel=1e-6)
     assert history.epochs["validation_accuracy"][-1] == (out.argmax(axis=1) == y[80:]).mean()
+
+
+def test_evaluate_is_the_formula_over_the_rows():
+    X, y = problem(dtype="float64")
+    net, rows, w = network("float64"), [5, 2, 90], np.array([1.0, 0.0, 3.0])
+    quiet(net, X, y, epochs=2)
+    z = net.predict(X)[rows]
+    losses = scipy.special.logsumexp(z, axis=1) - z[np.arange(3), y[rows]]
+    found = oc.train.evaluate(net, X, y, rows=rows, sample_weight=w)
+    assert found["validation_loss"] == pytest.approx(losses @ w / 4, rel=1e-14)     # the rounding of a few sums
+    assert found["validation_accuracy"] == (z.argmax(axis=1) == y[rows]) @ w / 4
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"net": 3}, TypeError, "net: expected an optcore.nn.Sequential, got int"),
+    ({"X": problem()[0][:0], "y": problem()[1][:0]}, ValueError, "X: expected at least one example"),
+    ({"y": problem()[1][:5]}, ValueError, "y: expected 103 class indices"),
+    ({"rows": [0.0]}, TypeError, "rows: expected integer indices, got float64"),
+    ({"rows": []}, ValueError, "rows: expected a non-empty vector"),
+    ({"rows": [103]}, ValueError, "rows: expected indices from 0 to 102, got 103 to 103"),
+    ({"sample_weight": np.zeros(103)}, ValueError, "sample_weight: expected a positive one"),
+])
+def test_evaluate_refuses(change, error, message):
+    X, y = problem()
+    with pytest.raises(error, match=f"^{message}"):
+        oc.train.evaluate(**{"net": network(), "X": X, "y": y, **change})
 
 
 def test_one_hot_targets_give_the_same_training():
@@ -428,14 +455,17 @@ def other_network():
     ({"y": problem()[1] + 1}, ValueError, "y: expected class indices from 0 to 2, got 1 to 3"),
     ({"loss": "hinge"}, ValueError, "loss: expected one of"),
     ({"optimizer": 0.1}, TypeError, "optimizer: expected"),
-    ({"optimizer": "adm"}, ValueError, "name: expected one of"),
+    ({"optimizer": "adm"}, ValueError, "optimizer: expected one of"),
     ({"optimizer": other_network()}, ValueError, "optimizer: expected a rule over net.theta"),
     ({"epochs": 0}, ValueError, "epochs: expected at least 1"),
     ({"epochs": 2.5}, TypeError, "epochs: expected an integer"),
     ({"batch_size": 0}, ValueError, "batch_size: expected at least 1"),
     ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
     ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected at least 1"),
-    ({"validation": 1.0}, ValueError, "fraction: expected"),
+    ({"validation": 1.0}, ValueError, r"validation: expected a share in \(0, 1\) .*, got 1.0 of 103"),
+    ({"shuffle": "no"}, TypeError, "shuffle: expected True or False, got 'no'"),
+    ({"checkpoint": 3}, TypeError, "checkpoint: expected a path, got int"),
+    ({"y": problem()[1][:, None]}, ValueError, r"y: expected class indices of shape \[N\], got shape \[103, 1\]"),
     ({"validation": problem()[0]}, TypeError, r"validation: expected \(X, y\)"),
     ({"validation": (problem()[0], problem()[1][:5])}, ValueError, "validation y: expected"),
     ({"callbacks": [3]}, TypeError, "callbacks: expected"),

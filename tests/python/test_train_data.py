@@ -107,6 +107,34 @@ def test_class_weights_that_do_not_fit(options, message):
         quiet(network(), X, **{"y": y, "class_weight": "balanced", **options})
 
 
+@pytest.mark.parametrize("options", [{"class_weight": {0: 0, 1: 2}},
+                                     {"loss": oc.nn.CrossEntropy(weight=[0, 2, 1], label_smoothing=0.1)}])
+def test_a_class_of_weight_0_is_left_out(options):
+    """Batches of two hold classes of weight 0 only, often: the run is that on the other examples."""
+    X, y = problem()
+    nets, smooth = [network(), network()], options.get("loss", oc.nn.CrossEntropy()).label_smoothing
+    quiet(nets[0], X, y, batch_size=2, **options)
+    quiet(nets[1], X[y > 0], y[y > 0], batch_size=2, loss=oc.nn.CrossEntropy(smooth, [0, 2, 1]))
+    assert nets[0].theta.tobytes() == nets[1].theta.tobytes()
+
+
+def test_classes_of_weight_0_only():
+    """The mean over them is undefined; who hands them over hears it."""
+    X, y = problem()
+    loss, net, none = oc.nn.CrossEntropy(weight=[0, 1, 1]), network(), np.zeros_like(y)
+    nothing, before = "got weight 0 for all of them", net.buffers["1.running_mean"].copy()
+    for call in (lambda: net.loss_and_grad(X, none, loss, np.empty_like(net.theta)),
+                 lambda: net.loss_and_grad(X, y, loss, np.empty_like(net.theta), sample_weight=1.0 * (y == 0)),
+                 lambda: oc.nn.objective(net, loss, X, none), lambda: oc.train.evaluate(net, X, none, loss)):
+        with pytest.raises(ValueError, match=f"^(target|sample_weight): .*{nothing}"):
+            call()
+    with pytest.raises(ValueError, match=f"^y: .*{nothing}"):
+        quiet(net, X, none, loss=loss)
+    with pytest.raises(ValueError, match=f"^validation y: .*{nothing}"):
+        quiet(net, X, y, loss=loss, validation=(X, none))
+    assert (net.buffers["1.running_mean"] == before).all()
+
+
 # --- accumulated gradients
 
 def test_accumulated_gradients_are_those_of_a_larger_batch():
