@@ -14,7 +14,9 @@ from optcore._native.arrays cimport (
 from optcore._native.c cimport OC_F32, OC_F64, OC_MAX_INPUTS, OC_PAST_CACHES, oc_all_safe, oc_channel_fn, oc_norm_kernels
 from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, plan, publish, run, wrapped
 from optcore._native.core cimport kernels
-from optcore._native.norm_arrays cimport CACHES, LINE, checked_values, integer, like, output_like, real_number
+from optcore._native.norm_arrays cimport (
+    CACHES, LINE, at_least_zero, checked_values, integer, like, output_like, real_number,
+)
 
 import math
 
@@ -408,7 +410,7 @@ cdef class Call:
             self.load(job.rest, per_channel(saved.mean_rest, "saved.mean_rest", channels), 0)
             self.load(job.inv_std, per_channel(saved.inv_std, "saved.inv_std", channels), 0)
             return True
-        job.eps = _number(eps, "eps", 0, math.inf)
+        job.eps = at_least_zero(eps, "eps")
         evaluate_with(job, whole(_required(running_mean, "running_mean", channels)),
                       whole(_required(running_var, "running_var", channels)))
         return False
@@ -480,7 +482,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
     cdef bint rectified = _rectified(activation)
     cdef oc_channel_fn *apply = _normalise(&job.k.norm[job.p.dtype], job.p.form, added is not None, rectified)
     cdef double new = _weight_of_new(momentum, momentum_on, batches)
-    job.eps = _number(eps, "eps", 0, math.inf)
+    job.eps = at_least_zero(eps, "eps")
     if limits is not None:
         job.r_max, job.d_max = _number(limits[0], "r_max", 1, math.inf), _number(limits[1], "d_max", 0, math.inf)
     if train:
@@ -550,7 +552,7 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
     call.load(job.weight, w, 1)
     call.measure(g, a, job.mean)
     if self_gated and not _remakes(job):
-        gate, self_gated = _gate(None, a, weight, saved, channel_axis), False
+        gate, self_gated = _signs(_gate(None, _wide(a), weight, saved, channel_axis), a), False
     if self_gated:
         call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
     if self_gated or gate is not None:
@@ -572,10 +574,10 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
 
 
 # The R-operators of the fused forms take the passes one by one: nothing in training waits for them.
-cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, object channel_axis):
+cdef cnp.ndarray _gate(cnp.ndarray y, cnp.ndarray x, object weight, object saved, object channel_axis):
     """What the ReLU after the forward pass let pass is positive here: y, or what went into the ReLU. None: no ReLU."""
     if y is not None:
-        return like(y, "y", x, IN)
+        return y
     if saved is None or saved.bias is None:
         return None
     cdef Call call = _call(x, channel_axis, 0, 3)
@@ -589,23 +591,40 @@ cdef cnp.ndarray _gate(object y, cnp.ndarray x, object weight, object saved, obj
     return z
 
 
-cdef int _refuse_fused(cnp.ndarray x, bint fused) except -1:
-    """The passes one by one would round to bfloat16 in between."""
-    if fused and is_bf16(x):
-        raise TypeError("x: expected dtype float32 or float64 for the derivative of a fused form, got bfloat16")
-    return 0
+cdef cnp.ndarray _wide(cnp.ndarray a):
+    """bfloat16 as float32: passes one by one would round to it in between. Another array, or None, as it is."""
+    return a.astype(np.float32) if a is not None and is_bf16(a) else a
+
+
+cdef cnp.ndarray _narrow(cnp.ndarray a, cnp.ndarray x):
+    with np.errstate(all="ignore"):
+        return a.astype(x.dtype)
+
+
+cdef cnp.ndarray _signs(cnp.ndarray gate, cnp.ndarray x):
+    """A gate of float32 for an x of bfloat16, in which its smallest values would be zero."""
+    return _narrow(np.sign(gate), x) if is_bf16(x) else gate
+
+
+cdef bint _one_by_one(cnp.ndarray x, object saved, object y, object added) except -1:
+    """Whether a derivative of an x of bfloat16 takes several passes."""
+    return is_bf16(x) and (y is not None or added is not None or saved is not None and saved.bias is not None)
 
 
 def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, channel_axis, y=None, rresidual=None):
     """Return (ry, rmean, rinv_std)."""
     cdef cnp.ndarray a = _input(x, "x")
     cdef cnp.ndarray r = like(rx, "rx", a, IN)
-    cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
+    cdef cnp.ndarray of = None if y is None else like(y, "y", a, IN)
     cdef cnp.ndarray added = None if rresidual is None else like(rresidual, "rresidual", a, IN)
+    if _one_by_one(a, saved, of, added):
+        wide, rmean, rinv_std = jvp(_wide(a), weight, saved, _wide(r), rweight, rbias, running_mean, running_var, eps,
+                                    channel_axis, _wide(of), _wide(added))
+        return _narrow(wide, a), rmean, rinv_std
+    cdef cnp.ndarray gate = _gate(of, a, weight, saved, channel_axis)
     cdef Call call = _call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
-    _refuse_fused(a, gate is not None or added is not None)
     call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
     call.load(job.rweight, per_channel(rweight, "rweight", job.p.channels), 0)
     call.load(job.rbias, per_channel(rbias, "rbias", job.p.channels), 0)
@@ -628,8 +647,12 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
     cdef cnp.ndarray g = like(dy, "dy", a, IN)
     cdef cnp.ndarray rg = like(rdy, "rdy", a, IN)
     cdef cnp.ndarray r = like(rx, "rx", a, IN)
-    cdef cnp.ndarray gate = _gate(y, a, weight, saved, channel_axis)
-    _refuse_fused(a, gate is not None)
+    cdef cnp.ndarray of = None if y is None else like(y, "y", a, IN)
+    if _one_by_one(a, saved, of, None):
+        wide, rdweight, rdbias = backward_jvp(_wide(g), _wide(a), weight, saved, _wide(rg), _wide(r), rweight, rsaved,
+                                              running_mean, running_var, eps, channel_axis, _wide(of))
+        return _narrow(wide, a), rdweight, rdbias
+    cdef cnp.ndarray gate = _gate(of, a, weight, saved, channel_axis)
     cdef Call call = _call(a, channel_axis, 3, 10)
     cdef Job *job = &call.job
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)

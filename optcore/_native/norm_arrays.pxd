@@ -15,6 +15,7 @@ cdef cnp.ndarray parameter(object a, str name, tuple shape, str per)  # of eithe
 cdef double *statistic(object a, str name, Py_ssize_t n) except NULL  # n values of a saved array of float64
 cdef int apart(cnp.ndarray out, list read) except -1               # out overlaps none of [(name, array or None)]
 cdef double real_number(object value, str name) except? -1         # no bool
+cpdef cnp.ndarray float_array(object a, str name, bint written=*)    # float32 or float64, of any shape
 cpdef double at_least_zero(object value, str name) except? -1
 cpdef Py_ssize_t integer(object value, str name) except? -1        # no bool
 # n values of a parameter of either dtype, in `dtype`; `otherwise` each where it is None.

@@ -23,8 +23,13 @@ cdef cnp.ndarray checked_values(object a, str name, int intent):
     if cnp.PyArray_Check(a):
         typenum = cnp.PyArray_TYPE(<cnp.ndarray>a)
         if typenum != cnp.NPY_FLOAT32 and typenum != cnp.NPY_FLOAT64 and not is_bf16(<cnp.ndarray>a):
-            raise TypeError(f"{name}: expected dtype float32, float64 or bfloat16, got {a.dtype}")
+            view = f" (where it holds bfloat16: {name}.view(ml_dtypes.bfloat16))" if typenum == cnp.NPY_UINT16 else ""
+            raise TypeError(f"{name}: expected dtype float32, float64 or bfloat16, got {a.dtype}{view}")
     return laid_out(a, name, intent)
+
+
+cpdef cnp.ndarray float_array(object a, str name, bint written=False):
+    return checked(a, name, OUT if written else IN)
 
 
 cdef cnp.ndarray like(object a, str name, cnp.ndarray x, int intent):

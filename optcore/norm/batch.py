@@ -125,9 +125,9 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, *
     deviation; float64 statistics are those of a corrected two-pass algorithm (Chan, Golub and
     LeVeque 1983). Every finite x of float32 gives the right y, up to the largest numbers and down to the smallest,
     also where weight/sqrt(v + eps) is beyond float32; in float64 the variance overflows from deviations of about
-    1e154. A float32 `running_var` cannot hold the variance of deviations above 1.8e19 and becomes infinite: make it
-    float64 there. The same bits for any number of threads, and with an activation and a residual those of three
-    passes one after the other.
+    1e154. Without a deviation and with ``eps=0`` y is NaN, 0/0. A float32 `running_var` cannot hold the variance of
+    deviations above 1.8e19 and becomes infinite: make it float64 there. The same bits for any number of threads, and
+    with an activation and a residual those of three passes one after the other.
 
     An x of bfloat16 (`ml_dtypes.bfloat16`) has the y of float32 arithmetic, rounded to nearest; `out` and `residual`
     are bfloat16 then, what is per channel is not.
@@ -244,7 +244,7 @@ def batch_norm_jvp(x, weight, saved, rx, rweight, rbias, *, running_mean=None, r
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm`; x of bfloat16 where the forward pass was fused with a residual or an activation.
+        As `batch_norm`.
 
     Examples
     --------
@@ -293,7 +293,7 @@ def batch_norm_backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, *, r
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm`; x of bfloat16 where the forward pass was fused with a residual or an activation.
+        As `batch_norm`.
 
     Examples
     --------

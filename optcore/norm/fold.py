@@ -27,7 +27,7 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
     eps : float, at least 0
         As in the batch norm.
     channel_axis : int
-        The axis of `weight` that is `out`: 1 for a transposed convolution.
+        The axis of `weight` that is `out`: 1 for a transposed convolution; negative ones count from the last.
 
     Returns
     -------
@@ -49,12 +49,12 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
     >>> weight, bias
     (array([[3., 6.]]), array([-1.]))
     """
-    if not isinstance(weight, np.ndarray):
+    if not isinstance(weight, np.ndarray) or isinstance(weight, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"weight: expected a NumPy array, got {type(weight).__name__}")
     if weight.dtype not in (np.float32, np.float64):
         raise TypeError(f"weight: expected dtype float32 or float64, got {weight.dtype}")
     eps = at_least_zero(eps, "eps")
-    if integer(channel_axis, "channel_axis") not in range(weight.ndim):
+    if integer(channel_axis, "channel_axis") not in range(-weight.ndim, weight.ndim):
         raise ValueError(f"channel_axis: expected an axis of weight, of shape {weight.shape}, got {channel_axis!r}")
     channels = weight.shape[channel_axis]
     for name, buffer in (("running_mean", running_mean), ("running_var", running_var)):
@@ -64,8 +64,10 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
                                                                (running_var, "running_var")))
     if np.any(var < 0):
         raise ValueError(f"running_var: expected variances, at least 0, got {var.min()}")
-    scale = _norm.doubles(bn_weight, "bn_weight", channels, 1) / np.sqrt(var + eps)
-    shift = scale * (_norm.doubles(bias, "bias", channels, 0) - mean) + _norm.doubles(bn_bias, "bn_bias", channels, 0)
+    w, b, c = (_norm.doubles(a, name, channels, otherwise) for a, name, otherwise in (
+        (bn_weight, "bn_weight", 1), (bn_bias, "bn_bias", 0), (bias, "bias", 0)))
     each = [1] * weight.ndim
     each[channel_axis] = channels
-    return (weight * scale.reshape(each)).astype(weight.dtype), shift.astype(weight.dtype)
+    with np.errstate(all="ignore"):  # without a variance or beyond the dtype: infinite or NaN, as the two layers
+        scale = w / np.sqrt(var + eps)
+        return (weight * scale.reshape(each)).astype(weight.dtype), (scale * (c - mean) + b).astype(weight.dtype)

@@ -66,7 +66,7 @@ def _rounded(x, weight, *gradients):
 
 
 def batch_renorm(x, weight=None, bias=None, running_mean=None, running_var=None, *, training, momentum=0.1, eps=1e-5,
-                 r_max=3.0, d_max=5.0, channel_axis=1, out=None):
+                 r_max=3.0, d_max=5.0, channel_axis=1, out=None, num_batches=None, unbiased=True, momentum_on="new"):
     """Normalise each channel as `batch_norm`, corrected towards the running statistics.
 
     In training y = weight * (x_hat*r + d) + bias with r = clip(sqrt(v + eps)/sigma, 1/r_max, r_max),
@@ -80,12 +80,12 @@ def batch_renorm(x, weight=None, bias=None, running_mean=None, running_var=None,
     weight, bias : ndarray of float32 or float64, shape [C], or None
         None stands for ones and zeros.
     running_mean, running_var : ndarray of float32 or float64, shape [C]
-        Needed in training too, which changes them in place: new = (1 - momentum)*old + momentum*batch, with the
-        unbiased batch variance. (The paper averages the deviation instead of the variance.)
+        Needed in training too, which changes them in place: new = (1 - momentum)*old + momentum*batch. (The paper
+        averages the deviation instead of the variance.)
     training : bool
         Whether the statistics come from x.
-    momentum : float from 0 to 1
-        The weight of the new value.
+    momentum : float from 0 to 1, or None
+        As for `batch_norm`; None is the cumulative average.
     eps : float, at least 0
         Added to both variances, inside the root.
     r_max : float, at least 1
@@ -96,6 +96,8 @@ def batch_renorm(x, weight=None, bias=None, running_mean=None, running_var=None,
         Where the channels are.
     out : ndarray like x, optional
         Where y is written.
+    num_batches, unbiased, momentum_on
+        As for `batch_norm`.
 
     Returns
     -------
@@ -118,10 +120,9 @@ def batch_renorm(x, weight=None, bias=None, running_mean=None, running_var=None,
     >>> saved.r, saved.d, y.ravel()
     (array([0.5]), array([0.25]), array([-0.25,  0.75]))
     """
-    if momentum is None:
-        raise TypeError("momentum: expected a real number, got None")
     y, mean, mean_rest, inv_std, r, d = _norm.forward(
-        x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, limits=(r_max, d_max))
+        x, weight, bias, running_mean, running_var, training, momentum, eps, channel_axis, out, num_batches,
+        unbiased=unbiased, momentum_on=momentum_on, limits=(r_max, d_max))
     return y, RenormSaved(Saved(x, mean, mean_rest, inv_std, channel_axis), r, d) if training else None
 
 

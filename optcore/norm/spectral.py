@@ -12,7 +12,7 @@ import numpy as np
 
 from optcore._native import reduce as _reduce
 from optcore._native.blas import matmul
-from optcore._native.norm_arrays import at_least_zero
+from optcore._native.norm_arrays import at_least_zero, float_array
 from optcore.process import one_pool
 
 __all__ = ["SpectralNormSaved", "spectral_norm", "spectral_norm_backward", "spectral_norm_backward_jvp",
@@ -53,18 +53,11 @@ class SpectralNormSaved:
 
 def _checked(a, name, like=None, shape=None, writable=False):
     """Return `a` if it is a C-contiguous array of a known dtype, or of the dtype and shape asked for."""
-    if not isinstance(a, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
-    if like is None and (a.dtype not in _SAFE or not a.dtype.isnative):
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {a.dtype.str}")
+    float_array(a, name, writable)
     if like is not None and a.dtype != like.dtype:
         raise TypeError(f"{name}: expected the dtype of weight, {like.dtype}, got {a.dtype}")
     if shape is not None and a.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {a.shape}")
-    if not a.flags.c_contiguous:
-        raise ValueError(f"{name}: expected a C-contiguous array, got strides {a.strides} for shape {a.shape}")
-    if writable and not a.flags.writeable:
-        raise ValueError(f"{name}: expected a writable array, got a read-only one")
     return a
 
 

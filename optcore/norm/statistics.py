@@ -3,6 +3,7 @@
 import numpy as np
 
 from optcore._native import norm as _norm
+from optcore._native.norm_arrays import float_array
 
 __all__ = ["Moments", "moments"]
 
@@ -15,7 +16,7 @@ class Moments:
 
     Parameters
     ----------
-    count : int, at least 0
+    count : int, at least 0, below 2**63
         Number of values of each channel; with 0, the others are not looked at.
     mean : ndarray of float64, shape [C]
     m2 : ndarray of float64, shape [C]
@@ -48,12 +49,13 @@ class Moments:
     def __init__(self, count, mean, m2, mean_rest=None):
         if not isinstance(count, (int, np.integer)) or isinstance(count, bool):
             raise TypeError(f"count: expected an integer, got {type(count).__name__}")
-        if count < 0:
-            raise ValueError(f"count: expected 0 <= count, got {count}")
+        if not 0 <= count < 2**63:
+            raise ValueError(f"count: expected 0 <= count < 2**63, got {count}")
         arrays = {"mean": mean, "m2": m2, "mean_rest": np.zeros_like(mean) if mean_rest is None else mean_rest}
         for name, array in arrays.items():
             if not isinstance(array, np.ndarray) or array.dtype != np.float64:
                 raise TypeError(f"{name}: expected an array of float64, got {getattr(array, 'dtype', type(array))}")
+            float_array(array, name)
             if array.ndim != 1 or array.shape != np.shape(mean):
                 raise ValueError(f"{name}: expected one value per channel, as mean has, got shape {array.shape}")
         if count and np.any(m2 < 0):

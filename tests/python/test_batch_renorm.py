@@ -77,6 +77,28 @@ def test_evaluation_is_that_of_batch_norm():
                           norm.batch_norm_backward_jvp(dy, x, w, None, rdy, rx, rw, None, **running)[0])
 
 
+def test_running_statistics_in_the_forms_of_other_libraries():
+    x = np.array([[1.0], [3.0]])  # mean 2, variance 1, unbiased 2
+    for options, expected in (({}, (9.2, 5.6)), ({"unbiased": False}, (9.2, 5.5)), ({"momentum_on": "old"}, (2.8, 2.4)),
+                              ({"momentum_on": "old", "unbiased": False}, (2.8, 1.5))):
+        mean, var, seen = np.array([10.0]), np.array([6.0]), np.array([4])
+        y, _ = norm.batch_renorm(x, None, None, mean, var, training=True, eps=0.0, d_max=8.0, num_batches=seen,
+                                 **options)
+        assert (mean[0], var[0]) == pytest.approx(expected, rel=1e-15), options
+        assert seen[0] == 5
+        # Within the limits the batch's own statistics cancel, and those before the batch are what counts.
+        assert y.ravel() == pytest.approx((x.ravel() - 10) / np.sqrt(6), rel=1e-14)
+
+
+def test_cumulative_average_is_the_mean_over_all_batches():
+    batches = np.random.default_rng(8).standard_normal((5, 10, 4))
+    mean, var, seen = np.zeros(4), np.ones(4), np.zeros(1, np.int64)
+    for x in batches:
+        norm.batch_renorm(x, None, None, mean, var, training=True, momentum=None, num_batches=seen)
+    np.testing.assert_allclose(mean, batches.mean((0, 1)), **CLOSE)
+    np.testing.assert_allclose(var, batches.var(1, ddof=1).mean(0), **CLOSE)
+
+
 def test_float32_near_1e30_and_dtypes():
     rng = np.random.default_rng(7)
     z = rng.standard_normal((50, 3))
@@ -102,7 +124,9 @@ def test_a_bad_argument_is_named_and_nothing_is_changed():
         ({"r_max": np.nan}, ValueError, "r_max: expected 1 <= r_max"),
         ({"r_max": None}, TypeError, "r_max: expected a real number"),
         ({"d_max": -1.0}, ValueError, "d_max: expected 0 <= d_max"),
-        ({"momentum": None}, TypeError, "momentum: expected a real number"),
+        ({"momentum": None}, ValueError, "num_batches: expected the number of batches"),
+        ({"unbiased": None}, TypeError, "unbiased: expected True or False"),
+        ({"momentum_on": "both"}, ValueError, "momentum_on: expected 'new' or 'old'"),
         ({"running_mean": None}, ValueError, "running_mean: expected the running statistics"),
         ({"weight": np.ones(2)}, ValueError, "weight: expected shape (3,)"),
     ):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from optcore import norm
+from optcore import nn, norm
 
 
 def exact(values):
@@ -61,6 +61,9 @@ def test_moments_name_a_bad_argument():
         (lambda: good.merge(norm.moments(np.zeros((3, 3)))), ValueError, "other: expected 2 channels, got 3"),
         (lambda: norm.Moments(1.0, good.mean, good.m2), TypeError, "count: expected an integer"),
         (lambda: norm.Moments(-1, good.mean, good.m2), ValueError, "count: expected 0 <= count"),
+        (lambda: norm.Moments(2**63, good.mean, good.m2), ValueError, "count: expected 0 <= count < 2**63"),
+        (lambda: norm.Moments(2, good.mean, np.zeros(4)[::2]), ValueError, "m2: expected a C-contiguous array"),
+        (lambda: norm.Moments(2, np.ma.masked_array(good.mean), good.m2), TypeError, "mean: expected a NumPy array"),
         (lambda: norm.Moments(2, good.mean, good.m2[:1]), ValueError, "m2: expected one value per channel"),
         (lambda: norm.Moments(2, good.mean, good.m2.astype("f4")), TypeError, "m2: expected an array of float64"),
         (lambda: norm.Moments(2, 1.0, good.m2), TypeError, "mean: expected an array of float64"),
@@ -110,6 +113,33 @@ def test_folding_rounds_once():
     assert np.array_equal(bias, (-a * mean).astype(np.float32))
 
 
+def test_a_folded_network_of_the_library_is_the_network():
+    """oc.nn holds weights as [out, in] and [out, in, height, width], as `fold_batch_norm` takes them."""
+    rng = np.random.default_rng(12)
+    for layer, features, shape in ((nn.Linear(6, 4), 4, (5, 6)), (nn.Conv2d(3, 4, 3), 4, (5, 3, 6, 7))):
+        net = nn.Sequential(layer, nn.BatchNorm(features), dtype="float64", seed=0, input_shape=shape[1:])
+        x = rng.standard_normal(shape)
+        for _ in range(3):
+            net.forward(x, training=True)
+        p, b = net.parameters, net.buffers
+        p["1.weight"][...], p["1.bias"][...] = rng.standard_normal((2, features))
+        folded = nn.Sequential(layer, dtype="float64", input_shape=shape[1:])
+        folded.parameters["0.weight"][...], folded.parameters["0.bias"][...] = norm.fold_batch_norm(
+            p["0.weight"], p["0.bias"], p["1.weight"], p["1.bias"], b["1.running_mean"], b["1.running_var"])
+        np.testing.assert_allclose(folded.predict(x), net.predict(x), rtol=1e-12, atol=1e-13)  # double rounding
+
+
+def test_folding_without_a_variance_or_beyond_the_dtype_is_what_the_two_layers_give():
+    """And without a warning, which the suite takes for an error."""
+    w = np.full((1, 1), 1e30, np.float32)
+    weight, bias = norm.fold_batch_norm(w, None, np.array([1e30]), None, np.zeros(1), np.ones(1))
+    assert weight == np.inf
+    assert bias == 0
+    weight, bias = norm.fold_batch_norm(w, None, None, None, np.ones(1), np.zeros(1), eps=0.0)
+    assert weight == np.inf
+    assert bias == -np.inf
+
+
 def test_folding_names_a_bad_argument():
     w, c = np.ones((2, 3)), np.ones(2)
     good = {"weight": w, "bias": c, "bn_weight": c, "bn_bias": c, "running_mean": c, "running_var": c, "eps": 1e-5}
@@ -123,6 +153,7 @@ def test_folding_names_a_bad_argument():
         ({"eps": -1.0}, ValueError, "eps: expected a finite number, at least 0"),
         ({"eps": "0"}, TypeError, "eps: expected a real number"),
         ({"channel_axis": 2}, ValueError, "channel_axis: expected an axis of weight"),
+        ({"weight": np.ma.masked_array(w)}, TypeError, "weight: expected a NumPy array, got MaskedArray"),
     ):
         with pytest.raises(error) as raised:
             norm.fold_batch_norm(**(good | change))

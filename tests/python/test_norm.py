@@ -253,8 +253,9 @@ def bad_calls():
     shared = np.zeros(5)
     yield "buffers overlap", {"running_mean": shared[:3], "running_var": shared[2:]}, ValueError, "running_var: "
     yield "buffer is weight", {"running_mean": shared[:3], "weight": shared[:3]}, ValueError, "running_mean: "
-    yield "eps", {"eps": -1e-5}, ValueError, "eps: expected 0 <= eps"
-    yield "eps nan", {"eps": float("nan")}, ValueError, "eps: expected 0 <= eps"
+    yield "eps", {"eps": -1e-5}, ValueError, "eps: expected a finite number, at least 0"
+    yield "eps nan", {"eps": float("nan")}, ValueError, "eps: expected a finite number"
+    yield "eps infinite", {"eps": float("inf")}, ValueError, "eps: expected a finite number"
     yield "eps type", {"eps": "1e-5"}, TypeError, "eps: expected a real number"
     yield "momentum", {"momentum": 1.5}, ValueError, "momentum: expected 0 <= momentum <= 1"
     yield "no count", {"momentum": None}, ValueError, "num_batches: expected the number"

@@ -1,5 +1,6 @@
 """Weight and spectral normalization against PyTorch in float64, derivatives of both by its autograd."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -206,7 +207,10 @@ def test_spectral_norm_names_a_bad_argument_and_changes_nothing():
     for change, error, message in (
         ({"weight": weight[0]}, ValueError, "weight: expected at least 2 dimensions"),
         ({"weight": np.zeros((2, 0))}, ValueError, "weight: expected at least one element"),
-        ({"weight": weight.astype(">f8")}, TypeError, "weight: expected dtype float32 or float64"),
+        ({"weight": weight.astype(">f8")}, TypeError, "weight: expected native byte order"),
+        ({"weight": weight.astype(ml_dtypes.bfloat16)}, TypeError,
+         "weight: expected dtype float32 or float64, got bfloat16"),
+        ({"u": np.ma.masked_array(u)}, TypeError, "u: expected a NumPy array, got MaskedArray"),
         ({"weight": weight.T.copy().T}, ValueError, "weight: expected a C-contiguous array"),
         ({"u": v}, ValueError, "u: expected shape (2,)"),
         ({"v": [1.0]}, TypeError, "v: expected a NumPy array"),
