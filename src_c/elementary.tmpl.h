@@ -91,12 +91,12 @@ OC_INLINE T FN(expm1_reduced)(T r) {
     return r + square * q;
 }
 
-/* x = k ln 2 + r: returns e^r - 1, and k + OC_BIAS in the low bits of *k. */
+/* x = k ln 2 + r: returns r, and k + OC_BIAS in the low bits of *k. */
 OC_INLINE T FN(reduce_exp)(T x, UINT *k) {
     const T shifted = x * OC_LOG2E + OC_SHIFTER;
     const T kf = shifted - OC_SHIFTER;
     *k = FN(bits)(shifted);
-    return FN(expm1_reduced)((x - kf * OC_LN2_HI) - kf * OC_LN2_LO);
+    return (x - kf * OC_LN2_HI) - kf * OC_LN2_LO;
 }
 
 /* 2^(k + 64) from k + OC_BIAS. */
@@ -104,19 +104,30 @@ OC_INLINE T FN(pow2_biased)(UINT k) {
     return FN(of_bits)(k << OC_MANTISSA);
 }
 
-/* e^x for x <= 0; NaN passes. The last product is exact, or rounds once into the subnormal range. */
-OC_INLINE T FN(exp_neg)(T x) {
+/* e^x for x <= 0 in two steps, x = k ln 2 + r and *power = 2^(k + 64); NaN passes. The last product is exact, or rounds
+ * once into the subnormal range. */
+OC_INLINE T FN(reduce_neg)(T x, T *power) {
     UINT k;
-    x = x < OC_EXP_LOWEST ? OC_EXP_LOWEST : x;
-    const T p = FN(reduce_exp)(x, &k);
-    return (p + 1) * FN(pow2_biased)(k) * (T)0x1p-64;
+    const T r = FN(reduce_exp)(x < OC_EXP_LOWEST ? OC_EXP_LOWEST : x, &k);
+    *power = FN(pow2_biased)(k);
+    return r;
+}
+
+OC_INLINE T FN(exp_reduced)(T r, T power) {
+    return (FN(expm1_reduced)(r) + 1) * power * (T)0x1p-64;
+}
+
+OC_INLINE T FN(exp_neg)(T x) {
+    T power;
+    const T r = FN(reduce_neg)(x, &power);
+    return FN(exp_reduced)(r, power);
 }
 
 /* e^x - 1 for x <= 0, accurate near 0: 2^k (e^r - 1) + (2^k - 1), whose second term is exact. */
 OC_INLINE T FN(expm1_neg)(T x) {
     UINT k;
     x = x < OC_EXPM1_LOWEST ? OC_EXPM1_LOWEST : x;
-    const T p = FN(reduce_exp)(x, &k);
+    const T p = FN(expm1_reduced)(FN(reduce_exp)(x, &k));
     const T s = FN(pow2_biased)(k) * (T)0x1p-64;
     return s * p + (s - 1);
 }
@@ -127,7 +138,7 @@ OC_INLINE T FN(tanh)(T x) {
     UINT k;
     T a = -2 * FN(abs)(x);
     a = a < OC_EXPM1_LOWEST ? OC_EXPM1_LOWEST : a;
-    const T p = FN(reduce_exp)(a, &k);
+    const T p = FN(expm1_reduced)(FN(reduce_exp)(a, &k));
     const T t = FN(pow2_biased)(k) * (T)0x1p-64;
     const T b = t * p, below = 1 - t, above = 1 + t;
     const T num = below - b, num_lost = (below - num) - b;
@@ -140,7 +151,7 @@ OC_INLINE T FN(tanh)(T x) {
  * 2^-k goes to that side of the denominator's sum where it is exact, or nearly. */
 OC_INLINE T FN(logistic_tail)(T a) {
     UINT k;
-    const T p = FN(reduce_exp)(a, &k);
+    const T p = FN(expm1_reduced)(FN(reduce_exp)(a, &k));
     const T t = FN(pow2_biased)(2 * OC_BIAS - k);
     const T scaled = t * (T)0x1p-64, large = scaled > (T)0x1p-12 ? scaled : 0;
     return t / ((1 + large) + ((scaled - large) + p));

@@ -133,42 +133,56 @@ static void FN(find_top)(FN(tile) *s, const T *z) {
             FN(fold_top)(s->top + strip * OC_LANES);
 }
 
-/* e^(x - top) of n elements, a multiple of OC_LANES, and their sums: rest += e - [e = 1], ones += [e = 1]. Two loops,
- * because in one gcc would keep the lanes in memory and wait for them. */
+/* e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long that
+ * no processor looks far enough ahead to have several under way. */
 OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e) {
-    OC_OVER_STRIP(n, (void)skip; e[i] = FN(exp_neg)(x[i] - top[l]));
+    T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
+    OC_OVER_STRIP(n, (void)skip; r[i] = FN(reduce_neg)(x[i] - top[l], power + i));
+    OC_OVER_STRIP(n, (void)skip; e[i] = FN(exp_reduced)(r[i], power[i]));
 }
 
+/* Their sums: rest += e - [e = 1], ones += [e = 1]. Where there are four to a lane, they are added in T first, a rounding
+ * or two beside those of the exponentials: to convert each to double would take longer than all the rest. */
 OC_INLINE void FN(sum_step)(ptrdiff_t n, const T *e, double *rest, T *ones) {
     double sum[OC_LANES];
     T sum_1[OC_LANES];
+    ptrdiff_t at = 0;
     memcpy(sum, rest, sizeof sum);
     memcpy(sum_1, ones, sizeof sum_1);
-    OC_OVER_STRIP(n, (void)skip; const T one = e[i] == 1 ? 1 : 0; sum[l] += (double)(e[i] - one); sum_1[l] += one);
+#define IS_1(k) (e[at + l + (k) * OC_LANES] == 1 ? (T)1 : (T)0)
+#define BELOW_1(k) (e[at + l + (k) * OC_LANES] - IS_1(k))
+    for (; at + OC_STEP <= n; at += OC_STEP) {
+        OC_ROLLED
+        for (int l = 0; l < OC_LANES; l++) {
+            sum[l] += (double)((BELOW_1(0) + BELOW_1(1)) + (BELOW_1(2) + BELOW_1(3)));
+            sum_1[l] += (IS_1(0) + IS_1(1)) + (IS_1(2) + IS_1(3));
+        }
+    }
+    for (; at < n; at += OC_LANES) {
+        OC_ROLLED
+        for (int l = 0; l < OC_LANES; l++) {
+            sum[l] += (double)BELOW_1(0);
+            sum_1[l] += IS_1(0);
+        }
+    }
+#undef BELOW_1
+#undef IS_1
     memcpy(rest, sum, sizeof sum);
     memcpy(ones, sum_1, sizeof sum_1);
 }
 
-/* The same for the last elements of a strip of n, which do not fill the lanes. */
-OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *e, double *rest, T *ones) {
+/* The same for the last elements of a strip of n, which do not fill the lanes. `last` takes the group that ends with the
+ * strip, all of it: to put together a part of it with what the others leave would mean to wait for them. */
+OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, T *ones) {
     const int skip = OC_LANES - (int)(n % OC_LANES);
-    T last[OC_LANES] OC_ON_LINE;
-    x += n - OC_LANES;
+    T fresh[OC_LANES] OC_ON_LINE;
+    FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last);
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++) {
-        const T value = x[l];
-        last[l] = l < skip ? -(T)INFINITY : value;
+        const T value = last[l];
+        fresh[l] = l < skip ? 0 : value;
     }
-    FN(exp_step)(OC_LANES, last, top, last);
-    FN(sum_step)(OC_LANES, last, rest, ones);
-    if (!e)
-        return;
-    e += n - OC_LANES;
-    OC_ROLLED
-    for (int l = 0; l < OC_LANES; l++) {
-        const T before = e[l];
-        e[l] = l < skip ? before : last[l];
-    }
+    FN(sum_step)(OC_LANES, fresh, rest, ones);
 }
 
 /* Asks for the lines that are needed next: of the next tile's input, and of this one's output. */
@@ -181,13 +195,15 @@ OC_INLINE void FN(prefetch)(ptrdiff_t n, const T *next, const T *out) {
 
 /* e and r; e may be z. */
 static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
-    T chunk[OC_CHUNK] OC_ON_LINE;
+    T chunk[OC_CHUNK] OC_ON_LINE, last[OC_LANES] OC_ON_LINE;
     double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE, ones[OC_LANES];
     const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->strips * s->n;
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
         T *e = s->e ? s->e + strip * s->n : NULL, lane_ones[OC_LANES] OC_ON_LINE = {0};
         double lane_rest[OC_LANES] OC_ON_LINE = {0};
+        if (whole < s->n)
+            FN(exp_last)(s->n, x, top, last, lane_rest, lane_ones);
         for (ptrdiff_t start = 0; start < whole; start += OC_CHUNK) {
             const ptrdiff_t m = whole - start < OC_CHUNK ? whole - start : OC_CHUNK;
             T *es = e ? e + start : chunk;
@@ -196,8 +212,8 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
             FN(exp_step)(m, x + start, top, es);
             FN(sum_step)(m, es, lane_rest, lane_ones);
         }
-        if (whole < s->n)
-            FN(exp_last)(s->n, x, top, e, lane_rest, lane_ones);
+        if (e && whole < s->n)
+            memcpy(e + s->n - OC_LANES, last, sizeof last);
         for (int l = 0; l < OC_LANES; l++) {
             rest[strip * OC_LANES + l] = lane_rest[l];
             count[strip * OC_LANES + l] = (double)lane_ones[l];
@@ -209,15 +225,18 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
         s->rest[l] = s->rest[l] + (ones[l] - 1);
 }
 
-/* out = e * scale/(1 + r); out may be e. */
-static void FN(normalise)(const FN(tile) *s, T *out, double scale) {
-    T share[OC_LANES], by[OC_LANES];
-    const T *e = s->e;
+/* e <- e * scale/(1 + r). The last group of a strip is read before what it shares with the one before is written. */
+static void FN(normalise)(const FN(tile) *s, double scale) {
+    T share[OC_LANES], by[OC_LANES], last[OC_LANES];
+    T *e = s->e;
     for (int l = 0; l < OC_LANES; l++)
         share[l] = (T)(scale / (1 + s->rest[l]));
-    for (int strip = 0; strip < s->strips; strip++, e += s->n, out += s->n) {
+    for (int strip = 0; strip < s->strips; strip++, e += s->n) {
         FN(spread)(s, strip, share, by);
-        OC_OVER_STRIP(s->n, out[i] = l < skip ? out[i] : e[i] * by[l]);
+        for (int l = 0; l < OC_LANES; l++)
+            last[l] = e[s->n - OC_LANES + l] * by[l];
+        OC_OVER_STRIP(s->n / OC_LANES * OC_LANES, (void)skip; e[i] = e[i] * by[l]);
+        memcpy(e + s->n - OC_LANES, last, sizeof last);
     }
 }
 
@@ -225,13 +244,13 @@ OC_INLINE void FN(softmax_body)(FN(tile) *s, const T *z, const T *b, T *p, const
     (void)b, (void)args;
     FN(find_top)(s, z);
     FN(exponentials)(s, z, p);
-    FN(normalise)(s, p, 1);
+    FN(normalise)(s, 1);
 }
 
 OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_p, const FN(loss_args) *args) {
     (void)b, (void)args;
     T log_sum[OC_LANES], by[OC_LANES];
-    s->e = NULL; /* not wanted; its place may be z, which is */
+    s->e = NULL; /* its place may be z, which is wanted still */
     FN(find_top)(s, z);
     FN(exponentials)(s, z, log_p);
     for (int l = 0; l < OC_LANES; l++)
@@ -260,7 +279,7 @@ OC_INLINE void FN(cross_entropy_body)(FN(tile) *s, const T *z, const T *b, T *dz
         e[l] = (double)s->e[FN(index_of)(s, l, args->target[s->row + l])];
     for (int l = 0; l < OC_LANES; l++)
         right[l] = (T)(-args->scale * ((1 - e[l]) + s->rest[l]) / (1 + s->rest[l]));
-    FN(normalise)(s, dz, args->scale);
+    FN(normalise)(s, args->scale);
     for (int l = 0; l < s->rows; l++)
         dz[FN(index_of)(s, l, args->target[s->row + l])] = right[l];
 }
@@ -340,7 +359,7 @@ static void FN(finish_losses)(ptrdiff_t rows, const double *rest, const double *
 /* The one loop over rows. b and out may be NULL. */
 OC_INLINE void FN(over_rows)(ptrdiff_t rows, ptrdiff_t classes, const T *a, const T *b, T *out, FN(loss_body) *body,
                              const FN(loss_args) *args) {
-    T e[OC_TILE] OC_ON_LINE, tile_a[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE;
+    T tile_a[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE;
     T tile_b[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE, tile_out[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE;
     FN(tile) s = {.transposed = classes <= OC_FEW_CLASSES};
     const ptrdiff_t room = OC_TILE / classes, most = room > OC_LANES ? OC_LANES : room > 0 ? room : 1;
@@ -349,7 +368,7 @@ OC_INLINE void FN(over_rows)(ptrdiff_t rows, ptrdiff_t classes, const T *a, cons
         const ptrdiff_t at = s.row * classes;
         s.rows = (int)(rows - s.row < most ? rows - s.row : most);
         s.strips = s.transposed ? 1 : s.rows;
-        s.e = room > 0 ? e : out ? out + at : NULL;
+        s.e = !out ? NULL : s.transposed ? tile_out : out + at;
         if (s.transposed) {
             FN(transpose_in)(s.rows, classes, a + at, tile_a);
             if (b)

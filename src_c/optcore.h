@@ -403,7 +403,7 @@ typedef struct {
  * z, p, dz, ...: [rows, classes], row by row; a row's result does not depend on the other rows. Write m for a row's
  * maximum and r for the sum of e^(z_j - m) over all classes but one that has z_j = m, so that
  * log sum_j e^z_j = m + log1p(r): right even where one class is so far ahead that 1 + r rounds to 1.
- * An output may be the same array as any of the inputs, but not overlap one otherwise. */
+ * An output may be the same array as any of the inputs but a q, and not overlap one otherwise. */
 
 typedef struct {
     void (*softmax)(ptrdiff_t rows, ptrdiff_t classes, const void *z, void *p);
