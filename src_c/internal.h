@@ -94,10 +94,41 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
         }                                                                                                             \
     } while (0)
 
+/* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES: the body sets add[0], ... for element i,
+ * which are added to lane[0], ... in the order of i. The last vector begins early enough to be a whole one, and leaves out
+ * the `skip` elements that were added before. */
+#define OC_RUN_LANES(count, n, first, ...)                                                                            \
+    do {                                                                                                              \
+        const ptrdiff_t before_last = ((n) - 1) / OC_LANES * OC_LANES;                                                \
+        for (ptrdiff_t at = 0; at < before_last; at += OC_LANES)                                                      \
+            OC_RUN_VECTOR(count, OC_LANES, (first) + at, __VA_ARGS__);                                                \
+        const int skip = (int)(before_last + OC_LANES - (n));                                                         \
+        double term[count][OC_LANES] OC_ON_LINE;                                                                      \
+        OC_RUN_TERMS(count, OC_LANES, (first) + (n) - OC_LANES, term[c][l] = add[c], __VA_ARGS__);                    \
+        for (int c = 0; c < (count); c++)                                                                             \
+            OC_ROLLED                                                                                                 \
+            for (int l = 0; l < OC_LANES; l++)                                                                        \
+                lane[c][l] += l < skip ? 0 : term[c][l];                                                              \
+    } while (0)
+#define OC_RUN_VECTOR(count, width, begin, ...) OC_RUN_TERMS(count, width, begin, lane[c][l] += add[c], __VA_ARGS__)
+#define OC_RUN_TERMS(count, width, begin, put, ...)                                                                   \
+    do {                                                                                                              \
+        OC_IN_PLACE OC_ROLLED                                                                                         \
+        for (int l = 0; l < (width); l++) {                                                                           \
+            double add[count] = {0};                                                                                  \
+            const ptrdiff_t i = (begin) + l;                                                                          \
+            __VA_ARGS__;                                                                                              \
+            for (int c = 0; c < (count); c++)                                                                         \
+                put;                                                                                                  \
+        }                                                                                                             \
+    } while (0)
+
 /* The lanes' fixed tree: halves added pairwise. */
 OC_INLINE double oc_fold_lanes(double *lane) {
+    OC_ROLLED
     for (int i = 0; i < 8; i++)
         lane[i] += lane[i + 8];
+    OC_ROLLED
     for (int i = 0; i < 4; i++)
         lane[i] += lane[i + 4];
     return (lane[0] + lane[2]) + (lane[1] + lane[3]);

@@ -28,15 +28,6 @@ static void OC_PASTE(oc, add, sums, OC_LEVEL)(ptrdiff_t n, double *restrict a, c
         a[i] = a[i] + b[i];
 }
 
-/* Columns of a tile of rows; of a row that a long segment is cut into; from which on columns are taken in full-width
- * groups. OC_NARROW must not be less than OC_SHORT. */
+/* Columns of a tile of rows; from which on columns are taken in full-width groups. */
 #define OC_WIDE 512
-#define OC_NARROW 128
 #define OC_SHORT 128
-
-/* The sum of n columns, in the lanes of a reduction: which is faster than a tree for the few columns of a small channel. */
-OC_INLINE double oc_fold(ptrdiff_t n, const double *a) {
-    double lane[OC_LANES] = {0};
-    OC_OVER_LANES(n, lane[l] = lane[l] + a[i]);
-    return oc_fold_lanes(lane);
-}

@@ -88,21 +88,23 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
     } while (0)
 #define AT(a, k) (double)X_GET(a[(r + (k)) * stride + i])
 
-/* A segment block as rows: a run of up to OC_WIDE elements is one row, a longer one rows of OC_NARROW and a rest, which
- * has sums of its own. Calls body(rows, columns, stride, head, offset, which), which = 1 for a rest. */
-#define OC_OVER_SEGMENTS(body)                                                                                        \
+/* total[0], ... of a segment block, in lanes: element i of the body is i elements from its first. Runs that do not fill the
+ * lanes have lanes of their own, which are memory: those of the others stay in registers. */
+#define OC_SEGMENT_SUMS(count, total, ...)                                                                            \
     do {                                                                                                              \
-        if (inner <= OC_WIDE) {                                                                                       \
-            body(outer, inner, stride, head, 0, 0);                                                                   \
-            break;                                                                                                    \
-        }                                                                                                             \
-        const ptrdiff_t whole = inner / OC_NARROW;                                                                    \
-        for (ptrdiff_t s = 0; s < outer; s++) {                                                                       \
-            body(whole, OC_NARROW, OC_NARROW, head, s * stride, 0);                                                   \
-            body(1, inner - whole * OC_NARROW, OC_NARROW, 0, s * stride + whole * OC_NARROW, 1);                      \
-        }                                                                                                             \
+        if (inner < OC_LANES)                                                                                         \
+            OC_SUM_RUNS(count, total, OC_RUN_VECTOR(count, inner, s * stride, __VA_ARGS__));                          \
+        else                                                                                                          \
+            OC_SUM_RUNS(count, total, OC_RUN_LANES(count, inner, s * stride, __VA_ARGS__));                           \
     } while (0)
-#define OC_WHOLE (inner <= OC_WIDE ? inner : OC_NARROW)
+#define OC_SUM_RUNS(count, total, run)                                                                                \
+    do {                                                                                                              \
+        double lane[count][OC_LANES] OC_ON_LINE = {{0}};                                                              \
+        for (ptrdiff_t s = 0; s < outer; s++)                                                                         \
+            run;                                                                                                      \
+        for (int c = 0; c < (count); c++)                                                                             \
+            (total)[c] = oc_fold_lanes(lane[c]);                                                                      \
+    } while (0)
 
 /* ------------------------------------------------------------------------------------------- statistics of a block
  * In double, with d = x - shift and shift the mean of k of the n values:
@@ -112,8 +114,8 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
  * not make it negative.
  * float64 takes k = n, the corrected two-pass algorithm, over a block that its caller made small enough for the cache; the
  * mean is that of the differences to the first value, so that equal values, however large, have it for a mean.
- * float32 takes the first four rows, or the first row of columns of a segment, which makes it one pass over memory. Of
- * the 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 8 and 12. */
+ * float32 takes the first four rows, or the first OC_LANES values of a segment, which makes it one pass over memory. Of the
+ * 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 8 and 13. */
 enum { FN(two_pass) = sizeof(T) == sizeof(double) };
 
 OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
@@ -123,9 +125,9 @@ OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrd
 }
 
 OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
-                                  const X_T *restrict x, const double *restrict shift, int per_column,
-                                  double *restrict sum, double *restrict square) {
-    OC_OVER_ROWS(8, const double m = shift[j * per_column]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
+                                  const X_T *restrict x, const double *restrict shift, double *restrict sum,
+                                  double *restrict square) {
+    OC_OVER_ROWS(8, const double m = shift[j]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
         const double d = AT(x, k) - m;
         s += d;
         q += d * d;
@@ -149,7 +151,7 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
         for (ptrdiff_t j = 0; j < places; j++)
             shift[j] = shift[j] + sum[j] / (double)k;
         FN(clear)(columns, head, sum);
-        FN(add_deviations)(outer, columns, stride, head, x, shift, 1, sum, square);
+        FN(add_deviations)(outer, columns, stride, head, x, shift, sum, square);
         for (ptrdiff_t j = 0; j < places; j++) {
             sum[j] = sum[j] / n;
             square[j] = square[j] - n * (sum[j] * sum[j]);
@@ -160,46 +162,22 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
     }
 }
 
-/* A segment's columns, and its rests'. */
-OC_INLINE void FN(clear_both)(ptrdiff_t columns, ptrdiff_t head, double (*places)[OC_PLACES]) {
-    FN(clear)(columns, head, places[0]);
-    FN(clear)(columns < OC_NARROW ? columns : OC_NARROW, 0, places[1]);
+OC_INLINE void FN(segment_deviations)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict x,
+                                      double shift, double *total) {
+    OC_SEGMENT_SUMS(2, total, const double d = (double)X_GET(x[i]) - shift; add[0] = d; add[1] = d * d);
 }
 
-/* Their sum. */
-OC_INLINE double FN(total)(ptrdiff_t columns, ptrdiff_t head, double (*places)[OC_PLACES]) {
-    double sums[OC_WIDE];
-    FN(gather)(columns, head, places[0], sums);
-    for (ptrdiff_t i = 0; i < OC_NARROW && i < columns; i++)
-        sums[i] = sums[i] + places[1][i];
-    return oc_fold(columns, sums);
-}
-
-static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments) {
-    const double n = (double)outer * (double)inner;
-    const X_T *x = vx;
-    const double base = FN(two_pass) ? (double)X_GET(*x) : 0;
-    const ptrdiff_t head = FN(head)(stride, x);
-    double sum[2][OC_PLACES] OC_ON_LINE, square[2][OC_PLACES] OC_ON_LINE;
-    FN(clear_both)(OC_WHOLE, head, sum);
-    FN(clear_both)(OC_WHOLE, head, square);
-#define SUM(rows, columns, stride, head, offset, which)                                                               \
-    FN(add)(rows, columns, stride, head, x + (offset), &base, 0, sum[which])
-    if (FN(two_pass))
-        OC_OVER_SEGMENTS(SUM);
-    else
-        SUM(1, OC_WHOLE, OC_WHOLE, head, 0, 0);
-#undef SUM
-    const double mean = base + FN(total)(OC_WHOLE, head, sum) / (FN(two_pass) ? n : (double)OC_WHOLE);
-    FN(clear_both)(OC_WHOLE, head, sum);
-#define SUM(rows, columns, stride, head, offset, which)                                                               \
-    FN(add_deviations)(rows, columns, stride, head, x + (offset), &mean, 0, sum[which], square[which])
-    OC_OVER_SEGMENTS(SUM);
-#undef SUM
-    const double rest = FN(total)(OC_WHOLE, head, sum) / n;
+static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments) {
+    const double n = (double)outer * (double)inner, base = FN(two_pass) ? (double)X_GET(*(const X_T *)x) : 0;
+    const ptrdiff_t first = inner < OC_LANES ? inner : OC_LANES;
+    double total[2];
+    FN(segment_deviations)(FN(two_pass) ? outer : 1, FN(two_pass) ? inner : first, stride, x, base, total);
+    const double mean = base + total[0] / (FN(two_pass) ? n : (double)first);
+    FN(segment_deviations)(outer, inner, stride, x, mean, total);
+    const double rest = total[0] / n;
     moments[0] = mean;
     moments[1] = rest;
-    moments[2] = FN(total)(OC_WHOLE, head, square) - n * (rest * rest);
+    moments[2] = total[1] - n * (rest * rest);
 }
 
 /* ---------------------------------------------------------------------------------------------------- fused on the way
@@ -231,14 +209,16 @@ OC_INLINE T FN(passed)(int fused, T d, T output) {
     OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict u,                \
                             const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
                             const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused)
+#define OC_GATE_AT(e)                                                                                                 \
+    (fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0)
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                 const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
-                                const T *restrict coef, ptrdiff_t ld, const double *restrict mean, int per_column,
+                                const T *restrict coef, ptrdiff_t ld, const double *restrict mean,
                                 X_T *restrict kept, int fused, double *restrict sum, double *restrict product) {
-    OC_OVER_ROWS(8, const double m = mean[i * per_column]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
+    const int per_column = 1;
+    OC_OVER_ROWS(8, const double m = mean[i]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
         const ptrdiff_t e = (r + k) * stride + i;
-        const T d = FN(passed)(fused, X_GET(u[e]),
-                               fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0);
+        const T d = FN(passed)(fused, X_GET(u[e]), OC_GATE_AT(e));
         if (fused & OC_KEPT)
             kept[e] = X_PUT(d);
         s += (double)d;
@@ -254,7 +234,7 @@ OC_SUMS(sums_rows_body) {
         FN(clear)(columns, head, sum);
         FN(clear)(columns, head, product);
         FN(add_products)(outer, columns, stride, head, u + first, v + first, fused & OC_GATED ? gate + first : NULL,
-                         fused & OC_SELF_GATED ? coef + first : NULL, ld, mean + first, 1,
+                         fused & OC_SELF_GATED ? coef + first : NULL, ld, mean + first,
                          fused & OC_KEPT ? kept + first : NULL, fused, sum, product);
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
@@ -262,19 +242,12 @@ OC_SUMS(sums_rows_body) {
 }
 
 OC_SUMS(sums_segments_body) {
-    const ptrdiff_t head = FN(head)(stride, u);
-    double sum[2][OC_PLACES] OC_ON_LINE, product[2][OC_PLACES] OC_ON_LINE;
-    FN(clear_both)(OC_WHOLE, head, sum);
-    FN(clear_both)(OC_WHOLE, head, product);
-#define SUM(rows, columns, stride, head, offset, which)                                                               \
-    FN(add_products)(rows, columns, stride, head, u + (offset), v + (offset),                                         \
-                     fused & OC_GATED ? gate + (offset) : NULL, coef, ld, mean, 0,                                    \
-                     fused & OC_KEPT ? kept + (offset) : NULL, fused, sum[which], product[which])
-    OC_OVER_SEGMENTS(SUM);
-#undef SUM
-    sums[0] = FN(total)(OC_WHOLE, head, sum);
-    sums[1] = FN(total)(OC_WHOLE, head, product);
+    const int per_column = 0;
+    const double m = *mean;
+    OC_SEGMENT_SUMS(2, sums, const T d = FN(passed)(fused, X_GET(u[i]), OC_GATE_AT(i)); if (fused & OC_KEPT)
+                        kept[i] = X_PUT(d); add[0] = (double)d; add[1] = (double)d * ((double)X_GET(v[i]) - m));
 }
+#undef OC_GATE_AT
 #undef OC_SUMS
 
 #define OC_SUMS_KERNELS(form)                                                                                         \
@@ -296,8 +269,8 @@ OC_SUMS_KERNELS(rows)
 OC_SUMS_KERNELS(segments)
 #undef OC_SUMS_KERNELS
 
-#undef OC_WHOLE
-#undef OC_OVER_SEGMENTS
+#undef OC_SEGMENT_SUMS
+#undef OC_SUM_RUNS
 #undef OC_PLACES
 #undef AT
 

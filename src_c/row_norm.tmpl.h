@@ -11,35 +11,20 @@
 #define OC_AHEAD 2
 
 /* ------------------------------------------------------------------------------------------------- sums over a run
- * total[0] to total[count - 1], in double: the body adds the term of element i to add[0], ... Element i of a block of
- * OC_BLOCK belongs to lane i % OC_LANES, in the order of i. The last vector of a block begins early enough to be a whole
- * one, and leaves out the `skip` elements that were added before. */
+ * total[0] to total[count - 1], in double: blocks of OC_BLOCK, the terms of each in lanes (OC_RUN_LANES). */
 #define OC_RUN_SUMS(count, n, total, ...)                                                                             \
     do {                                                                                                              \
         for (int c = 0; c < (count); c++)                                                                             \
             (total)[c] = 0;                                                                                           \
         for (ptrdiff_t from = 0; from < (n); from += OC_BLOCK) {                                                      \
-            const ptrdiff_t m = (n) - from < OC_BLOCK ? (n) - from : OC_BLOCK, whole = m / OC_LANES * OC_LANES;       \
+            const ptrdiff_t m = (n) - from < OC_BLOCK ? (n) - from : OC_BLOCK;                                        \
             double lane[count][OC_LANES] OC_ON_LINE = {{0}};                                                          \
-            for (ptrdiff_t at = 0; at < whole; at += OC_LANES)                                                        \
-                OC_RUN_VECTOR(count, OC_LANES, from + at, 0, __VA_ARGS__);                                            \
-            if (whole && whole < m)                                                                                   \
-                OC_RUN_VECTOR(count, OC_LANES, from + m - OC_LANES, OC_LANES - (int)(m - whole), __VA_ARGS__);        \
-            if (!whole)                                                                                               \
-                OC_RUN_VECTOR(count, m, from, 0, __VA_ARGS__);                                                        \
+            if (m < OC_LANES)                                                                                         \
+                OC_RUN_VECTOR(count, m, from, __VA_ARGS__);                                                           \
+            else                                                                                                      \
+                OC_RUN_LANES(count, m, from, __VA_ARGS__);                                                            \
             for (int c = 0; c < (count); c++)                                                                         \
                 (total)[c] += oc_fold_lanes(lane[c]);                                                                 \
-        }                                                                                                             \
-    } while (0)
-#define OC_RUN_VECTOR(count, width, first, skip, ...)                                                                 \
-    do {                                                                                                              \
-        OC_IN_PLACE OC_ROLLED                                                                                         \
-        for (int l = 0; l < (width); l++) {                                                                           \
-            double add[count] = {0};                                                                                      \
-            const ptrdiff_t i = (first) + l;                                                                          \
-            __VA_ARGS__;                                                                                              \
-            for (int c = 0; c < (count); c++)                                                                         \
-                lane[c][l] += l < (skip) ? 0 : add[c];                                                                \
         }                                                                                                             \
     } while (0)
 
@@ -326,7 +311,6 @@ OC_KERNEL(backward_jvp)
 #undef OC_KERNEL
 #undef OC_OVER_LINES
 #undef OC_RUN_SUMS
-#undef OC_RUN_VECTOR
 #undef OC_LINE_OF
 #undef OC_PAST_OR_NOT
 #undef OC_AHEAD
