@@ -12,6 +12,7 @@ cdef enum:
     ROWS = 128      # rows of it, at least
     PANEL = 512     # columns of it, at most: their sums stay in the first-level cache
     LINE = 64       # bytes
+    GROUP = 4096    # values of the channels that a thread takes together: in the first-level cache
     SCALED = 256    # beside what optcore.h has for `how`: the inputs take powers of 2 first
 
 
@@ -235,25 +236,25 @@ cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept 
                                      and are_safe(job.constants + first, job.p.channels, job.rows, count))
 
 
-cdef bint _finish_panel(Job *job, Py_ssize_t panel) noexcept nogil:
-    """Turn the measures into constants; return whether the dtype holds them."""
-    cdef Py_ssize_t c, first = panel * job.p.panel, count = _columns(&job.p, panel) // job.p.fold
+cdef bint _finish(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    """Turn these channels' measures into constants; return whether the dtype holds them."""
+    cdef Py_ssize_t c
     if job.n_measures and job.measures[0].u == NULL:
-        _standardise(job, first, first + count)
+        _standardise(job, first, end)
     if job.finish == NULL:
         return True
-    for c in range(first, first + count):
+    for c in range(first, end):
         job.finish(job, c)
-    return all_safe(job, first, count)
+    return all_safe(job, first, end - first)
 
 
-cdef int _publish_panel(Job *job, Py_ssize_t panel, bint safe) noexcept nogil:
-    """Publish a panel's constants; return how they are to be applied."""
-    cdef Py_ssize_t c, first = panel * job.p.panel, count = _columns(&job.p, panel) // job.p.fold
-    for c in range(first, first if safe else first + count):
+cdef int _publish(Job *job, Py_ssize_t first, Py_ssize_t end, bint safe) noexcept nogil:
+    """Publish these channels' constants; return how they are to be applied."""
+    cdef Py_ssize_t c
+    for c in range(first, first if safe else end):
         take_powers(job.constants + c, job.p.channels, job.rows, job.inv_std[c])
     if job.finish != NULL:
-        publish(job, first, count, not safe)
+        publish(job, first, end - first, not safe)
     return job.how if safe else job.how | SCALED
 
 
@@ -292,22 +293,34 @@ cdef void _apply_rows(const Job *job, Py_ssize_t first, Py_ssize_t end) noexcept
 
 
 # ------------------------------------------------------------------------------------------------------- the schedule
-cdef void _run_panels(Job *job) noexcept nogil:
-    """Each thread takes whole panels from the measure to the result: a panel's second pass finds it in cache."""
+cdef void _run_group(Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Take panels from the measure to the result, which is written last panel first: the likeliest to be in cache."""
     cdef Py_ssize_t panel, chunk
+    cdef Py_ssize_t first = begin * job.p.panel, last = min(end * job.p.panel, job.p.channels)
     cdef int m, how
-    for panel in prange(job.p.panels, schedule="static", num_threads=job.threads):
+    for panel in range(begin, end):
         for m in range(job.n_measures):
             for chunk in range(job.p.chunks):
                 _measure_chunk(job, &job.measures[m], panel, chunk)
             _join_chunks(job, &job.measures[m], panel, 1, 0)
             _join_fold(job, &job.measures[m], panel)
-        how = _publish_panel(job, panel, _finish_panel(job, panel))
-        for chunk in range(job.p.chunks if job.apply != NULL else 0):
+    how = _publish(job, first, last, _finish(job, first, last))
+    for panel in range(end - 1, begin - 1 if job.apply != NULL else end - 1, -1):
+        for chunk in range(job.p.chunks):
             _apply_chunk(job, panel, job.p.chunks - 1 - chunk, how)
 
 
-cdef void _measure_part(const Job *job, Py_ssize_t t) noexcept nogil:
+cdef void _run_part(Job *job, Py_ssize_t t) noexcept nogil:
+    """What thread t takes of the panels: as many at a time as its cache holds until their results are written."""
+    cdef const Plan *p = &job.p
+    cdef Py_ssize_t begin = p.panels * t // job.threads, end = p.panels * (t + 1) // job.threads
+    cdef Py_ssize_t group = max(1, GROUP // max(1, p.count * p.panel))
+    while begin < end:
+        _run_group(job, begin, min(begin + group, end))
+        begin += group
+
+
+cdef void _measure_part(Job *job, Py_ssize_t t) noexcept nogil:
     """What thread t of job.threads measures."""
     cdef Py_ssize_t task, panel
     cdef int m
@@ -319,7 +332,7 @@ cdef void _measure_part(const Job *job, Py_ssize_t t) noexcept nogil:
             _join_chunks(job, &job.measures[m], panel, job.threads, t)
 
 
-cdef void _apply_part(const Job *job, Py_ssize_t t) noexcept nogil:
+cdef void _apply_part(Job *job, Py_ssize_t t) noexcept nogil:
     """What thread t writes: its part of the memory, backwards."""
     cdef Py_ssize_t task
     if job.p.form == OC_ROWS:
@@ -329,7 +342,7 @@ cdef void _apply_part(const Job *job, Py_ssize_t t) noexcept nogil:
         _apply_chunk(job, task % job.p.panels, task // job.p.panels, job.how)
 
 
-cdef void _all_parts(const Job *job, void (*part)(const Job *, Py_ssize_t) noexcept nogil) noexcept nogil:
+cdef void _all_parts(Job *job, void (*part)(Job *, Py_ssize_t) noexcept nogil) noexcept nogil:
     cdef Py_ssize_t t
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
         part(job, t)
@@ -338,27 +351,32 @@ cdef void _all_parts(const Job *job, void (*part)(const Job *, Py_ssize_t) noexc
 cdef void _run_chunks(Job *job) noexcept nogil:
     """All threads measure, then all write; each walks its part of the memory back in the second pass."""
     cdef Py_ssize_t panel
-    cdef int m, how = 0
-    cdef bint safe = True
-    _all_parts(job, _measure_part)
+    cdef int m
+    if job.n_measures:
+        _all_parts(job, _measure_part)
     for panel in range(job.p.panels):
         for m in range(job.n_measures):
             _join_chunks(job, &job.measures[m], panel, job.threads, -1)
             _join_fold(job, &job.measures[m], panel)
-        safe &= _finish_panel(job, panel)
-    for panel in range(job.p.panels):
-        how = _publish_panel(job, panel, safe)
-    if job.apply == NULL:
-        return
-    job.how |= how
-    _all_parts(job, _apply_part)
+    job.how = _publish(job, 0, job.p.channels, _finish(job, 0, job.p.channels))
+    if job.apply != NULL:
+        _all_parts(job, _apply_part)
+
+
+cdef bint _by_panels(const Job *job) noexcept nogil:
+    """Whether each thread has panels of its own, about as many as the others. Of rows only where they are few, as a thread
+    that walks all of them reads but a part of each, and where no channel is in several columns or in the tail."""
+    cdef const Plan *p = &job.p
+    if p.form == OC_ROWS and (p.chunks > 1 or p.fold > 1):
+        return False
+    return p.panels >= 4 * job.threads or (p.panels > 0 and p.panels % job.threads == 0)
 
 
 cdef void run(Job *job) noexcept nogil:
     """Measure, finish each channel, write."""
     job.threads = num_threads(job.p.count * job.p.channels)
-    if job.p.panels >= 4 * job.threads and (job.p.form == OC_SEGMENTS or job.p.chunks <= 1):
-        _run_panels(job)
+    if _by_panels(job):
+        _all_parts(job, _run_part)
     else:
         _run_chunks(job)
     if job.p.tail and job.apply != NULL:

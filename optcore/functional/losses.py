@@ -76,7 +76,8 @@ def cross_entropy(z, target, *, label_smoothing=0.0, weight=None, sample_weight=
     loss = -mean_i sum_j q_ij log p_ij, dz = (p*sum_j q_ij - q) / N; 0 log 0 counts as 0 (PyTorch: NaN).
 
     The loss is (m - z_t) + log1p(r), and the gradient of the right class minus the sum of the others: where it is so
-    far ahead that p_t rounds to 1, both are still right, where PyTorch and JAX give 0. Rows are summed in double.
+    far ahead that p_t rounds to 1, both are still right, where PyTorch and JAX give 0. Rows are summed in double, of
+    float32 logits four exponentials at a time.
 
     Label smoothing e puts (1-e)*q + e/K in the place of q, with q = onehot(t) for classes (Szegedy et al. 2016). Class
     weights w then multiply it, w_j*q_ij; for classes t the sum over the rows is divided by sum_i w_(t_i) instead of N,
