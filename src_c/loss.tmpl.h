@@ -185,7 +185,7 @@ OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, doub
     FN(sum_step)(OC_LANES, fresh, rest, ones);
 }
 
-/* Asks for the lines that are needed next: of the next tile's input, and of this one's output. */
+/* Asks for the lines that are needed next: of the next tile's input and output. */
 OC_INLINE void FN(prefetch)(ptrdiff_t n, const T *next, const T *out) {
     for (ptrdiff_t i = 0; i < n; i += OC_LINE / (ptrdiff_t)sizeof(T)) {
         OC_PREFETCH(next + i);
@@ -208,7 +208,7 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
             const ptrdiff_t m = whole - start < OC_CHUNK ? whole - start : OC_CHUNK;
             T *es = e ? e + start : chunk;
             if (!s->transposed)
-                FN(prefetch)(m, x + ahead + start, (out ? out + strip * s->n : x + ahead) + start);
+                FN(prefetch)(m, x + ahead + start, (out ? out + strip * s->n : x) + ahead + start);
             FN(exp_step)(m, x + start, top, es);
             FN(sum_step)(m, es, lane_rest, lane_ones);
         }
