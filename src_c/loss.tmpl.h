@@ -10,7 +10,7 @@
  * i % OC_LANES but for the last ones (see OC_OVER_STRIP). */
 
 #define OC_FEW_CLASSES 40
-#define OC_TILE 4096 /* elements: a tile and its result stay in the first-level cache */
+#define OC_TILE 2048 /* elements: a tile, its result and what is asked for of the next stay in the first-level cache */
 #define OC_STEP (4 * OC_LANES)
 #define OC_CHUNK (16 * OC_LANES)
 
