@@ -55,7 +55,18 @@ class Loss:
         raise NotImplementedError
 
     def own_weights(self, target):
-        """Return what each example counts in the mean by its target, float64 [N]; None where all count the same."""
+        """Return what each example counts in the mean by its target.
+
+        Parameters
+        ----------
+        target : ndarray
+            Of N examples.
+
+        Returns
+        -------
+        float64 [N] or None
+            None where all count the same.
+        """
         return None
 
     def check(self, target, n, shape, dtype):
