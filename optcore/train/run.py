@@ -119,8 +119,9 @@ class Run:
         try:
             value = self.in_parts(index) if network is None else self.at_once(network, index)
         except FloatingPointError as error:
-            raised = FloatingPointError(f"step {self.step} (epoch {self.epoch + 1}, lr {lr:g}): {error}. "
-                                        f"A smaller lr, a warm-up or clip_norm may help")
+            advice = ("A smaller lr, a warm-up or clip_norm may help" if self.step else
+                      "No step has been taken: examples, targets or initial parameters are too large")
+            raised = FloatingPointError(f"step {self.step} (epoch {self.epoch + 1}, lr {lr:g}): {error}. {advice}")
             raised.history = self.history
             raise raised from error
         self.step += 1

@@ -255,6 +255,15 @@ def test_a_gradient_that_is_not_finite_raises(mode):
     assert all(np.isfinite(b).all() for b in net.buffers.values())
 
 
+def test_what_a_loss_that_is_not_finite_advises():
+    """Before the first step the rate has done nothing."""
+    X, y = problem(64)[0], np.ones((64, 1), "float32")
+    for scale, lr, advice in ((1, 1e30, "step [1-9] .*A smaller lr"), (1e25, 0.01, "step 0 .*No step has been taken")):
+        net = oc.nn.Sequential(oc.nn.Linear(6, 1))
+        with pytest.raises(FloatingPointError, match=advice):
+            quiet(net, X * np.float32(scale), y, loss="mse", optimizer=oc.optim.SGD(net.theta, lr=lr))
+
+
 # --- callbacks
 
 def test_callbacks_and_stopping():
