@@ -15,8 +15,6 @@ from optcore.nn.ops import OPS
 from optcore.process import one_pool
 
 TIMES = 10
-allocations = ctypes.CDLL(None).allocations
-allocations.restype = ctypes.c_long
 
 
 def images():
@@ -42,6 +40,8 @@ def network(depth):
 
 def taken(call):
     """Allocations of `TIMES` calls, after two that make what is kept."""
+    allocations = ctypes.CDLL(None).allocations  # of allocations.c, which is preloaded
+    allocations.restype = ctypes.c_long
     call(), call()
     before = allocations()
     for _ in range(TIMES):
@@ -68,4 +68,5 @@ def main():
                       taken(lambda: evaluate.output(x, out)))  # noqa: B023
 
 
-main()
+if __name__ == "__main__":
+    main()
