@@ -12,7 +12,8 @@ def objective(loss_fn, params, X=None, y=None, *, batch_size=None):
     """Return a JAX loss as a function of its flat parameter vector.
 
     theta is `params` as `jax.flatten_util.ravel_pytree` lays it out. All calls are compiled once for each shape of
-    the data; products are `jax.jvp` of `jax.grad`, exact up to rounding.
+    the data; products are `jax.jvp` of `jax.grad`, exact up to rounding. JAX works on the memory of theta and of the
+    vector, without a copy, and a product is a view of what it computed, read-only as JAX's arrays are.
 
     Parameters
     ----------
@@ -22,7 +23,8 @@ def objective(loss_fn, params, X=None, y=None, *, batch_size=None):
     params : pytree of arrays
         float32, or float64 where JAX has 64-bit numbers enabled.
     X, y : array [N, ...], optional
-        Both or neither. NumPy arrays may be memory maps.
+        Both or neither. NumPy arrays may be memory maps. Not copied where they begin at 64 bytes, as JAX wants it, else
+        once for each theta.
     batch_size : int, optional
         Examples in one call; None for all of them.
 
@@ -70,6 +72,7 @@ class JaxObjective(BatchedObjective):
 
         self._loss_of, self._product_of = jax.jit(flat_loss), jax.jit(product)
         self._pair_of = jax.jit(jax.value_and_grad(flat_loss))
+        self._taken = jax.device_put
         self._data = () if X is None else (X, y)
         super().__init__(np.asarray(theta0), len(X) if self._data else 1, batch_size)
 
@@ -82,19 +85,19 @@ class JaxObjective(BatchedObjective):
         return Objective.fisher(self, theta, v, batch)
 
     def _rows(self, rows):
-        return tuple(np.asarray(part[rows]) for part in self._data)
+        return tuple(self._taken(part[rows]) for part in self._data)
 
     def _value(self, theta, rows):
         return float(self._loss_of(theta, *self._rows(rows)))
 
     def _evaluate(self, theta, rows):
-        data = self._rows(rows)
+        theta, data = self._taken(theta), self._rows(rows)
         loss, grad = self._pair_of(theta, *data)
-        return float(loss), np.array(grad), (theta, data)
+        return float(loss), np.asarray(grad), (theta, data)
 
     def _product(self, state, v, kind):
         theta, data = state
-        return np.asarray(self._product_of(theta, v, *data))
+        return np.asarray(self._product_of(theta, self._taken(v), *data))
 
     def _bytes(self, state):
         return sum(part.nbytes for part in state[1])

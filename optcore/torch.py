@@ -120,7 +120,7 @@ class TorchObjective(BatchedObjective):
         flat, z, y = self._output(theta, rows)
         loss = self._loss_fn(z, y)
         grad = self._torch.autograd.grad(loss, flat, create_graph=True)[0]
-        return float(loss.detach()), grad.detach().numpy().copy(), (flat, z, loss, grad)
+        return float(loss.detach()), grad.detach().numpy(), (flat, z, loss, grad)
 
     def _product(self, state, v, kind):
         flat, z, loss, grad = state

@@ -41,13 +41,13 @@ def _run(arguments):
     folder = Path(arguments.folder)
     run = restored(folder)
     with status() as say, in_double(run, arguments.mode) as (double, objective):
-        H = curvature.Hessian(objective, double.net.theta)
+        part = "the eigenvalues at both ends"
+        H = curvature.Hessian(objective, double.net.theta, progress=lambda done: say(f"{part}, {done:,} products"))
         k = max(1, min(arguments.k, H.shape[0] // 2))
-        say("the eigenvalues at both ends")
         smallest, largest = (curvature.eigenpairs(H, k=k, which=which, seed=arguments.seed) for which in ("SA", "LA"))
-        say("bounds of all eigenvalues")
+        part = "bounds of all eigenvalues"
         ends = curvature.extremes(H, seed=arguments.seed)
-        say("the density")
+        part = "the density"
         density = curvature.spectral_density(H, probes=arguments.probes, steps=arguments.steps, seed=arguments.seed)
     picture = _drawn(folder / runs.SPECTRUM, density, title(run))
     if arguments.json:

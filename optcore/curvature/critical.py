@@ -105,7 +105,7 @@ def _share(value, interval):
 
 
 def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit=2000, max_products=300,
-             confidence=0.99, k=3, seed=0, memory=2**32):
+             confidence=0.99, k=3, seed=0, memory=2**32, progress=None):
     r"""Say what kind of point theta is: minimum, maximum, saddle, degenerate, not critical, or undetermined.
 
     Nothing is called certain that was not shown. Up to `dense_limit` parameters all eigenvalues are computed
@@ -158,6 +158,8 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
         Of the Lanczos start.
     memory : float
         Bytes for the bases of the Lanczos processes: fewer steps where they do not fit.
+    progress : bool or callable, optional
+        As for `Hessian`: the number of products done.
 
     Returns
     -------
@@ -183,7 +185,7 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
     >>> point.kind, np.round(point.eigenvalues, 6), point.minimum_ratio
     ('saddle', array([-2.,  2.]), 0.5)
     """
-    _check_options(obj, tau, critical_tol, dense_limit, confidence, k, max_products)
+    _check_options(obj, tau, critical_tol, dense_limit, confidence, k, max_products, seed)
     theta = obj.check_theta(theta)
     with one_pool:
         loss, gradient = obj.loss_and_grad(theta, batch)
@@ -193,7 +195,7 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
         if not (np.isfinite(loss) and np.isfinite(gradient).all()):
             which = "gradient" if np.isfinite(loss) else "loss"
             return _unknown(facts, f"the {which} is not finite: nothing can be said about the curvature")
-        product = Products(Hessian(obj, theta, batch))
+        product = Products(Hessian(obj, theta, batch, progress=progress))
         relative = max(_TAU, 10 * obj.product_error) if tau is None else tau
         coarse = max(relative, _TAU_CERTIFIED) if tau is None else tau
         try:
@@ -208,7 +210,7 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
     return _judge(facts, spectrum, gradient, radius, relative, coarse, critical_tol)
 
 
-def _check_options(obj, tau, critical_tol, dense_limit, confidence, k, max_products):
+def _check_options(obj, tau, critical_tol, dense_limit, confidence, k, max_products, seed):
     check_objective(obj)
     if tau is not None:
         checks.number("tau", tau, high=1, open_high=True)
@@ -217,6 +219,7 @@ def _check_options(obj, tau, critical_tol, dense_limit, confidence, k, max_produ
     checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
     checks.integer("k", k)
     checks.integer("max_products", max_products)
+    checks.integer("seed", seed, low=0)
 
 
 def _unknown(facts, why):

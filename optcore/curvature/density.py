@@ -170,6 +170,7 @@ def spectral_density(H, probes=10, steps=80, seed=0, *, tau=None, confidence=0.9
     product = Products(H)
     checks.integer("probes", probes)
     checks.integer("steps", steps)
+    checks.integer("seed", seed, low=0)
     checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
     if tau is not None:
         checks.number("tau", tau, high=1, open_high=True)

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from optcore import checks
-from optcore.curvature.lanczos import most_vectors
+from optcore._native import reduce
+from optcore.curvature.lanczos import most_vectors, project
 from optcore.curvature.operators import Products
 from optcore.process import one_pool
 
@@ -88,7 +89,7 @@ def trace(H, products=90, seed=0, *, memory=2**32):
     >>> bool(abs(estimate.value - values.sum()) < 0.1)
     True
     """
-    return _sketched(H, products, seed, memory, lambda v, product: v @ product)
+    return _sketched(H, products, seed, memory, reduce.dot)
 
 
 def frobenius_norm(H, products=90, seed=0, *, memory=2**32):
@@ -117,7 +118,7 @@ def frobenius_norm(H, products=90, seed=0, *, memory=2**32):
     >>> float(round(oc.curvature.frobenius_norm(np.diag([3.0, 4.0])).value, 12))
     5.0
     """
-    square = _sketched(H, products, seed, memory, lambda v, product: product @ product)
+    square = _sketched(H, products, seed, memory, lambda v, product: reduce.sum_squares(product))
     norm = sqrt(max(square.value, 0.0))
     return Estimate(norm, square.standard_error / (2 * norm) if norm else 0.0, square.samples, square.products)
 
@@ -154,6 +155,7 @@ def diagonal(H, products=100, seed=0):
     """
     product = Products(H)
     checks.integer("products", products)
+    checks.integer("seed", seed, low=0)
     n = product.n
     with one_pool:
         if n <= products:
@@ -173,18 +175,19 @@ def _sketched(H, products, seed, memory, term):
     """The sum of ``term(v, Hv)`` over an orthonormal basis: over Q exactly, beside it by random signs."""
     product = Products(H)
     checks.integer("products", products)
+    checks.integer("seed", seed, low=0)
     n, rng = product.n, np.random.default_rng(seed)
     fitting = most_vectors(n, memory, product.dtype)
     with one_pool:
         if n <= products:
-            return Estimate(sum(float(term(v, product(v))) for v in _units(n)), 0.0, n, product.count)
+            return Estimate(sum(term(v, product(v)) for v in _units(n)), 0.0, n, product.count)
         basis = _range(product, rng, min(products // 3, fitting))
-        known = sum(float(term(q, product(q))) for q in basis)
+        known = sum(term(q, product(q)) for q in basis)
         samples = []
         while product.count < products:
-            v = _signs(rng, n)
-            v -= (basis @ v) @ basis
-            samples.append(float(term(v, product(v))))
+            v = _signs(rng, n, product.dtype)
+            project(v, basis)
+            samples.append(term(v, product(v)))
     error = np.std(samples, ddof=1) / sqrt(len(samples)) if len(samples) > 1 else np.nan
     return Estimate(float(known + np.mean(samples)), float(error), len(samples), product.count)
 
@@ -193,19 +196,21 @@ def _range(product, rng, k):
     """Orthonormal rows that span H S, S k random vectors; fewer where H has a lower rank."""
     basis, count = np.empty((k, product.n), product.dtype), 0
     for _ in range(k):
-        v = product(_signs(rng, product.n))
-        length = np.linalg.norm(v)
+        v = basis[count]
+        v[:] = product(_signs(rng, product.n, product.dtype))
+        length = reduce.norm(v)
         for _ in range(2):  # once leaves rounding (Daniel, Gragg, Kaufman, Stewart 1976)
-            v -= (basis[:count] @ v) @ basis[:count]
-        rest = np.linalg.norm(v)
+            project(v, basis[:count])
+        rest = reduce.norm(v)
         if rest > 1e3 * np.finfo(product.dtype).eps * length:
-            basis[count] = v / rest
+            v /= rest
             count += 1
     return basis[:count]
 
 
-def _signs(rng, n):
-    return 2.0 * rng.integers(0, 2, n, dtype=np.int8) - 1.0
+def _signs(rng, n, dtype=np.float64):
+    bits = rng.integers(0, 2, n, dtype=np.int8)
+    return (2 * bits - 1).astype(dtype)
 
 
 def _units(n):

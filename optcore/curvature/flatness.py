@@ -48,7 +48,8 @@ class Flatness:
                 f"{self.keskar:.3g} %, SAM sharpness {self.sam:.3g} (loss {self.loss:.4g})")
 
 
-def flatness(obj, theta, batch=None, *, products=90, epsilon=1e-3, rho=0.05, tol=1e-3, seed=0, memory=2**32):
+def flatness(obj, theta, batch=None, *, products=90, epsilon=1e-3, rho=0.05, tol=1e-3, seed=0, memory=2**32,
+             progress=None):
     """Return how sharp theta is: lambda_max, trace, Keskar's and SAM's sharpness.
 
     Parameters
@@ -66,6 +67,8 @@ def flatness(obj, theta, batch=None, *, products=90, epsilon=1e-3, rho=0.05, tol
     seed : int
     memory : float
         Bytes for vectors of n numbers.
+    progress : bool or callable, optional
+        As for `Hessian`: the number of products done.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def flatness(obj, theta, batch=None, *, products=90, epsilon=1e-3, rho=0.05, tol
         checks.number(name, value, open_low=True)
     theta = obj.check_theta(theta)
     with one_pool:
-        H = Hessian(obj, theta, batch)
+        H = Hessian(obj, theta, batch, progress=progress)
         pair = eigenpairs(H, 1, tol=tol, seed=seed, memory=memory)
         v = pair.vectors[:, 0]
         total = trace(H, products, seed, memory=memory)
@@ -136,6 +139,7 @@ def keskar_sharpness(obj, theta, batch=None, *, epsilon=1e-3, steps=10, directio
     check_objective(obj)
     checks.number("epsilon", epsilon, open_low=True)
     checks.integer("steps", steps)
+    checks.integer("seed", seed, low=0)
     theta, batch = obj.check_theta(theta), obj.check_batch(batch)
     width = epsilon * (np.abs(theta).astype(np.float64) + 1)
     highest = loss = obj.loss(theta, batch)
@@ -200,6 +204,7 @@ def sam_sharpness(obj, theta, batch=None, *, rho=0.05, steps=10, seed=0):
     check_objective(obj)
     checks.number("rho", rho, open_low=True)
     checks.integer("steps", steps)
+    checks.integer("seed", seed, low=0)
     theta, batch = obj.check_theta(theta), obj.check_batch(batch)
     with one_pool, np.errstate(all="ignore"):
         loss, gradient = obj.loss_and_grad(theta, batch)

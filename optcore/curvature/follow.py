@@ -31,6 +31,7 @@ class Follow:
         check_objective(obj)
         checks.integer("every", every)
         checks.number("tol", tol, open_low=True)
+        checks.integer("seed", seed, low=0)
         if not isinstance(preconditioned, bool):
             raise TypeError(f"preconditioned: expected a bool, got {type(preconditioned).__name__}")
         self._obj, self._every, self._batch = obj, int(every), obj.check_batch(batch)

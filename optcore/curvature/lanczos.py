@@ -19,12 +19,19 @@ def most_vectors(n, memory, dtype=np.float64):
     """How many vectors of n numbers a number of bytes allows."""
     if isinstance(memory, bool) or not isinstance(memory, Real) or not memory > 0:
         raise ValueError(f"memory: expected a positive number of bytes, got {memory!r}")
-    return int(min(memory // (n * np.dtype(dtype).itemsize), n + 1))
+    return int(min(memory / (n * np.dtype(dtype).itemsize), n + 1))
 
 
 def most_steps(n, memory, dtype=np.float64):
     """How many Lanczos steps a number of bytes allows: the basis holds one vector more; at least 2."""
     return max(2, min(most_vectors(n, memory, dtype) - 1, n))
+
+
+def project(w, rows):
+    """Make w orthogonal to orthonormal rows, in place; return its components along them."""
+    components = reduce.components(rows, w)
+    reduce.subtract_rows(rows, components, w)
+    return components
 
 
 def residual_norms(product, values, vectors):
@@ -97,7 +104,7 @@ class Lanczos:
         self._basis[:len(locked)] = locked
         first = self._basis[len(locked)]
         first[:] = start
-        self._project(first, self._basis[:len(locked)])
+        project(first, self._basis[:len(locked)])
         self._square = reduce.sum_squares(first)
         first /= sqrt(self._square)
         self._alpha, self._beta = [], []
@@ -126,11 +133,11 @@ class Lanczos:
         reduce.subtract_rows(known[-2:] if j else known[-1:], np.array([*self._beta[-1:], alpha]), w)
         # What is left along the basis is rounding and the error of the products. It is taken out once, and again
         # where it was much of w (Daniel, Gragg, Kaufman, Stewart 1976).
-        components = self._project(w, known)
+        components = project(w, known)
         self._alpha.append(alpha + float(components[-1]))
         self.noise = max(self.noise, float(np.linalg.norm(components[self._locked:-1])))
         if float(np.linalg.norm(components)) > 0.1 * reduce.norm(w):
-            self._project(w, known)
+            project(w, known)
         beta = reduce.norm(w)
         self._beta.append(beta)
         scale = max(np.abs(self._alpha).max(), max(self._beta[:-1], default=0.0))
@@ -138,13 +145,6 @@ class Lanczos:
         self.exhausted = beta <= 10 * eps * sqrt(j + 1) * scale or j + 1 == self._dimension
         if not self.exhausted:
             w /= beta
-
-    @staticmethod
-    def _project(w, known):
-        """Make w orthogonal to what is known, in place; return its components there."""
-        components = reduce.components(known, w)
-        reduce.subtract_rows(known, components, w)
-        return components
 
     def ritz(self):
         """Return the Ritz values of the steps so far."""

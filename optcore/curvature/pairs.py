@@ -97,7 +97,7 @@ def eigenpairs(H, k=5, which="LA", tol=1e-6, seed=0, maxiter=None, *, v0=None, m
     """
     product = Products(H)
     n = product.n
-    _check_request(n, k, which, tol)
+    _check_request(n, k, which, tol, seed)
     start = _start(v0, n, seed)
     with one_pool:
         if n <= _DENSE_BELOW or k >= n - 1:
@@ -110,7 +110,7 @@ def eigenpairs(H, k=5, which="LA", tol=1e-6, seed=0, maxiter=None, *, v0=None, m
     return Eigenpairs(values, vectors, residuals, converged, product.count)
 
 
-def _check_request(n, k, which, tol):
+def _check_request(n, k, which, tol, seed):
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
         raise TypeError(f"k: expected an int, got {type(k).__name__}")
     if not 1 <= k <= n:
@@ -118,14 +118,18 @@ def _check_request(n, k, which, tol):
     if which not in _WHICH:
         raise ValueError(f"which: expected one of {', '.join(_WHICH)}, got {which!r}")
     checks.number("tol", tol)
+    checks.integer("seed", seed, low=0)
 
 
 def _start(v0, n, seed):
     if v0 is None:
         return np.random.default_rng(seed).standard_normal(n)
-    start = np.array(v0, dtype=np.float64).reshape(-1)
-    if start.size != n:
-        raise ValueError(f"v0: expected shape ({n},), got {np.shape(v0)}")
+    start = np.asarray(v0)
+    if start.dtype.kind not in "iuf":
+        raise TypeError(f"v0: expected real numbers, got dtype {start.dtype}")
+    if start.shape != (n,):
+        raise ValueError(f"v0: expected shape ({n},), got {start.shape}")
+    start = start.astype(np.float64)
     if not (np.isfinite(start).all() and start.any()):
         raise ValueError("v0: expected a finite vector that is not zero")
     return start
@@ -266,7 +270,7 @@ def extremes(H, confidence=0.99, *, tol=1e-2, max_products=300, seed=0, memory=2
     product = Products(H)
     n = product.n
     checks.number("confidence", confidence, high=1, open_low=True, open_high=True)
-    _check_request(n, 1, "LA", tol)
+    _check_request(n, 1, "LA", tol, seed)
     checks.integer("max_products", max_products)
     with one_pool:
         if n <= min(_DENSE_BELOW, max_products):

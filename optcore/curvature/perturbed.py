@@ -62,6 +62,7 @@ def perturbed_descent(obj, theta, lr, batch=None, *, curvature=None, radius=None
     check_objective(obj)
     checks.number("lr", lr, open_low=True)
     checks.integer("max_steps", max_steps)
+    checks.integer("seed", seed, low=0)
     theta = obj.check_theta(theta)
     curvature = 0.01 / lr if curvature is None else curvature
     radius = 1e-3 * obj.length(theta) if radius is None else radius

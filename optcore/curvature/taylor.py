@@ -50,14 +50,14 @@ class Taylor:
     hessian : Hessian
     """
 
-    def __init__(self, obj, theta, batch=None):
+    def __init__(self, obj, theta, batch=None, progress=None):
         check_objective(obj)
         self._obj, self._batch = obj, obj.check_batch(batch)
         self.theta = obj.check_theta(theta)
         self.theta.flags.writeable = False
         self.loss, gradient = obj.loss_and_grad(self.theta, self._batch)
         self.gradient = gradient.astype(np.float64)
-        self.hessian = Hessian(obj, self.theta, self._batch)
+        self.hessian = Hessian(obj, self.theta, self._batch, progress=progress)
 
     def predict(self, delta):
         """Return ``L + g'delta + 1/2 delta'H delta``, one product.
@@ -191,7 +191,7 @@ def _each(f, delta):
     return np.array([f(row) for row in delta]) if delta.ndim == 2 else f(delta)
 
 
-def taylor(obj, theta, batch=None):
+def taylor(obj, theta, batch=None, *, progress=None):
     """Return the second-order model of a loss around theta.
 
     ``L(theta + delta) ~ L + g'delta + 1/2 delta'H delta``
@@ -203,6 +203,8 @@ def taylor(obj, theta, batch=None):
         Copied.
     batch : int array, optional
         The examples to take the loss over; None for all.
+    progress : bool or callable, optional
+        As for `Hessian`: the number of products done.
 
     Returns
     -------
@@ -228,4 +230,4 @@ def taylor(obj, theta, batch=None):
     >>> model.newton().delta
     array([-0.625,  0.   ])
     """
-    return Taylor(obj, theta, batch)
+    return Taylor(obj, theta, batch, progress)

@@ -29,6 +29,29 @@ for obj in (whole, parts):
     np.testing.assert_allclose(obj.hvp(theta, v), H @ v, rtol=1e-10, atol=1e-12)
 np.testing.assert_allclose(oc.curvature.eigenpairs(oc.curvature.Hessian(whole, theta), 3).values,
                            np.linalg.eigvalsh(H)[-3:], rtol=1e-9)
+# Memory is shared both ways: JAX works on theta, the vector and, where they begin at 64 bytes, the examples.
+calls, product_of = [], whole._product_of
+
+def spy(*arguments):
+    calls.append((arguments, product_of(*arguments)))
+    return calls[-1][1]
+
+def aligned(a):
+    room = np.empty(a.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start:start + a.nbytes].view(a.dtype).reshape(a.shape)
+    copy[:] = a
+    return copy
+
+theta, v, x, y = whole.check_theta(theta), whole.check_vector("v", v), aligned(x), aligned(y)
+whole = oc.jax.objective(loss, params, x, y)
+whole._product_of = spy
+_, grad, state = whole._evaluate(theta, slice(None))
+product = whole._product(state, v, "hvp")
+for taken, ours in zip(calls[0][0], (theta, v, x, y), strict=True):
+    assert taken.unsafe_buffer_pointer() == ours.ctypes.data
+assert np.shares_memory(product, np.asarray(calls[0][1]))
+assert np.shares_memory(whole.hvp(theta, v), np.asarray(calls[1][1]))
 for call in (lambda: oc.jax.objective(loss, params, x), lambda: whole.gauss_newton(theta, v),
              lambda: oc.jax.objective(3, params)):
     try:

@@ -120,6 +120,34 @@ def test_module_is_never_changed_and_theta_is_not_copied():
     assert flat.data_ptr() == theta.ctypes.data
 
 
+def test_memory_is_shared_both_ways():
+    """Theta, a vector and the examples are what PyTorch works on; gradients and products are what it computed."""
+    seen = {}
+
+    class Spy(torch.nn.Linear):
+        def forward(self, x):
+            seen["x"], seen["weight"] = x, self.weight
+            return super().forward(x)
+
+    x, y = np.random.default_rng(0).standard_normal((2, 40, 3), dtype="float32")
+    obj = oc.torch.objective(Spy(3, 3), torch.nn.functional.mse_loss, x, y)
+    theta, v = np.array(obj.theta0), np.ones(obj.size, "float32")
+    _, grad, state = obj._evaluate(theta, slice(None))
+    assert np.shares_memory(seen["x"].numpy(), x)
+    assert np.shares_memory(seen["weight"].detach().numpy(), theta)
+    assert np.shares_memory(grad, state[3].detach().numpy())
+    calls, derivative = [], obj._derivative
+
+    def spy(y, x, v):
+        calls.append((v, derivative(y, x, v)))
+        return calls[-1][1]
+
+    obj._derivative = spy
+    obj._product(state, v, "hvp")
+    assert np.shares_memory(calls[-1][0].numpy(), v)
+    assert np.shares_memory(obj.hvp(theta, v), calls[-1][1].numpy())
+
+
 def test_module_errors():
     x, y = np.zeros((3, 2), "float32"), np.zeros((3, 1), "float32")
     layer = torch.nn.Linear(2, 1)

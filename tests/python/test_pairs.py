@@ -53,9 +53,11 @@ def test_a_start_nearby_saves_products():
     warm = oc.curvature.eigenpairs(diagonal(values), 1, v0=cold.vectors[:, 0] + 1e-5 * rng.standard_normal(2001))
     np.testing.assert_allclose(warm.values, 1.3, atol=1e-9)  # the square of the residual over the gap
     assert warm.products < cold.products
-    for bad in (np.zeros(2001), np.full(2001, np.nan), np.ones(3)):
+    for bad in (np.zeros(2001), np.full(2001, np.nan), np.ones(3), np.ones((2001, 1))):
         with pytest.raises(ValueError, match="v0"):
             oc.curvature.eigenpairs(diagonal(values), 1, v0=bad)
+    with pytest.raises(TypeError, match="v0: expected real numbers, got dtype complex128"):
+        oc.curvature.eigenpairs(diagonal(values), 1, v0=np.ones(2001, complex))
     with pytest.raises(ValueError, match="memory: expected a positive number"):
         oc.curvature.eigenpairs(diagonal(values), 1, memory=0)
 
@@ -154,6 +156,39 @@ def test_progress_counts_the_products(capsys):
     assert capsys.readouterr().err.split("\n")[:3] == ["10 products", "20 products", "50 products"]
     with pytest.raises(TypeError, match="progress: expected a bool or a callable"):
         oc.curvature.Hessian(obj, net.theta, progress=3)
+
+
+@pytest.mark.parametrize("call", [
+    lambda *at, progress: oc.curvature.classify(*at, progress=progress).products,
+    lambda *at, progress: oc.curvature.escape(*at, progress=progress) and None,
+    lambda *at, progress: oc.curvature.flatness(*at, progress=progress).products,
+    lambda *at, progress: oc.curvature.taylor(*at, progress=progress).newton(max_products=5).products])
+def test_progress_of_what_makes_its_own_products(call):
+    net, obj = small()
+    seen = []
+    products = call(obj, net.theta, progress=seen.append)
+    assert seen == list(range(1, len(seen) + 1))
+    assert seen[-1] == (products or obj.size)  # classify, and so the one step of escape, takes a dense Hessian
+
+
+@pytest.mark.parametrize("call", [
+    lambda H, obj, seed: oc.curvature.eigenpairs(H, 1, seed=seed),
+    lambda H, obj, seed: oc.curvature.extremes(H, seed=seed),
+    lambda H, obj, seed: oc.curvature.spectral_density(H, seed=seed),
+    lambda H, obj, seed: oc.curvature.trace(H, seed=seed),
+    lambda H, obj, seed: oc.curvature.frobenius_norm(H, seed=seed),
+    lambda H, obj, seed: oc.curvature.diagonal(H, seed=seed),
+    lambda H, obj, seed: oc.curvature.classify(obj, obj.theta0, seed=seed),
+    lambda H, obj, seed: oc.curvature.flatness(obj, obj.theta0, seed=seed),
+    lambda H, obj, seed: oc.curvature.follow(obj, seed=seed),
+    lambda H, obj, seed: oc.curvature.perturbed_descent(obj, obj.theta0, 0.1, seed=seed)])
+def test_a_seed_is_a_number_that_repeats(call):
+    """None would draw other vectors each time."""
+    _, obj = small()
+    for bad, error, match in ((None, TypeError, "seed: expected an integer, got None"),
+                              (-1, ValueError, "seed: expected at least 0, got -1")):
+        with pytest.raises(error, match=match):
+            call(oc.curvature.Hessian(obj, obj.theta0), obj, bad)
 
 
 @pytest.mark.parametrize("which", ["LA", "SA", "BE"])
