@@ -242,7 +242,11 @@ typedef struct {
     double (*dot)(ptrdiff_t n, const void *x, const void *y);
     double (*abs_max)(ptrdiff_t n, const void *x);                   /* NaN if any is NaN */
     ptrdiff_t (*count_nonfinite)(ptrdiff_t n, const void *x);
-    void (*subtract)(ptrdiff_t n, double factor, const void *x, void *y); /* y -= factor*x, not a reduction */
+    /* Of m rows, which begin `stride` elements apart: dot of each with y, with the bits of dot, to result[i*step]; and
+     * y -= factor[i]*row[i] one after the other, which is no reduction. */
+    void (*dots)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *rows, const void *y, ptrdiff_t step,
+                 double *result);
+    void (*subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const double *factor, const void *rows, void *y);
 } oc_reduce_kernels;
 
 /* The penalty of a block of weights, the sum of l1*|w| + l2*w^2/2, in double; its gradient, in which |w| has slope 0 at 0, is

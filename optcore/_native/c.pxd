@@ -119,7 +119,10 @@ cdef extern from "optcore.h" nogil:
         double (*dot)(Py_ssize_t n, const void *x, const void *y) noexcept nogil
         double (*abs_max)(Py_ssize_t n, const void *x) noexcept nogil
         Py_ssize_t (*count_nonfinite)(Py_ssize_t n, const void *x) noexcept nogil
-        void (*subtract)(Py_ssize_t n, double factor, const void *x, void *y) noexcept nogil
+        void (*dots)(Py_ssize_t n, Py_ssize_t m, Py_ssize_t stride, const void *rows, const void *y, Py_ssize_t step,
+                     double *result) noexcept nogil
+        void (*subtract)(Py_ssize_t n, Py_ssize_t m, Py_ssize_t stride, const double *factor, const void *rows,
+                         void *y) noexcept nogil
 
     ctypedef double oc_penalty_fn(Py_ssize_t n, double l1, double l2, const void *w, void *g) noexcept nogil
 

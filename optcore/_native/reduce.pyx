@@ -138,8 +138,7 @@ def components(rows, x):
     cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
     for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(m * n)):
         size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
-        for i in range(m):
-            part[i * n_blocks + b] = k.dot(size, p + (i * n + b * OC_BLOCK) * item, q + b * OC_BLOCK * item)
+        k.dots(size, m, n, p + b * OC_BLOCK * item, q + b * OC_BLOCK * item, n_blocks, part + b)
     for i in range(m):
         to[i] = tree_sum(n_blocks, part + i * n_blocks)
     return result
@@ -149,7 +148,7 @@ def subtract_rows(rows, factors, x):
     """``x -= factors @ rows`` in place, rows [m, n] one after the other; factors [m] float64, rounded to x's dtype."""
     cdef cnp.ndarray v = checked(x, "x", OUT), f = checked(factors, "factors", IN)
     cdef cnp.ndarray a = _rows(rows, v)
-    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, i, size
+    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, size
     if cnp.PyArray_TYPE(f) != cnp.NPY_FLOAT64:
         raise TypeError(f"factors: expected float64, got {(<object>f).dtype}")
     has_size(f, "factors", m, "row")
@@ -160,5 +159,4 @@ def subtract_rows(rows, factors, x):
     cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
     for b in prange((n + OC_BLOCK - 1) // OC_BLOCK, nogil=True, schedule="static", num_threads=num_threads(m * n)):
         size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
-        for i in range(m):
-            k.subtract(size, factor[i], p + (i * n + b * OC_BLOCK) * item, q + b * OC_BLOCK * item)
+        k.subtract(size, m, n, factor, p + b * OC_BLOCK * item, q + b * OC_BLOCK * item)

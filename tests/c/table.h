@@ -206,9 +206,14 @@ static void call_count(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t
     *(double *)a[1] = (double)k->reduce[d].count_nonfinite(n, a[0]);
 }
 
+static void call_dots(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t;
+    k->reduce[d].dots(width, n, width, a[0], a[1], 1, a[2]);
+}
+
 static void call_subtract(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    (void)t, (void)width;
-    k->reduce[d].subtract(n, 0.3, a[0], a[1]);
+    (void)t;
+    k->reduce[d].subtract(width, n, width, a[0], a[1], a[2]);
 }
 
 static void call_column_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
@@ -632,7 +637,8 @@ static const test table[] = {
     {"penalty", call_penalty, ELEMENTS, 0, 0, NULL, {X, PARAMETER, SUM}},
     {"abs_max", call_abs_max, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"count_nonfinite", call_count, ELEMENTS, 0, 0, NULL, {X, SUM}},
-    {"subtract", call_subtract, ELEMENTS, 1, 0, NULL, {X, PARAMETER}},
+    {"dots", call_dots, ROWS, 1, 0, NULL, {X, {IN, WIDTH, 1}, {DOUBLE_OUT, UNIT, 1}}},
+    {"subtract", call_subtract, ROWS, 0, 0, NULL, {{DOUBLE_IN, UNIT, 1}, X, {INOUT, WIDTH, 1}}},
     {"mse", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},
     {"mse loss only", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, NONE}},
     {"huber", call_huber, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},

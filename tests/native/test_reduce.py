@@ -93,6 +93,7 @@ def test_projections_on_rows(n, dtype):
     exact = rows.astype(np.longdouble) @ x.astype(np.longdouble)
     found = reduce.components(rows, x)
     np.testing.assert_allclose(found, exact.astype(float), atol=1e-14 * (n + 1))  # as for dot
+    assert np.array_equal(found, [reduce.dot(row, x) for row in rows])  # four rows side by side, and one
     rest = x.copy()
     reduce.subtract_rows(rows, found, rest)
     eps, size = np.finfo(dtype).eps, np.abs(x) + np.abs(found) @ np.abs(rows)

@@ -14,7 +14,7 @@ def cases(rng):
             values = [reduce.sum_squares(x), reduce.norm(x), reduce.dot(x, y), reduce.abs_max(x)]
             tiny = (x * dtype_tiny(dtype)).astype(dtype)
             yield f"{dtype} {n}", [np.array([*values, reduce.norm(tiny), reduce.count_nonfinite(x)])]
-            rows, less = rng.standard_normal((3, n)).astype(dtype), x.copy()
+            rows, less = rng.standard_normal((7, n)).astype(dtype), x.copy()
             factors = reduce.components(rows, x)
             reduce.subtract_rows(rows, factors, less)
             yield f"projection {dtype} {n}", [factors, less]
