@@ -190,6 +190,8 @@ def symmetric_operator(H):
     if isinstance(H, np.ndarray):
         if H.ndim != 2 or H.shape[0] != H.shape[1]:
             raise ValueError(f"H: expected a square matrix, got shape {H.shape}")
+        if H.dtype.kind not in "iuf":
+            raise TypeError(f"H: expected a real operator, got {H.dtype}")
         # H.T == H up to rounding of whoever formed it; a loss of half the digits is still rounding.
         with np.errstate(invalid="ignore"):  # what is not finite shows in the products
             symmetric = not H.size or np.allclose(H, H.T, rtol=0, atol=1e-8 * np.abs(H).max(), equal_nan=True)

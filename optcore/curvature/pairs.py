@@ -98,6 +98,8 @@ def eigenpairs(H, k=5, which="LA", tol=1e-6, seed=0, maxiter=None, *, v0=None, m
     product = Products(H)
     n = product.n
     _check_request(n, k, which, tol, seed)
+    if maxiter is not None:
+        checks.integer("maxiter", maxiter)
     start = _start(v0, n, seed)
     with one_pool:
         if n <= _DENSE_BELOW or k >= n - 1:

@@ -171,6 +171,15 @@ def test_progress_of_what_makes_its_own_products(call):
     assert seen[-1] == (products or obj.size)  # classify, and so the one step of escape, takes a dense Hessian
 
 
+@pytest.mark.parametrize(("arguments", "error", "match"), [
+    ({"maxiter": 0}, ValueError, "maxiter: expected at least 1, got 0"),
+    ({"maxiter": 1.5}, TypeError, "maxiter: expected an integer, got 1.5"),
+    ({"H": np.eye(2).astype(object)}, TypeError, "H: expected a real operator, got object")])
+def test_what_scipy_would_refuse_later(arguments, error, match):
+    with pytest.raises(error, match=match):
+        oc.curvature.eigenpairs(**{"H": np.eye(3), "k": 1, **arguments})
+
+
 @pytest.mark.parametrize("call", [
     lambda H, obj, seed: oc.curvature.eigenpairs(H, 1, seed=seed),
     lambda H, obj, seed: oc.curvature.extremes(H, seed=seed),
