@@ -42,7 +42,7 @@ def _native(x, layout):
     """Return the driver and what it wants to know of the layout: features without positions are rows."""
     groups, channel_axis = layout
     channels = _channels(x, channel_axis)
-    if x.size == len(x) * channels:
+    if x.ndim == 2 or (channels and x.size == len(x) * channels):
         return _rows, {"shape": (channels,), "groups": groups, "centred": True}
     return _groups, {"groups": groups, "channel_axis": channel_axis}
 

@@ -27,10 +27,10 @@ class Statistics:
         return f"Statistics({self.norm}, shape={self.shape}, dtype={self.dtype})"
 
 
-def check_belongs(saved, x, name):
-    """Refuse what was saved of an x of another shape or dtype."""
+def check_belongs(saved, x, name, of="x"):
+    """Refuse what was saved of an x, or an array of another name, of another shape or dtype."""
     if isinstance(x, np.ndarray) and (x.shape != saved.shape or x.dtype != saved.dtype):
-        raise ValueError(f"{name}: expected that of this x, {x.dtype} of shape {x.shape}, got that of "
+        raise ValueError(f"{name}: expected that of this {of}, {x.dtype} of shape {x.shape}, got that of "
                          f"{saved.dtype} of shape {saved.shape}")
 
 

@@ -144,6 +144,8 @@ def spectral_norm(weight, u, v, *, n_power_iterations=1, eps=1e-12, training):
     n_power_iterations : int, at least 1
         How many iterations a training pass takes. (PyTorch takes 15 more when it makes the state.)
     eps : float, at least 0
+        The least length that u and v are divided by. Below it they shrink, to zero in the end, as in PyTorch: a weight
+        that small needs a smaller eps.
     training : bool
         Whether to iterate; evaluation takes u and v as they are.
 

@@ -8,6 +8,7 @@ import numbers
 import numpy as np
 
 from optcore._native import weight as _weight
+from optcore.norm.saved import check_belongs
 
 __all__ = ["WeightNormSaved", "weight_norm", "weight_norm_backward", "weight_norm_backward_jvp", "weight_norm_jvp"]
 
@@ -24,9 +25,11 @@ class WeightNormSaved:
         |v| of each slice; of `weight_norm_jvp`, its derivative.
     """
 
-    __slots__ = ("dim", "exponent", "scaled_norm")
+    __slots__ = ("dim", "dtype", "exponent", "scaled_norm", "shape")
 
-    def __init__(self, dim, scaled_norm, exponent):
+    def __init__(self, v, dim, scaled_norm, exponent):
+        self.shape = v.shape
+        self.dtype = v.dtype
         self.dim = dim
         self.scaled_norm = scaled_norm  # of v * 2^-exponent
         self.exponent = exponent        # [C], or None: v as it is
@@ -54,11 +57,11 @@ def _exponents(v, dim):
     return np.where(np.isfinite(largest), np.frexp(largest)[1], 0).astype(np.int32)
 
 
-def _check(saved, name="saved"):
+def _check(saved, v, name="saved"):
     if not isinstance(saved, WeightNormSaved):
         raise TypeError(f"{name}: expected a WeightNormSaved as the forward pass returns it, "
                         f"got {type(saved).__name__}")
-    return saved
+    check_belongs(saved, v, name, "v")
 
 
 def _check_slices(v, g, dim):
@@ -114,10 +117,10 @@ def weight_norm(v, g, dim=0):
     w, squares = _weight.forward(v, g, dim)
     low, high = _SAFE[v.dtype]
     if np.all((low <= squares) & (squares < high)):
-        return w, WeightNormSaved(dim, np.sqrt(squares), None)
+        return w, WeightNormSaved(v, dim, np.sqrt(squares), None)
     exponent = _exponents(v, dim)
-    w, squares = _weight.forward(WeightNormSaved(dim, None, exponent)._down(v), g, dim)
-    return w, WeightNormSaved(dim, np.sqrt(squares), exponent)
+    w, squares = _weight.forward(WeightNormSaved(v, dim, None, exponent)._down(v), g, dim)
+    return w, WeightNormSaved(v, dim, np.sqrt(squares), exponent)
 
 
 def weight_norm_backward(dw, v, g, saved):
@@ -142,7 +145,7 @@ def weight_norm_backward(dw, v, g, saved):
     Raises
     ------
     TypeError, ValueError
-        As `weight_norm`.
+        As `weight_norm`; `saved` of a v of another shape or dtype.
 
     Examples
     --------
@@ -154,7 +157,7 @@ def weight_norm_backward(dw, v, g, saved):
     >>> dv, dg
     (array([[ 1.28, -0.96]]), array([0.6]))
     """
-    _check(saved)
+    _check(saved, v)
     _check_slices(v, g, saved.dim)
     dv, dg = _weight.backward(dw, _down(v, saved), g, saved.scaled_norm, saved.dim)
     return saved._down(dv), dg
@@ -200,10 +203,10 @@ def weight_norm_jvp(v, g, saved, rv, rg):
     >>> np.allclose(rw, 0), rsaved.norm
     (True, array([5.]))
     """
-    _check(saved)
+    _check(saved, v)
     _check_slices(v, g, saved.dim)
     rw, rnorm = _weight.jvp(_down(v, saved), g, saved.scaled_norm, saved.dim, _down(rv, saved), rg)
-    return rw, WeightNormSaved(saved.dim, rnorm, saved.exponent)
+    return rw, WeightNormSaved(v, saved.dim, rnorm, saved.exponent)
 
 
 def weight_norm_backward_jvp(dw, v, g, saved, rdw, rv, rg, rsaved):
@@ -245,8 +248,8 @@ def weight_norm_backward_jvp(dw, v, g, saved, rdw, rv, rg, rsaved):
     >>> rdv, rdg                                               # the backward pass is linear in dw
     (array([[ 1.28, -0.96]]), array([0.6]))
     """
-    _check(saved)
-    _check(rsaved, "rsaved")
+    _check(saved, v)
+    _check(rsaved, v, "rsaved")
     _check_slices(v, g, saved.dim)
     rdv, rdg = _weight.backward_jvp(dw, _down(v, saved), g, saved.scaled_norm, saved.dim, rdw, _down(rv, saved), rg,
                                     rsaved.scaled_norm)

@@ -199,6 +199,8 @@ def test_eps_stands_inside_the_root():
     (Case("rms_norm", (0, 3), row=(3,)), (0,)), (Case("layer_norm", (2, 0, 3), row=(0, 3)), (2,)),
     (Case("group_norm", (0, 4), groups=2), (0, 2)), (Case("group_norm", (0, 4, 5), groups=2), (0, 2)),
     (Case("group_norm", (3, 4, 0), groups=2), (3, 2)), (Case("group_norm", (0, 5, 4), groups=2, axis=-1), (0, 2)),
+    (Case("group_norm", (3, 0), groups=2), (3, 2)), (Case("group_norm", (3, 0, 5), groups=2), (3, 2)),
+    (Case("group_norm", (3, 5, 0), groups=1, axis=-1), (3, 1)), (Case("instance_norm", (3, 0, 5)), (3, 1)),
     (Case("instance_norm", (0, 4, 5)), (0, 4)), (Case("instance_norm", (3, 0, 4), axis=-1), (3, 4))], ids=repr)
 def test_empty_arrays(case, statistics):
     x = np.zeros(case.shape, np.float32)
