@@ -22,6 +22,7 @@ ROWS = {  # name -> (data, widths, batch norm, dtype, rule, options, seconds at 
     "1 M parameters, 10,000 examples": ("noise", (784, 800, 500, 10), False, "float32", "sgd", {"lr": 0.05}, 60, 1),
 }
 COMMAND = 5  # seconds at most for the command on digits
+OVERHEAD, ROUNDS = 0.05, 15  # of the callback at most, of the time of fit; turns of each side
 
 
 def data(kind, dtype):
@@ -74,6 +75,28 @@ def command():
     return report("optcore diagnose of make demo, imports, picture and page included", seconds, COMMAND, verdict)
 
 
+def callback():
+    """The share of a training's time that `oc.train.Diagnose` takes while the loss falls: sides in turn."""
+    x, y = data("digits", "float32")
+    seconds = {False: [], True: []}
+    for _ in range(ROUNDS):
+        for watched in seconds:
+            net = network((64, 128, 64, 10), True, "float32")
+            watch = [oc.train.Diagnose()] if watched else []
+            begin = time.perf_counter()
+            oc.train.fit(net, x, y, optimizer=oc.optim.SGD(net.theta, lr=0.02), epochs=20, batch_size=16,
+                         progress=False, callbacks=watch)
+            seconds[watched].append(time.perf_counter() - begin)
+            asked = sum(len(w.diagnoses) for w in watch)
+    ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
+    share = statistics.median(ratios) - 1
+    missed = share > OVERHEAD
+    print(f"{'oc.train.Diagnose at its default, ' + str(asked) + ' diagnoses, share of the time of fit':76s}"
+          f"{100 * share:6.2f} % (target {100 * OVERHEAD:.0f}{', MISSED' if missed else ''}), "
+          f"ratios {min(ratios):.3f} to {max(ratios):.3f}", flush=True)
+    return missed
+
+
 def report(what, seconds, target, verdict):
     """Print a row: the median of its rounds, so that a first call that warms up counts as little as any other."""
     middle = statistics.median(seconds)
@@ -85,7 +108,7 @@ def report(what, seconds, target, verdict):
 
 def main():
     print("\nA whole diagnosis, mini-batches of 64; medians of seconds")
-    return command() + sum(measure(name) for name in ROWS)
+    return command() + callback() + sum(measure(name) for name in ROWS)
 
 
 if __name__ == "__main__":

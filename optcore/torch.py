@@ -1,11 +1,12 @@
 """PyTorch modules as objectives: what the analyses of the library see of them."""
 
+import copy
 import math
 
 import numpy as np
 
 from optcore.batched import BatchedObjective
-from optcore.objective import LayerState, filters_of
+from optcore.objective import LayerState, Variant, filters_of
 
 __all__ = ["objective"]
 
@@ -77,7 +78,7 @@ class TorchObjective(BatchedObjective):
             raise ValueError(f"y: expected {len(X)} targets, one per example, got {len(y)}")
         self._torch, self._module, self._loss_fn = torch, module, loss_fn
         self._shapes = {name: p.shape for name, p in params.items()}
-        self._x, self._y = X, y
+        self._x, self._y, self._options = X, y, (batch_size, memory)
         self.mode = mode or ("train" if module.training else "eval")
         theta0 = torch.cat([p.detach().reshape(-1) for p in params.values()]).numpy()
         super().__init__(theta0, len(X), batch_size, memory)
@@ -152,6 +153,40 @@ class TorchObjective(BatchedObjective):
         starts = np.cumsum([0, *(shape.numel() for shape in self._shapes.values())])
         return filters_of((int(start), tuple(shape)) for start, shape in
                           zip(starts, self._shapes.values(), strict=False))
+
+    def variants(self, theta, seed=0):
+        """Return the module with weights drawn anew, of all layers and of each, and with ReLU for what saturates.
+
+        What saturates are modules (`torch.nn.Sigmoid`, `torch.nn.Tanh`), and so are layers: those with a matrix
+        ``weight``.
+        """
+        nn = self._torch.nn
+        saturating = any(isinstance(m, nn.Sigmoid | nn.Tanh) for m in self._module.modules())
+        scheme = "xavier_uniform" if saturating else "kaiming_uniform"
+        layers = [name.rpartition(".")[0] for name, shape in self._shapes.items()
+                  if name.rpartition(".")[2] == "weight" and len(shape) > 1]
+        found = [Variant(f"weights drawn by {scheme}, biases 0", self, self._redrawn(theta, scheme, seed, layers))]
+        found += [Variant(f"weights of layer {name or '0'} drawn by {scheme}, its bias 0", self,
+                          self._redrawn(theta, scheme, seed, [name]), name or "0") for name in layers]
+        if saturating:
+            other = TorchObjective(_with_relu(self._module, nn), self._loss_fn, self._x, self._y, self.mode,
+                                   *self._options)
+            found.append(Variant("ReLU in place of each saturating activation", other, theta.copy()))
+        return tuple(found)
+
+    def _redrawn(self, theta, scheme, seed, layers):
+        """theta with these layers at a new start: weights drawn by a generator of their own, biases 0."""
+        theta, draw = theta.copy(), getattr(self._torch.nn.init, f"{scheme}_")
+        options = {"nonlinearity": "relu"} if scheme == "kaiming_uniform" else {}
+        options["generator"] = self._torch.Generator().manual_seed(seed)
+        pieces = self._torch.split(self._torch.from_numpy(theta), [s.numel() for s in self._shapes.values()])
+        for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True):
+            layer, _, what = name.rpartition(".")
+            if layer in layers and what == "weight":
+                draw(piece.view(shape), **options)
+            elif layer in layers:
+                piece.zero_()
+        return theta
 
     def layers(self, theta, batch=None):
         """Return how the gradient reaches each module that has a matrix of weights; see `optcore.Objective.layers`.
@@ -228,6 +263,18 @@ class TorchObjective(BatchedObjective):
                     hook.remove()
             self._counted = sum(sizes)
         return self._counted
+
+
+def _with_relu(module, nn):
+    """A copy of a module in which ReLU is in place of each saturating activation."""
+    if isinstance(module, nn.Sigmoid | nn.Tanh):
+        return nn.ReLU()
+    module = copy.deepcopy(module)
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Sigmoid | nn.Tanh):
+                setattr(parent, name, nn.ReLU())
+    return module
 
 
 def _writable(array):

@@ -11,10 +11,14 @@ import numpy as np
 
 from optcore import plot, process, runs
 
+_EXIT = "exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted\n"
+_MOST_PAIRS = 100  # from each end: the products grow with their square
+
 
 def command(commands, name, run, text, example):
-    """Add a command whose help ends with an example; return its parser."""
-    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=example,
+    """Add a command whose help ends with an example and the exit codes; return its parser."""
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.",
+                                 epilog=f"{example}\n{_EXIT}",
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)
     return parser
@@ -48,6 +52,14 @@ def positive(text):
     n = integer(text)
     if n < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {n}")
+    return n
+
+
+def eigenvalues(text):
+    """How many eigenvalues from each end, for argparse."""
+    n = positive(text)
+    if n > _MOST_PAIRS:
+        raise argparse.ArgumentTypeError(f"expected at most {_MOST_PAIRS}, got {n}")
     return n
 
 

@@ -12,8 +12,8 @@ from optcore.cli.common import (
     add_run,
     command,
     draw,
+    eigenvalues,
     in_double,
-    positive,
     print_json,
     restored,
     status,
@@ -35,7 +35,8 @@ def add(commands):
     """Add the command to the parser."""
     p = command(commands, "diagnose", _run, "ask why the training of a run stopped", _EXAMPLE)
     add_run(p)
-    p.add_argument("-k", type=positive, default=3, help="eigenvalues from each end (default: 3)")
+    p.add_argument("-k", type=eigenvalues, metavar="N", default=3,
+                   help="eigenvalues from each end, at most 100 (default: 3)")
     add_json(p)
 
 
@@ -71,7 +72,8 @@ def _written(folder, run, study, point):
                 title=title(run), caption=f"{point.kind}, |gradient| {point.gradient_norm:.2g}")
     if note.startswith(" ("):
         return [note.strip(" ()").replace("no picture", "no picture and no report")]
-    facts = [(name.replace("_", " "), _words(value)) for name, value in dataclasses.asdict(run.settings).items()]
+    facts = [(name.replace("_", " "), _words(value)) for name, value in dataclasses.asdict(run.settings).items()
+             if value != ""]
     report.write(folder / runs.REPORT, study, run.history, title=title(run), size=point.size, tau=point.tau,
                  facts=facts)
     return [f"picture: {folder / runs.DIAGNOSIS}", f"report: {folder / runs.REPORT}"]

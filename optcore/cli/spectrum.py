@@ -9,6 +9,7 @@ from optcore.cli.common import (
     add_json,
     add_run,
     command,
+    eigenvalues,
     in_double,
     integer,
     positive,
@@ -30,7 +31,8 @@ def add(commands):
     """Add the command to the parser."""
     p = command(commands, "spectrum", _run, "look at the spectrum of the Hessian where a run ended", _EXAMPLE)
     add_run(p)
-    p.add_argument("-k", type=positive, default=5, help="eigenvalues from each end (default: 5)")
+    p.add_argument("-k", type=eigenvalues, metavar="N", default=5,
+                   help="eigenvalues from each end, at most 100 (default: 5)")
     p.add_argument("--probes", type=positive, default=10, help="random starts for the density (default: 10)")
     p.add_argument("--steps", type=positive, default=80, help="Lanczos steps from each (default: 80)")
     p.add_argument("--seed", type=integer, default=0, help="of all random starts (default: 0)")

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 from optcore import runs, train
-from optcore.cli.common import command, draw, integer, number, positive, title
+from optcore.cli.common import add_json, command, draw, integer, number, positive, print_json, title
 
 _EXAMPLE = """\
 example:
   optcore train digits --out out/digits
   optcore train iris.csv --hidden 16 --epochs 100 --out out/iris
   optcore train digits --out out/digits --resume      (after Ctrl-C)
+  optcore train digits --out out/digits --json --quiet | jq .validation_accuracy
 """
 
 
@@ -59,6 +60,7 @@ def add(commands):
     p.add_argument("--trajectory", action="store_true", help="keep the parameters of every epoch, for the landscape")
     p.add_argument("--tensorboard", metavar="FOLDER", help="write the run for TensorBoard, too")
     p.add_argument("--quiet", action="store_true", help="no progress display")
+    add_json(p)
 
 
 def _run(arguments):
@@ -79,20 +81,39 @@ def _run(arguments):
     run.optimizer()     # refuses what it cannot use before the folder is touched
     if not arguments.resume:
         runs.new_folder(folder, settings, arguments.overwrite)
-    print(_describe(run), flush=True)
+    if not arguments.json:
+        print(_describe(run), flush=True)
     callbacks = [train.TensorBoard(arguments.tensorboard)] if arguments.tensorboard else []
     if arguments.trajectory:
         callbacks.append(runs.Trajectory(folder / runs.TRAJECTORY))
     history = run.fit(folder, resume=arguments.resume, progress=not arguments.quiet, callbacks=callbacks)
-    print(_result(run, history))
     picture = draw(folder / runs.TRAINING, history, title=title(run))
+    if arguments.json:
+        print_json(_as_json(run, history, folder))
+    else:
+        _say(run, history, folder, picture, arguments.data)
+    return 130 if history.interrupted else 0
+
+
+def _say(run, history, folder, picture, data):
+    """What came of it, and what to do next."""
+    print(_result(run, history))
     print(f"written: {folder}/ with {runs.CONFIG}, {runs.CHECKPOINT}, {runs.HISTORY}{picture}")
     if history.interrupted:
         print(f"interrupted after step {len(history.steps['loss'])}; "
-              f"to continue: optcore train {arguments.data} --out {folder} --resume")
-        return 130
-    print(f"why did it stop?  optcore diagnose {folder}")
-    return 0
+              f"to continue: optcore train {data} --out {folder} --resume")
+    else:
+        print(f"why did it stop?  optcore diagnose {folder}")
+
+
+def _as_json(run, history, folder):
+    """The settings, and the last figures of the history."""
+    last = {name: values[-1] for name, values in history.epochs.items() if values}
+    picture = folder / runs.TRAINING
+    return {"settings": dataclasses.asdict(run.settings), "parameters": run.net.theta.size,
+            "epochs": len(history.epochs["loss"]), "steps": len(history.steps["loss"]), **last,
+            "seconds": sum(history.epochs["seconds"]), "interrupted": history.interrupted, "run": str(folder),
+            "picture": str(picture) if picture.exists() else None}
 
 
 def _describe(run):

@@ -47,7 +47,7 @@ def remedy_for(m, cause, trials=None):
     change = _REMEDIES[cause.name](m)
     if trials is None:
         return change
-    return replace(change, text=f"{change.text}; {trials}", variant=trials.best)
+    return replace(change, text=f"{change.text}; {trials}", variant=trials.best, factor=trials.factor or change.factor)
 
 
 def _limit(m):

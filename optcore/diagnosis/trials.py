@@ -3,9 +3,11 @@
 import math
 from typing import NamedTuple
 
+from optcore.diagnosis import runs
 from optcore.objective import Variant
 
 _BETTER = 3.0  # a change that brings the number nearer by less than this factor is not worth a proof
+_STEPS = 50  # from the start of a change, to see what the rate makes of it
 
 
 class Trial(NamedTuple):
@@ -17,15 +19,17 @@ class Trial(NamedTuple):
 
 
 class Trials(NamedTuple):
-    """What the number is, what it is now, and the changes, the best first."""
+    """What the number is, what it is now, the changes, the best first, and the factor of the rate to start it with."""
 
     what: str
     now: float
     trials: tuple
+    factor: float | None = None
 
     def __str__(self):
         rows = ", ".join(f"{t.variant.name} {t.value:.3g}" for t in self.trials)
-        return f"{self.what}, now {self.now:.3g}, tried on copies: {rows}"
+        slower = "" if self.factor is None else f"; at {self.factor:g} of the rate, which gains more from that start"
+        return f"{self.what}, now {self.now:.3g}, tried on copies: {rows}{slower}"
 
     @property
     def best(self):
@@ -56,7 +60,20 @@ def tried(source, cause):
             value = number(variant.objective.layers(variant.theta, source.rows))
             if math.isfinite(value):
                 found.append(Trial(variant, value, badness(value) < badness(now) / _BETTER))
-    return Trials(what, now, tuple(sorted(found, key=lambda trial: badness(trial.value)))) if found else None
+    if not found:
+        return None
+    trials = Trials(what, now, tuple(sorted(found, key=lambda trial: badness(trial.value))))
+    return trials._replace(factor=_slower(source, trials.best))
+
+
+def _slower(source, variant):
+    """A tenth, where the rate itself would undo the change: 50 steps from its start gain less. None elsewhere."""
+    if variant is None or source.rule is None or not source.rule.lr > 0:
+        return None
+    rule = source.rule_for(variant)
+    stay, low = (runs.full(variant.objective, variant.theta, rule, _STEPS, factor=factor, rows=source.rows)
+                 for factor in (1.0, 0.1))
+    return 0.1 if low.gain > stay.gain else None
 
 
 def _weight_ratio(states):

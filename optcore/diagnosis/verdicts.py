@@ -54,6 +54,9 @@ class Thresholds:
         What dropping the rate gains at once, over the loss that is left: below it, nothing is lost to oscillation.
     oscillation : float
         Share of that gain that a longer run at the rate leaves in the oscillation of a valley.
+    held_up : float
+        Dead or saturated layers are not what binds while an oscillation holds the loss up by this share of what is
+        left: they are what the rate has left behind, and a lower one gains more than another network would.
     later : float
         Share of that gain by which dropping later is better than dropping now.
     edge, beyond_edge : float
@@ -100,6 +103,7 @@ class Thresholds:
     runaway: float = 10.0
     drop: float = 1e-3
     oscillation: float = 0.5
+    held_up: float = 0.5
     later: float = 0.2
     edge: float = 0.93
     beyond_edge: float = 2.0
@@ -178,7 +182,7 @@ def _dead_units(m, t):
     if worst is None or worst.dead < 0.3:
         return None
     margin = (worst.dead - t.dead) / (1 - t.dead) if worst.dead >= t.dead else (worst.dead - t.dead) / 0.3
-    return ("dead_units", max(-1.0, margin),
+    return ("dead_units", max(-1.0, min(margin, -_held_up(m, t))),
             f"{100 * worst.dead:.0f} % of the units of layer {worst.name} have a zero derivative on every example")
 
 
@@ -212,7 +216,7 @@ def _vanishing(m, t):
     if not m.layers or len(m.layers) < t.depth or not m.layers[-1].weight_gradient:
         return None
     ratio = m.weight_ratio
-    margin = min(below(ratio, t.vanishing), above(m.point.near, t.minimum_near))
+    margin = min(below(ratio, t.vanishing), above(m.point.near, t.minimum_near), -_held_up(m, t))
     return ("vanishing_gradients", margin, f"the gradient of the weights of layer {m.layers[0].name} is {ratio:.2g} of "
                                            f"that of layer {m.layers[-1].name}")
 
@@ -354,6 +358,13 @@ def _oscillation(m, t):
     return min(above(kept, t.oscillation), below(better, t.later), above(drop, t.drop * m.left))
 
 
+def _held_up(m, t):
+    """The margin of an oscillation that holds up most of what is left, whatever it has done to the layers."""
+    if m.runs is None:
+        return -1.0
+    return min(_oscillation(m, t), above(m.runs.low.gain, t.held_up * m.left))
+
+
 def _edge(m, t):
     if m.runs is None or m.sharpness is None or _critical(m):
         return None
@@ -389,10 +400,11 @@ def _ended(m, t):
     lowered = f" (a schedule has lowered it from {m.rate_before:.3g})" if m.lowered else ""
     words = f"the rate is {m.rule.lr:.3g}{lowered}: steps gain nothing"
     r = m.retry
-    sure = 0.0 if r is None else r.gain - 2 * r.error
+    sure, gained = 0.0 if r is None else r.gain - 2 * r.error, m.loss_start - m.point.loss
     if sure > m.rounding:
         return ("lr_too_small", max(0.0, above(sure, t.drop * m.left)),
-                f"{words}, {r.steps} of them at {r.lr:.3g} gain {r.gain:.3g} of the {m.left:.3g} that is left")
+                f"{words}, {r.steps} of them at {r.lr:.3g} gain {r.gain:.3g} of the {m.left:.3g} that is left"
+                + (f", {r.gain / gained:.1g} of what was gained since the start" if gained > 0 else ""))
     return "lr_too_small", 0.0, f"{words}; one step down the gradient would gain {m.gain_gradient:.3g}"
 
 

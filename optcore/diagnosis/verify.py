@@ -22,8 +22,9 @@ class Verification:
     Attributes
     ----------
     verdict : str
-        "confirmed": the remedy's curve is lower in the mean (for "minimum": more steps gain nothing; for "progressing"
-        and "edge_of_stability": they gain), by more than two standard errors and rounding. "refuted": it is higher.
+        "confirmed": the second half of the remedy's curve is lower in the mean (for "minimum": more steps gain nothing;
+        for "progressing" and "edge_of_stability": they gain), by more than two standard errors and rounding. "refuted":
+        it is higher.
         "open": neither, or the remedy needs another network than this one.
     text : str
         What was compared, with numbers.
@@ -70,6 +71,11 @@ class Source:
     rows: np.ndarray | None
     seed: int
 
+    def rule_for(self, variant):
+        """The rule at the start of another network."""
+        same = variant.theta.size == self.theta.size
+        return self.rule.fresh() if same else self.rule.over(variant.theta.size)
+
 
 def verify(source, name, change, steps, seed):
     """Return the Verification of a remedy; see `Diagnosis.verify`."""
@@ -94,8 +100,8 @@ def _changed(source, change, at, seed):
     theta, rule, batch = source.theta, source.rule, change.batch or source.batch_size
     if change.variant is not None:
         other = change.variant
-        rule = rule.fresh() if other.theta.size == theta.size else rule.over(other.theta.size)
-        return _curves(replace(source, obj=other.objective), other.theta, rule, 1.0, batch, at, seed)
+        return _curves(replace(source, obj=other.objective), other.theta, source.rule_for(other), change.factor or 1.0,
+                       batch, at, seed)
     if change.lr is not None:
         rule = rule.at(change.lr)
     if change.restart:
@@ -139,8 +145,11 @@ def _judged(name, at, unchanged, changed, slack):
 
 
 def _means(curves):
-    """The mean loss of each run after its start, at most a huge number: runs that left all bounds compare, too."""
-    return np.minimum(curves[:, 1:], 1e100).mean(axis=1)
+    """The mean loss of each run over its second half, where a new start has had its time.
+
+    At most a huge number: runs that left all bounds compare, too.
+    """
+    return np.minimum(curves[:, curves.shape[1] // 2:], 1e100).mean(axis=1)
 
 
 def _sign(values, slack):

@@ -100,6 +100,7 @@ def surface(plane, path, *, title=None, labels=("first direction", "second direc
     axes.set_zlabel("log10 of the loss" if "norm" in scale else "loss", fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=INK)
     axes.view_init(elev=35, azim=-60)
+    axes.set_box_aspect(None, zoom=0.85)  # else the label of the height is cut off
     _key(axes)
     save(made, path)
 

@@ -99,7 +99,9 @@ def test_diagnosis_as_text(table, tmp_path, capsys):
                  f"report: {os.path.join(folder, 'report.html')}"):
         assert part in out
     assert "its 3 epochs were over" in " ".join(out.split())
-    assert Path(folder, "report.html").read_text().count("<img") >= 6
+    page = Path(folder, "report.html").read_text()
+    assert page.count("<img") >= 6
+    assert "<td></td></tr></tbody>" not in page  # a setting that was not given
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
@@ -274,12 +276,36 @@ def test_wrong_usage_is_2(arguments, capsys):
     assert "usage: optcore" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["train", "diagnose", "info"])
+@pytest.mark.parametrize("name", ["train", "diagnose", "spectrum", "landscape", "bench", "info"])
 def test_help_has_an_example(name, capsys):
     with pytest.raises(SystemExit) as caught:
         main([name, "--help"])
     assert caught.value.code == 0
-    assert f"example:\n  optcore {name}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"example:\n  optcore {name}" in out
+    assert "exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted" in out
+    assert "  --json " in out
+
+
+@pytest.mark.parametrize(("k", "message"), [("100000", "expected at most 100, got 100000"),
+                                            ("0", "expected at least 1, got 0")])
+@pytest.mark.parametrize("name", ["diagnose", "spectrum"])
+def test_how_many_eigenvalues(name, k, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([name, "run", "-k", k])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: argument -k: {message}\n")
+
+
+def test_train_for_machines(table, tmp_path, capsys):
+    folder = trained(table, tmp_path, "--json")
+    said = json.loads(capsys.readouterr().out)
+    last = json.loads(Path(folder, "history.jsonl").read_text().splitlines()[-1])
+    assert said["settings"]["hidden"] == [6]
+    assert (said["epochs"], said["steps"], said["interrupted"], said["run"]) == (3, 27, False, folder)
+    assert said["parameters"] == 3 * 6 + 6 + 2 * 6 + 6 * 2 + 2
+    assert {name: said[name] for name in ("loss", "validation_loss", "validation_accuracy")} == {
+        name: last[name] for name in ("loss", "validation_loss", "validation_accuracy")}
 
 
 def test_damaged_and_changed_runs(table, tmp_path, capsys):

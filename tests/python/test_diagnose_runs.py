@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -171,6 +172,34 @@ def test_nothing_of_a_pytorch_training_is_changed():
     assert d.evidence["noise takes back"].low <= d.evidence["noise takes back"].value
 
 
+def test_remedies_of_layers_of_a_pytorch_module_are_tried_on_copies():
+    torch.manual_seed(0)
+    widths = [4, *[8] * 7, 3]
+    layers = [m for a, b in pairwise(widths) for m in (torch.nn.Linear(a, b), torch.nn.Sigmoid())][:-1]
+    model, x, y = torch.nn.Sequential(*layers), torch.randn(60, 4), torch.randint(0, 3, (60,))
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    before, state = [p.detach().clone() for p in model.parameters()], torch.get_rng_state()
+    obj = oc.torch.objective(model, torch.nn.functional.cross_entropy, x, y)
+    d = oc.diagnose(obj, obj.theta0, opt)
+    assert d.verdict == "vanishing_gradients"
+    assert "weights drawn by xavier_uniform, biases 0" in d.remedy
+    # The number beside ReLU is that of the module built by hand with the same weights.
+    other = torch.nn.Sequential(*(torch.nn.ReLU() if isinstance(m, torch.nn.Sigmoid) else m for m in model))
+    weights = [other[0].weight, other[-1].weight]
+    grads = torch.autograd.grad(torch.nn.functional.cross_entropy(other(x), y), weights)
+    relu = next(v for v in obj.variants(obj.theta0) if v.name.startswith("ReLU"))
+    states = relu.objective.layers(relu.theta)
+    assert states[0].weight_gradient == pytest.approx(float(grads[0].norm()), rel=1e-4)  # sums in float32
+    assert states[-1].weight_gradient == pytest.approx(float(grads[1].norm()), rel=1e-4)
+    # Xavier's bound is sqrt(6 / (fan_in + fan_out)), biases are 0, and the module keeps every bit.
+    drawn = torch.from_numpy(obj.variants(obj.theta0)[0].theta)
+    assert 0.3 < float(drawn[:32].abs().max()) <= (6 / 12) ** 0.5
+    assert not drawn[32:40].any()
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [type(m) for m in model] == [type(m) for m in layers]
+
+
 class Scaled(torch.optim.Optimizer):
     """A rule that no one knows."""
 
@@ -283,7 +312,9 @@ def test_a_schedule_that_has_ended(dtype, lr, known):
     assert d.verdict == "lr_too_small"
     assert "the rate is what stopped it: train on with lr" in d.remedy
     assert ("a schedule has lowered it from 0.5" in d.causes[0].reason) == known
-    assert d.evidence["gain at a rate put back"].value > 0.4
+    gain = d.evidence["gain at a rate put back"].value
+    assert gain > 0.4
+    assert f"{gain / (2.2 - 0.55):.1g} of what was gained since the start" in d.causes[0].reason
     assert d.verify(steps=30).verdict == "confirmed"
     assert opt.param_groups[0]["lr"] == lr
 
@@ -350,6 +381,56 @@ def test_dead_units_are_drawn_anew():
     # of the objective's theta: the bias is in it
     assert "weights of layer 4 drawn by kaiming_uniform, its bias 0" in d.remedy
     assert d.verify(steps=50).verdict == "confirmed"
+
+
+def saturated(seed, epochs):
+    """A tanh network on digits after some epochs of SGD at rate 2 with momentum 0.9: the loss is far above ln 10."""
+    source = oc.data.load("digits")
+    x, y = (source.X[:] / 16).astype("float32"), source.y[:]
+    net = oc.nn.Sequential(oc.nn.Linear(64, 32), oc.nn.Tanh(), oc.nn.Linear(32, 32), oc.nn.Tanh(),
+                           oc.nn.Linear(32, 10), dtype="float32", seed=seed)
+    opt = oc.optim.SGD(net.theta, lr=2.0, momentum=0.9)
+    history = oc.train.fit(net, x, y, optimizer=opt, epochs=epochs, batch_size=64, progress=False)
+    return net, oc.nn.objective(net, "cross_entropy", x, y), opt, history
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_units_that_a_large_rate_saturates_are_not_what_binds(seed):
+    """Checked without a diagnosis: a tenth of the rate, from the same theta, takes away most of the loss."""
+    net, obj, opt, history = saturated(seed, 5)
+    theta = net.theta.copy()
+    mover = oc.optim.SGD(theta, lr=0.2, momentum=0.9)
+    for _ in range(100):
+        mover.step(obj.loss_and_grad(theta)[1])
+    assert obj.loss(theta) < 0.5 * obj.loss(net.theta)
+    d = oc.diagnose(obj, net.theta, opt, 64, history)
+    assert d.verdict == "lr_too_large"
+    assert d.verify(steps=100).verdict == "confirmed"
+
+
+def test_a_new_start_takes_a_rate_that_does_not_undo_it():
+    """At rate 2 with momentum 0.9 new weights die again: the proof of the remedy has to start them at a lower one."""
+    source = oc.data.load("digits")
+    x, y = (source.X[:] / 16).astype("float32"), source.y[:]
+    net = oc.nn.Sequential(oc.nn.Linear(64, 32), oc.nn.ReLU(), oc.nn.Linear(32, 10), dtype="float32")
+    net.parameters["0.bias"][...] = -100
+    d = oc.diagnose(oc.nn.objective(net, "cross_entropy", x, y), net.theta,
+                    oc.optim.SGD(net.theta, lr=4.0, momentum=0.9), 64)
+    assert d.verdict == "dead_units"
+    assert "at 0.1 of the rate, which gains more from that start" in d.remedy
+    assert d.verify(steps=100).verdict == "confirmed"
+
+
+def test_a_remedy_that_ends_higher_is_not_confirmed():
+    """From 0.5 the rate 0.01 stays below 0.51; the remedy falls to 0 first and leaves upwards by (1 - 2.2)^k after."""
+    theta = np.array([1.0])
+    obj = oc.Objective(lambda t: float(0.5 * t @ t), lambda t: t, lambda t, v: v, theta0=np.array([1e-6]))
+    d = oc.diagnose(obj, theta, oc.optim.SGD(theta, lr=1e-4))
+    object.__setattr__(d, "_change", type(d._change)("", restart=True, lr=2.2))
+    v = d.verify(steps=80)
+    assert v.remedy[0, -1] > v.unchanged[0, -1]
+    assert v.remedy[0, :20].mean() < v.unchanged[0, :20].mean()
+    assert v.verdict == "refuted"
 
 
 def test_a_diagnosis_is_fit_for_json():

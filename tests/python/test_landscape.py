@@ -285,3 +285,18 @@ def test_examples(tmp_path):
     found = runpy.run_path(str(examples / "landscape_batch_norm.py"))["main"](tmp_path / "b.png", 5)
     assert (tmp_path / "b.png").stat().st_size > 1000
     assert all(np.isfinite(plane.loss).all() for plane, _ in found.values())
+
+
+def test_no_label_of_a_surface_is_cut_off(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(plot.landscape, "save", lambda figure, _path: made.append(figure))
+    valley = landscape.surfaces.get("valley")
+    plane = landscape.plane(valley.objective, np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    plot.surface(plane, tmp_path / "valley.png", title="valley")
+    figure = made[0]
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        box = axis.label.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, axis.label.get_text()
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, axis.label.get_text()
