@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 COMPILER = shlex.split(os.environ.get("CC") or "cc")
 STRICT = ["-UNDEBUG", "-Werror", f"-I{ROOT / 'src_c'}", f"-I{HERE}"]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g1"]  # -g1: the lines
 
 
 def flags_of_the_build():
