@@ -63,7 +63,7 @@ class BuildNative(build_ext):
     def finalize_options(self):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
-        # CPython's own flags bring -g: a fifth of the time, and six sevenths of liboptcore.a.
+        # CPython's own flags bring -g: a fifth of the time, and three quarters of liboptcore.a.
         os.environ["CFLAGS"] = f"-g0 {os.environ.get('CFLAGS', '')}"
 
     def build_extensions(self):
