@@ -320,7 +320,7 @@ cdef class Tensors:
             self._set_gradient(i, a)
             return 0
         self._check_parameter(i)
-        if (cnp.PyArray_Check(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.NPY_FLOAT32
+        if (cnp.PyArray_CheckExact(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.NPY_FLOAT32
                 and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and same_shape(<cnp.ndarray>g, p)):
             a.data, a.storage = cnp.PyArray_DATA(<cnp.ndarray>g), OC_AS_F32
         else:

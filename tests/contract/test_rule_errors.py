@@ -88,3 +88,13 @@ def test_an_error_inside_a_schedule_names_the_option_and_the_step(option):
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
     assert np.array_equal(p, before)
     assert opt.steps == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_masked_gradient_is_refused(dtype):
+    """Its mask would be passed over in silence."""
+    theta = np.ones(3, dtype)
+    opt = oc.optim.SGD(theta, lr=1.0)
+    with pytest.raises(TypeError, match="gradient of params: expected a NumPy array, got MaskedArray"):
+        opt.step(np.ma.masked_array(np.ones(3, dtype), [True, False, False]))
+    assert (theta == 1).all()

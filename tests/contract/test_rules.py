@@ -606,6 +606,14 @@ def test_every_rule_stands_in_every_suite():
     assert compared == set(oc.optim.names())
 
 
+def test_every_rule_stands_in_the_docs_with_its_m_sigma_and_eta():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `")]
+    assert all(len(row) == 4 and all(cell.strip() for cell in row) for row in rows)
+    stand = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(stand) == sorted({case.rule.__name__ for case in CASES.values()})
+
+
 def test_names_and_get():
     for name in oc.optim.names():
         assert oc.optim.get(name).__name__.lower() == name
