@@ -364,12 +364,12 @@ cdef void _run_chunks(Job *job) noexcept nogil:
 
 
 cdef bint _by_panels(const Job *job) noexcept nogil:
-    """Whether each thread has panels of its own, about as many as others. Rows are faster to write whole: of few rows,
-    that saves a second start of all threads; folded ones have channels in several columns."""
+    """Whether each thread has panels of its own, about as many as the others. A few panels of rows are faster by
+    rows, as they lie in memory."""
     cdef const Plan *p = &job.p
-    if p.form == OC_ROWS and (job.threads == 1 or job.n_measures == 0 or p.chunks > 1 or p.fold > 1):
+    if p.form == OC_ROWS and p.chunks > 1:
         return False
-    return p.panels >= 4 * job.threads or (p.panels > 0 and p.panels % job.threads == 0)
+    return p.panels >= 4 * job.threads or (p.form == OC_SEGMENTS and p.panels > 0 and p.panels % job.threads == 0)
 
 
 cdef void run(Job *job) noexcept nogil:
