@@ -22,9 +22,9 @@ class Verification:
     Attributes
     ----------
     verdict : str
-        "confirmed": the second half of the remedy's curve is lower in the mean (for "minimum": more steps gain nothing;
-        for "progressing" and "edge_of_stability": they gain), by more than two standard errors and rounding. "refuted":
-        it is higher.
+        "confirmed": the second half of the remedy's curve is lower in the mean, by more than two standard errors and
+        rounding, and its end is not higher (for "minimum": more steps gain nothing; for "progressing" and
+        "edge_of_stability": they gain). "refuted": that half is higher.
         "open": neither, or the remedy needs another network than this one.
     text : str
         What was compared, with numbers.
@@ -140,7 +140,8 @@ def _judged(name, at, unchanged, changed, slack):
         good = gains <= 0 if name == "minimum" else gains > 0
         return Verification("confirmed" if good else "refuted" if gains else "open", said, at, unchanged, None)
     side = _sign(on - _means(changed), slack)
-    return Verification("confirmed" if side > 0 else "refuted" if side < 0 else "open",
+    higher = np.minimum(changed[:, -1], 1e100).mean() > np.minimum(unchanged[:, -1], 1e100).mean() + slack
+    return Verification("refuted" if side < 0 else "confirmed" if side > 0 and not higher else "open",
                         f"{said}, with the remedy to {changed[:, -1].mean():.6g}", at, unchanged, changed)
 
 

@@ -409,28 +409,36 @@ def test_units_that_a_large_rate_saturates_are_not_what_binds(seed):
 
 
 def test_a_new_start_takes_a_rate_that_does_not_undo_it():
-    """At rate 2 with momentum 0.9 new weights die again: the proof of the remedy has to start them at a lower one."""
+    """New weights alone, without batch norm, at rate 2 with momentum 0.9: checked by steps without a diagnosis."""
     source = oc.data.load("digits")
     x, y = (source.X[:] / 16).astype("float32"), source.y[:]
     net = oc.nn.Sequential(oc.nn.Linear(64, 32), oc.nn.ReLU(), oc.nn.Linear(32, 10), dtype="float32")
+    obj, ends = oc.nn.objective(net, "cross_entropy", x, y, mode="eval"), []
+    for lr in (2.0, 0.2):
+        theta = net.theta.copy()
+        mover = oc.optim.SGD(theta, lr=lr, momentum=0.9)
+        for _ in range(50):
+            mover.step(obj.loss_and_grad(theta)[1])
+        ends.append(obj.loss(theta))
+    assert ends[1] < 0.5 * ends[0]
     net.parameters["0.bias"][...] = -100
-    d = oc.diagnose(oc.nn.objective(net, "cross_entropy", x, y), net.theta,
-                    oc.optim.SGD(net.theta, lr=4.0, momentum=0.9), 64)
+    d = oc.diagnose(oc.nn.objective(net, "cross_entropy", x, y, mode="eval"), net.theta,
+                    oc.optim.SGD(net.theta, lr=2.0, momentum=0.9))
     assert d.verdict == "dead_units"
     assert "at 0.1 of the rate, which gains more from that start" in d.remedy
     assert d.verify(steps=100).verdict == "confirmed"
 
 
-def test_a_remedy_that_ends_higher_is_not_confirmed():
-    """From 0.5 the rate 0.01 stays below 0.51; the remedy falls to 0 first and leaves upwards by (1 - 2.2)^k after."""
+@pytest.mark.parametrize(("steps", "verdict"), [(80, "open"), (100, "refuted")])
+def test_a_remedy_that_ends_higher_is_not_confirmed(steps, verdict):
+    """x^2/2 from 1e-6 at rate 2.2: 0.5e-12 * 1.44^k, 2.3 after 80 steps, 0.19 in the mean of 40 to 80; beside 0.49."""
     theta = np.array([1.0])
     obj = oc.Objective(lambda t: float(0.5 * t @ t), lambda t: t, lambda t, v: v, theta0=np.array([1e-6]))
     d = oc.diagnose(obj, theta, oc.optim.SGD(theta, lr=1e-4))
     object.__setattr__(d, "_change", type(d._change)("", restart=True, lr=2.2))
-    v = d.verify(steps=80)
-    assert v.remedy[0, -1] > v.unchanged[0, -1]
-    assert v.remedy[0, :20].mean() < v.unchanged[0, :20].mean()
-    assert v.verdict == "refuted"
+    v = d.verify(steps=steps)
+    assert v.remedy[0, -1] == pytest.approx(0.5e-12 * 1.44**steps, rel=1e-6)
+    assert v.verdict == verdict
 
 
 def test_a_diagnosis_is_fit_for_json():
