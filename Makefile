@@ -38,10 +38,12 @@ test-browser: $(VENV)/.test
 bench: $(VENV)/.bench
 	env -u OPENBLAS_CORETYPE $(PY) bench/run.py
 
-# The pictures of docs/schedules.md and docs/questions.
+# The pictures of docs, but for those of docs/lecture.md.
 pictures: $(VENV)/.test
 	$(PY) docs/pictures.py
 	$(PY) docs/question_pictures.py
+	$(PY) examples/landscape_batch_norm.py docs/pictures/landscape_batch_norm.png
+	$(PY) examples/edge_of_stability.py docs/pictures/edge_of_stability.png
 
 # The experiments of docs/lecture.md, and their pictures.
 LECTURE = batch_size sharp_flat narrow_valley adagrad_burst bad_start batch_norm_surface vanishing_gradients minimum_ratio

@@ -1,5 +1,6 @@
-"""Draw the pictures of docs/questions: `make pictures`."""
+"""Draw the pictures of docs/questions and the landscapes: `make pictures`."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 import optcore as oc
 from optcore.plot import style
 
-FOLDER = Path(__file__).resolve().parent / "pictures" / "questions"
+FOLDER = Path(__file__).resolve().parent / "pictures"
 COLOURS = (style.BOLD, style.OTHER, "#3a8a4d", style.NEGATIVE, style.ZERO)
 
 
@@ -29,8 +30,7 @@ def critical_points(path):
     x, y = (np.linspace(*side, 121) for side in (surface.x, surface.y))
     plane = oc.landscape.plane(surface.objective, np.zeros(2), *np.eye(2), x, y)
     oc.plot.contour(plane, path, title="(1 - ab)²: a saddle at the origin, minima along ab = 1", labels=("a", "b"),
-                    paths=[("a step of 0.15 along the eigenvector of -2, then descent",
-                            np.vstack([np.zeros(2), way.thetas]))])
+                    paths=[("the eigenvector of -2, then descent", np.vstack([np.zeros(2), way.thetas]))])
 
 
 def losses(X, y, batch_size, momentum, epochs=20):
@@ -115,6 +115,37 @@ def vanishing_gradients(path):
     style.save(made, path)
 
 
+def valley(path):
+    """The ways of the rules of docs/questions/adaptive-rates.md; of the one that bounces, the first steps."""
+    surface = oc.landscape.surfaces.get("valley")
+    rules = {"sgd, too large": ("sgd", {"lr": 0.0201}), "sgd": ("sgd", {"lr": 0.015}),
+             "rmsprop": ("rmsprop", {"lr": 0.05}), "adam": ("adam", {"lr": 0.15})}
+    ways = oc.landscape.descend(surface.objective, surface.starts[:1], rules, steps=150)
+    x, y = (np.linspace(*side, 121) for side in (surface.x, surface.y))
+    plane = oc.landscape.plane(surface.objective, np.zeros(2), *np.eye(2), x, y)
+    oc.plot.contour(plane, path, title="(x² + 100 y²)/2: 150 steps of each rule, 8 of the first", labels=("x", "y"),
+                    paths=[(way.name, way.thetas[:9] if "large" in way.name else way.thetas) for way in ways])
+
+
+def trained_digits(path):
+    """The way of ten epochs in its principal plane, by the commands of docs/landscape.md."""
+    from optcore.cli import main
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder) / "digits")
+        main(["train", "digits", "--epochs", "10", "--trajectory", "--quiet", "--out", run])
+        main(["landscape", run, "--directions", "trajectory", "--out", str(path)])
+
+
+PICTURES = {
+    "questions/critical_points.png": critical_points,
+    "questions/batch_and_momentum.png": batch_and_momentum,
+    "questions/classification.png": classification,
+    "questions/vanishing_gradients.png": vanishing_gradients,
+    "landscape_valley.png": valley,
+    "landscape_digits.png": trained_digits,
+}
+
 if __name__ == "__main__":
-    for draw in (critical_points, batch_and_momentum, classification, vanishing_gradients):
-        draw(FOLDER / f"{draw.__name__}.png")
+    for name, draw in PICTURES.items():
+        draw(FOLDER / name)

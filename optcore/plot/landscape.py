@@ -277,12 +277,12 @@ def _stars(axes, minima):
 
 def _ways(axes, paths):
     """Lines with their starts and ends, which the legend names once."""
-    for i, (name, color, points) in enumerate(_coloured(paths)):
+    for name, color, points in _coloured(paths):
         axes.plot(points[:, 0], points[:, 1], color=color, linewidth=1.5, label=name)
-        for which, point, mark in (("start", points[0], _DOT), ("end", points[-1], _SQUARE)):
+        for point, mark in ((points[0], _DOT), (points[-1], _SQUARE)):
             axes.plot(*point, color=color, linestyle="none", markeredgecolor="white", zorder=4, **mark)
-            if i == 0:
-                axes.plot([], [], color=INK, linestyle="none", label=which, **mark)
+    for which, mark in (("start", _DOT), ("end", _SQUARE)) if len(paths) else ():
+        axes.plot([], [], color=INK, linestyle="none", label=which, **mark)
 
 
 def _key(axes):
