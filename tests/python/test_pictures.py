@@ -25,7 +25,7 @@ def test_a_picture_is_what_its_code_draws(name, tmp_path):
     question_pictures.PICTURES[name](tmp_path / "drawn.png")
     shown, drawn = squares(DOCS / "pictures" / name), squares(tmp_path / "drawn.png")
     assert shown.shape == drawn.shape
-    # Another smoothing of letters and lines changes a few squares by some 0.1; other colours or another curve, far more.
+    # Another smoothing of letters and lines changes a few squares by some 0.1; other colours, another curve, far more
     assert np.abs(shown - drawn).mean() < 0.01
 
 
