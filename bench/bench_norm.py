@@ -39,6 +39,7 @@ OTHERS = [("layer_norm", (8192, 1024), -1, None, 1.15), ("rms_norm", (8192, 1024
           ("instance_norm", (32, 64, 56, 56), 1, 64, None)]
 # Sums over up to 4e5 elements, in float32 on the peers' sides, relative to the largest of them.
 TOLERANCE = 1e-4
+FLIPPED = 1e-6  # of the elements: a ReLU whose input is 0 to rounding lets the gradient through on one side only
 
 
 def race(pool, work, names, rounds=9):
@@ -47,9 +48,10 @@ def race(pool, work, names, rounds=9):
         for name, (worker, variant, its_work) in names.items():
             sides.add(name, worker, its_work or work, variant)
             if worker != LOOP:
-                apart = abs(sides.results[name] - sides.results[OURS]).max()
-                if not apart <= TOLERANCE * abs(sides.results[OURS]).max():
-                    raise AssertionError(f"{work.name} {work}: {name} differs from optcore by {apart:.1e}")
+                apart = abs(sides.results[name] - sides.results[OURS])
+                far = ~(apart <= TOLERANCE * abs(sides.results[OURS]).max())
+                if far.mean() > (FLIPPED if work.relu else 0):
+                    raise AssertionError(f"{work.name} {work}: {name} differs from optcore by {apart.max():.1e}")
         return sides.race(rounds, 0.05)
 
 
