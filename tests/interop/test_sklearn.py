@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -222,7 +223,6 @@ def threads_here(_):
 
 def test_workers_share_the_machine():
     """loky sets OMP_NUM_THREADS in its workers to the cores divided by the workers."""
-    joblib = pytest.importorskip("joblib")
     cores = joblib.cpu_count()
     found = joblib.Parallel(n_jobs=2)(joblib.delayed(threads_here)(i) for i in range(2))
     assert set(found) == {max(1, cores // 2)}
