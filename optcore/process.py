@@ -125,7 +125,8 @@ class _OnePool:
 
 
 one_pool = _OnePool()
-"""Context manager: the library's threads are the only pool, BLAS runs single-threaded inside them.
+"""Context manager: the library's threads are the only pool, BLAS runs single-threaded inside them; and large arrays of
+this thread take the memory of dead ones, of which up to 256 MiB are kept.
 
 Two pools that spin on the same cores cost a factor of 30; see docs/architecture.md. Entering costs some ten
 microseconds, so whole jobs (a fit, an analysis) are wrapped; entering again inside is free."""

@@ -8,6 +8,7 @@ from optcore.objective import Variant
 
 _BETTER = 3.0  # a change that brings the number nearer by less than this factor is not worth a proof
 _STEPS = 50  # from the start of a change, to see what the rate makes of it
+_SLOWER = 0.1  # of the rate, to start a change with
 
 
 class Trial(NamedTuple):
@@ -67,13 +68,13 @@ def tried(source, cause):
 
 
 def _slower(source, variant):
-    """A tenth, where the rate itself would undo the change: 50 steps from its start gain less. None elsewhere."""
+    """`_SLOWER`, where the rate itself would undo the change: 50 steps from its start gain less. None elsewhere."""
     if variant is None or source.rule is None or not source.rule.lr > 0:
         return None
     rule = source.rule_for(variant)
     stay, low = (runs.full(variant.objective, variant.theta, rule, _STEPS, factor=factor, rows=source.rows)
-                 for factor in (1.0, 0.1))
-    return 0.1 if low.gain > stay.gain else None
+                 for factor in (1.0, _SLOWER))
+    return _SLOWER if low.gain > stay.gain else None
 
 
 def _weight_ratio(states):
