@@ -23,8 +23,9 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
 /* The body for every column i, in full-width groups where there are OC_SHORT columns or more: the first group starts at
  * column 0, the next ones on lines from column `head` on, the last one ends with the last column. Where groups overlap a
  * column is done twice, which is faster than to do some of them one by one: a body has to allow that. It writes what
- * it accumulates to place j, where each group has its own; FN(gather) finds the columns there. */
-#define OC_OVER_COLUMNS(columns, head, ...)                                                                           \
+ * it accumulates to place j, where each group has its own; FN(gather) finds the columns there. `ask` comes before a group,
+ * whose first column is `first`. */
+#define OC_OVER_COLUMNS(columns, head, ask, ...)                                                                      \
     do {                                                                                                              \
         if ((columns) < OC_SHORT) {                                                                                   \
             OC_IN_PLACE                                                                                               \
@@ -38,6 +39,7 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
         const ptrdiff_t last = (columns) - FN(line);                                                                  \
         for (ptrdiff_t at = 0, group = 0; at < (columns); group += FN(line)) {                                        \
             const ptrdiff_t first = at < last ? at : last;                                                            \
+            ask;                                                                                                      \
             OC_IN_PLACE OC_ROLLED                                                                                     \
             for (int l = 0; l < FN(line); l++) {                                                                      \
                 const ptrdiff_t i = first + l, j = group + l;                                                         \
@@ -73,17 +75,21 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
 }
 
 /* The body for K rows from r on at once: `together`, while there are so many, then 1. They share one load of the columns'
- * constants and one load and store of their sums. */
-#define OC_OVER_ROWS(together, ...)                                                                                   \
+ * constants and one load and store of their sums. `ask` is for OC_NEXT of each array, the same columns of the K rows that
+ * come next: the hardware does not foresee a walk along so many rows. */
+#define OC_NEXT(a)                                                                                                    \
+    for (int k = 0; k < K; k++)                                                                                       \
+        OC_PREFETCH((a) + (r + K + k) * stride + first)
+#define OC_OVER_ROWS(together, ask, ...)                                                                              \
     do {                                                                                                              \
         ptrdiff_t r = 0;                                                                                              \
         for (; r + (together) <= rows; r += (together)) {                                                             \
             enum { K = (together) };                                                                                  \
-            OC_OVER_COLUMNS(columns, head, __VA_ARGS__);                                                              \
+            OC_OVER_COLUMNS(columns, head, ask, __VA_ARGS__);                                                         \
         }                                                                                                             \
         for (; r < rows; r++) {                                                                                       \
             enum { K = 1 };                                                                                           \
-            OC_OVER_COLUMNS(columns, head, __VA_ARGS__);                                                              \
+            OC_OVER_COLUMNS(columns, head, ask, __VA_ARGS__);                                                         \
         }                                                                                                             \
     } while (0)
 #define AT(a, k) (double)X_GET(a[(r + (k)) * stride + i])
@@ -120,14 +126,14 @@ enum { FN(two_pass) = sizeof(T) == sizeof(double) };
 
 OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
                        const double *restrict base, int per_column, double *restrict sum) {
-    OC_OVER_ROWS(8, const double m = base[j * per_column]; double s = 0;
+    OC_OVER_ROWS(8, (void)0, const double m = base[j * per_column]; double s = 0;
                  for (int k = 0; k < K; k++) s += AT(x, k) - m; sum[j] += s);
 }
 
 OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                   const X_T *restrict x, const double *restrict shift, double *restrict sum,
                                   double *restrict square) {
-    OC_OVER_ROWS(8, const double m = shift[j]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
+    OC_OVER_ROWS(8, OC_NEXT(x), const double m = shift[j]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
         const double d = AT(x, k) - m;
         s += d;
         q += d * d;
@@ -216,7 +222,8 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
                                 const T *restrict coef, ptrdiff_t ld, const double *restrict mean,
                                 X_T *restrict kept, int fused, double *restrict sum, double *restrict product) {
     const int per_column = 1;
-    OC_OVER_ROWS(8, const double m = mean[i]; double s = 0; double p = 0; for (int k = 0; k < K; k++) {
+    OC_OVER_ROWS(4, OC_NEXT(u); OC_NEXT(v), const double m = mean[i]; double s = 0; double p = 0;
+                 for (int k = 0; k < K; k++) {
         const ptrdiff_t e = (r + k) * stride + i;
         const T d = FN(passed)(fused, X_GET(u[e]), OC_GATE_AT(e));
         if (fused & OC_KEPT)
@@ -284,7 +291,7 @@ OC_SUMS_KERNELS(segments)
         const int whole_lines = how && columns >= OC_SHORT && stride % FN(line) == 0;                                 \
         for (ptrdiff_t r = 0; r < outer; r++) {                                                                       \
             if (!whole_lines) {                                                                                       \
-                OC_OVER_COLUMNS(columns, head, OC_PUT_ELEMENT(constants, __VA_ARGS__));                               \
+                OC_OVER_COLUMNS(columns, head, (void)0, OC_PUT_ELEMENT(constants, __VA_ARGS__));                      \
                 continue;                                                                                             \
             }                                                                                                         \
             const ptrdiff_t first = how & OC_WRAPPED && r > 0 ? head : 0;                                             \
@@ -372,6 +379,7 @@ OC_BODY(combine3) {
 #undef OC_STREAM
 #undef OC_PUT_ELEMENT
 #undef OC_OVER_ROWS
+#undef OC_NEXT
 #undef OC_OVER_COLUMNS
 
 #define OC_KERNEL(name, body, fused, form, per_column)                                                                \
