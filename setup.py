@@ -23,9 +23,9 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
 ROOT = Path(__file__).resolve().parent
-C_HEADERS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src_c").glob("*.h"))
-C_SOURCES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src_c").glob("*.c"))
-PXD = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "optcore" / "_native").glob("*.pxd"))
+HEADER = "src_c/optcore.h"  # the one that the extensions include
+TEMPLATES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src_c").glob("*.tmpl.h"))
+HEADERS = sorted({str(p.relative_to(ROOT)) for p in (ROOT / "src_c").glob("*.h")} - set(TEMPLATES))
 NATIVE = sorted(p.stem for p in (ROOT / "optcore" / "_native").glob("*.pyx"))
 
 # -ffp-contract=off: a fused multiply-add would give other bits on v3 than on baseline.
@@ -57,6 +57,10 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 CORE = "optcore._native.core"  # the one extension that links liboptcore.a
 
 
+def newest(files):
+    return max(os.path.getmtime(f) for f in files)
+
+
 class BuildNative(build_ext):
     """Compile the C core and every extension, in one pool, with what the compiler turned out to have."""
 
@@ -78,7 +82,7 @@ class BuildNative(build_ext):
             ext.extra_link_args = list(openmp)
         core = next(e for e in self.extensions if e.name == CORE)
         with ThreadPoolExecutor(self.parallel) as pool:  # the core's objects first: one takes as long as ten others
-            objects = [pool.submit(self.compile_one, *job) for job in self.core_jobs(levels)]
+            objects = [pool.submit(self.object_of, *job) for job in self.core_jobs(levels)]
             others = [pool.submit(self.build_extension, e) for e in self.extensions if e is not core]
         for done in others:
             done.result()
@@ -128,31 +132,32 @@ class BuildNative(build_ext):
         return {k: v for k, v in LEVELS.items() if k == "baseline" or (k in asked and self.compiles(v))}
 
     def core_jobs(self, levels):
-        """One object per level of instantiate.c, one of each other source; none where the archive is newer than all."""
-        build = Path(self.build_temp) / "core"
-        newest = max(os.path.getmtime(f) for f in [*C_SOURCES, "setup.py", *C_HEADERS])
-        archive = build / "liboptcore.a"
-        if not self.force and archive.exists() and archive.stat().st_mtime >= newest:
-            return []
+        """(source, what it includes, flags, name of the object): instantiate.c once for each level, the others once."""
         have = [f"-DOC_HAVE_{name.upper()}" for name in levels]
-        return [*(("src_c/instantiate.c", [f"-DOC_LEVEL={k}", *flags], build / k) for k, flags in levels.items()),
-                ("src_c/dispatch.c", ["-DOC_DISPATCH", *have], build / "dispatch"),
-                ("src_c/prepare.c", ["-DOC_PREPARE"], build / "prepare")]
+        return [*(("src_c/instantiate.c", [*HEADERS, *TEMPLATES], [f"-DOC_LEVEL={k}", *flags], k)
+                  for k, flags in levels.items()),
+                ("src_c/dispatch.c", HEADERS, ["-DOC_DISPATCH", *have], "dispatch"),
+                ("src_c/prepare.c", HEADERS, ["-DOC_PREPARE"], "prepare")]
 
-    def compile_one(self, source, flags, out):
-        out.mkdir(parents=True, exist_ok=True)
-        # CPython's own flags come first in compiler_so; the ones that must win stand after them.
+    def object_of(self, source, includes, flags, name):
+        """Compile an object of the core unless it is newer than all that it is made from; return its path."""
+        made = Path(self.build_temp) / "core" / name / f"oc_{name}.o"
+        if not self.force and made.exists() and made.stat().st_mtime >= newest([source, *includes, "setup.py"]):
+            return made
+        made.parent.mkdir(parents=True, exist_ok=True)
+        # CPython's own flags come first in compiler_so; the ones that must win stand after them. The name counts only
+        # once the object is whole.
         self.compiler.spawn([*self.compiler.compiler_so, *C_FLAGS, *flags, "-Isrc_c", "-c", source,
-                             "-o", str(out / "kernels.o")])
-        return str((out / "kernels.o").rename(out / f"oc_{out.name}.o"))
+                             "-o", str(made.with_name("kernels.o"))])
+        return made.with_name("kernels.o").rename(made)
 
     def build_archive(self, objects):
-        """Make liboptcore.a of the objects, or leave it where there are none; return its path."""
+        """Make liboptcore.a of the objects, or leave it where it is newer; return its path."""
         build = Path(self.build_temp) / "core"
         archive = build / "liboptcore.a"
-        if objects:
+        if not archive.exists() or archive.stat().st_mtime < newest(objects):
             archive.unlink(missing_ok=True)
-            self.compiler.create_static_lib(objects, "optcore", output_dir=str(build))
+            self.compiler.create_static_lib(list(map(str, objects)), "optcore", output_dir=str(build))
         self.install_for_embedders(archive, Path(self.build_lib) / "optcore")
         return archive
 
@@ -170,7 +175,7 @@ class BuildNative(build_ext):
 
 NUMPY_API = "NPY_1_25_API_VERSION"  # the oldest NumPy that a wheel runs with
 extensions = [
-    Extension(f"optcore._native.{name}", [f"optcore/_native/{name}.pyx"], depends=[*C_HEADERS, *PXD],
+    Extension(f"optcore._native.{name}", [f"optcore/_native/{name}.pyx"], depends=[HEADER],
               include_dirs=["src_c", "optcore/_native", numpy.get_include()],
               define_macros=[("NPY_NO_DEPRECATED_API", NUMPY_API), ("NPY_TARGET_VERSION", NUMPY_API)])
     for name in NATIVE

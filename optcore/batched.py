@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from optcore.checks import integer
 from optcore.objective import Objective
 
 __all__ = ["BatchedObjective"]
@@ -66,10 +67,8 @@ class BatchedObjective(Objective):
     """
 
     def __init__(self, theta0, n_examples, batch_size=None, memory=_MEMORY, weight=None):
-        for name, value in (("batch_size", batch_size or 1), ("memory", memory)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"{name}: expected a positive int, got {value!r}")
-        self.batch_size, self.memory, self.weight = batch_size, memory, weight
+        self.batch_size = None if batch_size is None else integer("batch_size", batch_size)
+        self.memory, self.weight = integer("memory", memory), weight
         self._point = None
         super().__init__(theta0=theta0, n_examples=n_examples)
 

@@ -1,5 +1,5 @@
-"""The checks of numbers and words that a user types: each returns the plain Python value, or raises an error that names
-the argument.
+"""The checks of numbers, words and arrays that a user types: each returns what it was given, numbers as plain Python
+values, or raises an error that names the argument.
 """
 
 import math
@@ -62,8 +62,28 @@ def flag(name, value):
     return bool(value)
 
 
+def array(name, x):
+    """Return the array after checking that it is one of NumPy, and no subclass that means something else by it."""
+    if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray | np.matrix):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(x).__name__}")
+    return x
+
+
+def float_dtype(name, dtype):
+    """Return float32 or float64 as a dtype."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{name}: expected float32 or float64, got {dtype!r}") from None
+    if found not in (np.dtype("float32"), np.dtype("float64")):
+        raise TypeError(f"{name}: expected float32 or float64, got {found.str}")
+    return found
+
+
 def one_of(name, x, choices):
-    """Return x after checking that it is one of the choices, all str."""
+    """Return x, one of the choices: strings, and None where it is one."""
+    if not isinstance(x, str | None):
+        raise TypeError(f"{name}: expected a string, got {x!r}")
     if x not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {x!r}")
     return x

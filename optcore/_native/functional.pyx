@@ -17,9 +17,10 @@ from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
 
 import math
-import numbers
 
 import numpy as np
+
+from optcore.checks import flag, number
 
 cnp.import_array()
 
@@ -72,13 +73,9 @@ cdef cnp.ndarray _rows(object a, str name):
 cdef activation_call _activation(object name, object alpha, cnp.ndarray like) except *:
     if name not in ACTIVATIONS:
         raise ValueError(f"name: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
-    if not isinstance(alpha, numbers.Real):
-        raise TypeError(f"alpha: expected a real number, got {type(alpha).__name__}")
-    if not (0 <= alpha < math.inf):
-        raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
     cdef int which = ACTIVATIONS[name]
     return activation_call(&kernels().activation[which][dtype_of(like)], cnp.PyArray_SIZE(like),
-                           cnp.PyArray_ITEMSIZE(like), alpha)
+                           cnp.PyArray_ITEMSIZE(like), number("alpha", alpha))
 
 
 cdef Py_ssize_t _blocks(Py_ssize_t n) noexcept nogil:
@@ -304,7 +301,7 @@ def cross_entropy(z, target, gradient=True, out=None, total=None, row_weight=Non
     if c.columns == 0:
         raise ValueError(f"z: expected at least one class, got shape {tuple((<object>a).shape)}")
     cdef cnp.ndarray t = _targets(target, a)
-    if gradient:
+    if flag("gradient", gradient):
         dz = _output(out, "out", a, "z")
         if np.may_share_memory(dz, t):
             raise ValueError("out: expected memory of its own, got an array that overlaps target")
@@ -374,8 +371,8 @@ cdef double run_over_elements(const loss_call *c) noexcept nogil:
     return tree_sum(blocks, c.room) / divisor if n else NAN
 
 
-cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w, object row_weight, double scale,
-                 double delta, bint gradient, object out):
+cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w, object row_weight, object scale,
+                 double delta, object gradient, object out):
     """A loss over elements: its mean times ``scale``, and its gradient or None; ``w`` may be None."""
     cdef cnp.ndarray da = None
     cdef loss_call c
@@ -386,13 +383,14 @@ cdef tuple _mean(int kind, cnp.ndarray a, str name, cnp.ndarray t, cnp.ndarray w
     c.y, c.target, c.weight, c.dy = cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t), NULL, NULL
     if w is not None:
         c.weight = cnp.PyArray_BYTES(w)
-    if gradient:
+    if flag("gradient", gradient):
         da = _output(out, "out", a, name)
         _apart_or_same(da, "out", t, "target")
         if w is not None:
             _apart_or_same(da, "out", w, "weight")
         c.dy = cnp.PyArray_BYTES(da)
-    return _mean_loss(&c, run_over_elements, loss_room(c.rows, c.columns), None, scale), da
+    return _mean_loss(&c, run_over_elements, loss_room(c.rows, c.columns), None,
+                      number("scale", scale, -math.inf)), da
 
 
 def mse(y, target, gradient=True, out=None, row_weight=None, scale=1.0):
@@ -405,11 +403,8 @@ def mse(y, target, gradient=True, out=None, row_weight=None, scale=1.0):
 def huber(y, target, delta, gradient=True, out=None, row_weight=None):
     """Mean of Huber's error over all elements and its gradient dy; ``out`` takes dy and may be y or target."""
     cdef cnp.ndarray a = checked(y, "y", IN)
-    if not isinstance(delta, numbers.Real):
-        raise TypeError(f"delta: expected a real number, got {type(delta).__name__}")
-    if not (0 < delta < math.inf):
-        raise ValueError(f"delta: expected a finite number > 0, got {delta}")
-    return _mean(HUBER, a, "y", _like(target, "target", a, "y"), None, row_weight, 1, delta, gradient, out)
+    return _mean(HUBER, a, "y", _like(target, "target", a, "y"), None, row_weight, 1,
+                 number("delta", delta, open_low=True), gradient, out)
 
 
 def bce_with_logits(z, target, weight=None, gradient=True, out=None, row_weight=None, scale=1.0):

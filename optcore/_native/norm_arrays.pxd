@@ -16,8 +16,8 @@ cdef double *statistic(object a, str name, Py_ssize_t n) except NULL  # n values
 cdef int apart(cnp.ndarray out, list read) except -1               # out overlaps none of [(name, array or None)]
 cdef double real_number(object value, str name) except? -1         # no bool
 cpdef cnp.ndarray float_array(object a, str name, bint written=*)    # float32 or float64, of any shape
-cpdef double at_least_zero(object value, str name) except? -1
-cpdef Py_ssize_t integer(object value, str name) except? -1        # no bool
+cdef double at_least_zero(object value, str name) except? -1
+cdef Py_ssize_t integer(object value, str name) except? -1        # no bool
 # n values of a parameter of either dtype, in `dtype`; `otherwise` each where it is None.
 cdef void copied(void *to, int dtype, cnp.ndarray a, double otherwise, Py_ssize_t n) noexcept
 # A new array of this shape in the dtype of `like`, of x where that is None.

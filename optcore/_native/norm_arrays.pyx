@@ -84,17 +84,20 @@ cdef double real_number(object value, str name) except? -1:
     return value
 
 
-cpdef double at_least_zero(object value, str name) except? -1:
+cdef double at_least_zero(object value, str name) except? -1:
     cdef double number = real_number(value, name)
     if not 0 <= number < math.inf:
         raise ValueError(f"{name}: expected a finite number, at least 0, got {value}")
     return number
 
 
-cpdef Py_ssize_t integer(object value, str name) except? -1:
+cdef Py_ssize_t integer(object value, str name) except? -1:
     if type(value) is not int and (not isinstance(value, numbers.Integral) or isinstance(value, bool)):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    return value
+    try:
+        return value
+    except OverflowError:
+        raise ValueError(f"{name}: expected an integer of 64 bits, got {value}") from None
 
 
 ctypedef fused real:

@@ -25,7 +25,7 @@ from optcore._native.layerwise cimport Layers
 from optcore._native.tensors cimport STAGED, Book, Tensor, Tensors, nothing
 from optcore._native.threads cimport GRAIN
 
-from optcore.checks import number
+from optcore.checks import number, one_of
 
 cnp.import_array()
 
@@ -122,9 +122,7 @@ cdef class Stepper(Tensors):
 
     @nonfinite.setter
     def nonfinite(self, value):
-        if value not in ("propagate", "raise", "skip"):
-            raise ValueError(f'nonfinite: expected "propagate", "raise" or "skip", got {value!r}')
-        self._nonfinite = value
+        self._nonfinite = one_of("nonfinite", value, ("propagate", "raise", "skip"))
 
     # --------------------------------------------------------------------------------------------------- step
 

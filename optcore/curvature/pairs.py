@@ -117,8 +117,7 @@ def _check_request(n, k, which, tol, seed):
         raise TypeError(f"k: expected an int, got {type(k).__name__}")
     if not 1 <= k <= n:
         raise ValueError(f"k: expected 1 to n = {n}, got {k}")
-    if which not in _WHICH:
-        raise ValueError(f"which: expected one of {', '.join(_WHICH)}, got {which!r}")
+    checks.one_of("which", which, _WHICH)
     checks.number("tol", tol)
     checks.integer("seed", seed, low=0)
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from optcore.checks import flag, integer, number
+from optcore.checks import array, flag, integer, number
 
 
 def batches(n, batch_size=None, shuffle=True, rng=None, drop_last=False, *, smallest=1, rows=None):
@@ -58,11 +58,13 @@ def batches(n, batch_size=None, shuffle=True, rng=None, drop_last=False, *, smal
     """
     n, smallest = integer("n", n), integer("smallest", smallest)
     size = n if batch_size is None else min(integer("batch_size", batch_size), n)
-    if flag("shuffle", shuffle) and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng: expected a numpy.random.Generator to shuffle with, got {type(rng).__name__}")
+    if flag("shuffle", shuffle):
+        _generator(rng)
+    if rows is not None and (array("rows", rows).dtype != np.int64 or rows.shape != (n,)):
+        raise ValueError(f"rows: expected int64 of shape ({n},), got {rows.dtype} of shape {rows.shape}")
     order = shuffled(n, rng) if shuffle and size < n else np.arange(n, dtype=np.int64)
     order = order if rows is None else rows[order]
-    stop = n - n % size if drop_last else n
+    stop = n - n % size if flag("drop_last", drop_last) else n
     edges = [*range(0, stop, size), stop]
     if len(edges) > 2 and edges[-1] - edges[-2] < smallest:
         del edges[-2]
@@ -98,8 +100,7 @@ def split(n, fraction, rng, labels=None):
     n = integer("n", n)
     if n < 2 or not 0.0 < number("fraction", fraction, -math.inf) < 1.0:
         raise ValueError(f"fraction: expected a share in (0, 1) of 2 or more examples, got {fraction} of {n}")
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
+    _generator(rng)
     labels = np.zeros(n, dtype=np.int64) if labels is None else np.asarray(labels)
     if labels.shape != (n,):
         raise ValueError(f"labels: expected shape ({n},), got {labels.shape}")
@@ -141,9 +142,15 @@ def shuffled(n, rng):
     >>> sorted(shuffled(4, np.random.default_rng(0)).tolist())
     [0, 1, 2, 3]
     """
-    raw = rng.bit_generator.random_raw(n)
+    raw = _generator(rng).bit_generator.random_raw(integer("n", n, 0))
     order = np.argsort(raw)             # six times as fast as a stable sort, which is needed only for ties
     ranked = raw[order]
     if (ranked[1:] == ranked[:-1]).any():
         order = np.argsort(raw, kind="stable")
     return order.astype(np.int64, copy=False)
+
+
+def _generator(rng):
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
+    return rng

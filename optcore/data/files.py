@@ -1,10 +1,12 @@
 """The files that hold data sets."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from optcore.checks import one_of
 from optcore.data.idx import is_idx, labels_beside, read_idx
 from optcore.data.table import is_number, read_csv
 
@@ -68,8 +70,9 @@ def load(source, task=None, *, target=None, header=None):
     >>> digits.X.shape, digits.y.shape, digits.classes[:3]
     ((1797, 64), (1797,), ('0', '1', '2'))
     """
-    if task not in (None, "classification", "regression"):
-        raise ValueError(f"task: expected 'classification' or 'regression', got {task!r}")
+    one_of("task", task, (None, "classification", "regression"))
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source: expected 'digits' or a path, got {source!r}")
     if str(source) == "digits":
         X, y, features = _digits()
     else:

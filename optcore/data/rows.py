@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optcore.checks import indices
+from optcore.checks import array, float_dtype, indices
 from optcore.data.scaling import Standardizer
 
 
@@ -40,11 +40,9 @@ class Rows:
     """
 
     def __init__(self, X, scaler=None, dtype="float32", rows=None):
-        if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiub" or X.ndim < 1:
-            raise TypeError(f"X: expected an array of real numbers, got {getattr(X, 'dtype', type(X).__name__)}")
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
+        if array("X", X).dtype.kind not in "fiub" or X.ndim < 1:
+            raise TypeError(f"X: expected an array of real numbers, got {X.dtype} of shape {X.shape}")
+        self.dtype = float_dtype("dtype", dtype)
         if scaler is not None and not isinstance(scaler, Standardizer):
             raise TypeError(f"scaler: expected a Standardizer, got {type(scaler).__name__}")
         if scaler is not None and scaler.mean is None:

@@ -149,7 +149,8 @@ class Standardizer:
         """
         if not isinstance(state, dict) or set(state) != {"per_column", "mean", "std"}:
             raise ValueError("state: expected per_column, mean and std, as state_dict returns them")
-        if state["mean"] is not None:
+        flag("state['per_column']", state["per_column"])
+        if state["mean"] is not None or state["std"] is not None:
             for name in ("mean", "std"):
                 like_row(name, state[name], np.shape(state["mean"]))
         self.per_column, self.mean, self.std = state["per_column"], state["mean"], state["std"]

@@ -1,6 +1,7 @@
 """Activations and their gradients; the package's page says what holds for all."""
 
 from optcore._native import functional as _native
+from optcore.checks import one_of
 
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 
@@ -252,9 +253,7 @@ def tanh_backward(dy, y, out=None):
 
 
 def _gelu(approximate):
-    if approximate not in _GELU:
-        raise ValueError(f'approximate: expected "none" or "tanh", got {approximate!r}')
-    return _GELU[approximate]
+    return _GELU[one_of("approximate", approximate, _GELU)]
 
 
 def gelu(x, approximate="none", out=None):

@@ -1,19 +1,14 @@
 """What a loss with options is: the same loss without them, of other targets and weights."""
 
-import numbers
-
 import numpy as np
 
 from optcore._native import functional as _native
+from optcore.checks import number
 
 
 def smoothing(value):
     """Return the share that label smoothing spreads, or raise a TypeError or ValueError."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"label_smoothing: expected a real number, got {type(value).__name__}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {value}")
-    return float(value)
+    return number("label_smoothing", value, high=1.0)
 
 
 def weights(value, name):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from optcore.checks import flag, integer, one_of
 from optcore.nn import arguments
 from optcore.nn.init import SCHEMES
 from optcore.nn.layers import Layer, put
@@ -17,9 +18,9 @@ class _OverWindows(Layer):
     @property
     def windows(self):
         """Kernel size, stride and padding, each a pair of rows and columns; raises on what they cannot be."""
-        kernel = arguments.pair(self.kernel_size, "kernel_size", 1)
-        stride = kernel if self.stride is None else arguments.pair(self.stride, "stride", 1)
-        return kernel, stride, arguments.pair(self.padding, "padding", 0)
+        kernel = arguments.pair("kernel_size", self.kernel_size, 1)
+        stride = kernel if self.stride is None else arguments.pair("stride", self.stride, 1)
+        return kernel, stride, arguments.pair("padding", self.padding, 0)
 
     def _outputs(self, shape):
         """Number of windows along rows and columns of an image of this shape."""
@@ -77,10 +78,10 @@ class Conv2d(_OverWindows):
     init: str = "fan_in_uniform"
 
     def __post_init__(self):
-        put(self, in_channels=arguments.positive(self.in_channels, "in_channels"),
-            out_channels=arguments.positive(self.out_channels, "out_channels"),
-            bias=arguments.flag(self.bias, "bias"), init=arguments.one_of(self.init, "init", SCHEMES))
-        arguments.pair(self.stride, "stride", 1)
+        put(self, in_channels=integer("in_channels", self.in_channels),
+            out_channels=integer("out_channels", self.out_channels),
+            bias=flag("bias", self.bias), init=one_of("init", self.init, SCHEMES))
+        arguments.pair("stride", self.stride, 1)
         _ = self.windows
 
     def fits(self, shape):

@@ -22,7 +22,7 @@ import math
 
 import numpy as np
 
-from optcore.nn import arguments
+from optcore.checks import one_of
 
 __all__ = ["draw", "names"]
 
@@ -107,4 +107,4 @@ def draw(scheme, rng, shape, fan_in, fan_out):
     >>> w.shape, bool(abs(w).max() <= (6 / 8) ** 0.5)
     ((3, 5), True)
     """
-    return SCHEMES[arguments.one_of(scheme, "init", SCHEMES)](rng, shape, fan_in, fan_out)
+    return SCHEMES[one_of("init", scheme, SCHEMES)](rng, shape, fan_in, fan_out)

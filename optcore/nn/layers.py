@@ -3,7 +3,7 @@
 import math
 from dataclasses import MISSING, dataclass, fields
 
-from optcore.nn import arguments
+from optcore.checks import flag, integer, number, one_of
 from optcore.nn.init import SCHEMES
 from optcore.nn.program import Buffer, Op, Parameter
 
@@ -148,9 +148,9 @@ class Linear(Layer):
     init: str = "fan_in_uniform"
 
     def __post_init__(self):
-        put(self, in_features=arguments.positive(self.in_features, "in_features"),
-             out_features=arguments.positive(self.out_features, "out_features"),
-             bias=arguments.flag(self.bias, "bias"), init=arguments.one_of(self.init, "init", SCHEMES))
+        put(self, in_features=integer("in_features", self.in_features),
+             out_features=integer("out_features", self.out_features),
+             bias=flag("bias", self.bias), init=one_of("init", self.init, SCHEMES))
 
     @property
     def input_shape(self):
@@ -201,7 +201,7 @@ class ELU(Layer):
     alpha: float = 1.0
 
     def __post_init__(self):
-        put(self, alpha=arguments.coefficient(self.alpha, "alpha"))
+        put(self, alpha=number("alpha", self.alpha))
 
     def plan(self, label, shape, start):
         """Return the operation."""
@@ -253,7 +253,7 @@ class GELU(Layer):
     approximate: str = "none"
 
     def __post_init__(self):
-        arguments.one_of(self.approximate, "approximate", ("none", "tanh"))
+        one_of("approximate", self.approximate, ("none", "tanh"))
 
     def plan(self, label, shape, start):
         """Return the operation."""
@@ -322,9 +322,7 @@ class Dropout(Layer):
     p: float = 0.5
 
     def __post_init__(self):
-        put(self, p=arguments.real(self.p, "p"))
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"p: expected a number from 0 to 1, got {self.p}")
+        put(self, p=number("p", self.p, high=1.0))
 
     def plan(self, label, shape, start):
         """Return the operation."""

@@ -1,14 +1,13 @@
 """The losses that close a network: value, adjoint, and the adjoint's derivative."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from optcore import functional
 from optcore._native.functional import cross_entropy_r
+from optcore.checks import array, number, one_of
 from optcore.functional.targets import row_weights, smoothing, soft_targets, weighted_binary, weights
-from optcore.nn import arguments
 
 
 class Loss:
@@ -111,13 +110,6 @@ def _shares(y, sample_weight):
     return share.astype(y.dtype).reshape(-1, *[1] * (y.ndim - 1))
 
 
-def _positive(value, name):
-    value = arguments.real(value, name)
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected a finite positive number, got {value}")
-    return value
-
-
 def _check_length(name, value, shape):
     if isinstance(value, tuple) and (len(value),) != shape[-1:]:
         raise ValueError(f"{name}: expected {shape[-1]} values, one for each output, got {len(value)}")
@@ -217,7 +209,7 @@ class MSE(Loss):
     scale: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "scale", _positive(self.scale, "scale"))
+        object.__setattr__(self, "scale", number("scale", self.scale, open_low=True))
 
     def value(self, y, target, gradient=True, sample_weight=None):
         """Return (loss, dy)."""
@@ -248,7 +240,7 @@ class Huber(Loss):
     delta: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "delta", _positive(self.delta, "delta"))
+        object.__setattr__(self, "delta", number("delta", self.delta, open_low=True))
 
     def value(self, y, target, gradient=True, sample_weight=None):
         """Return (loss, dy)."""
@@ -287,7 +279,7 @@ class BCE(Loss):
     scale: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "scale", _positive(self.scale, "scale"))
+        object.__setattr__(self, "scale", number("scale", self.scale, open_low=True))
         _frozen_weights(self, "weight")
         _frozen_weights(self, "pos_weight")
 
@@ -327,7 +319,7 @@ def find(loss):
         return loss
     if not isinstance(loss, str):
         raise TypeError(f"loss: expected a name or a loss such as CrossEntropy(), got {type(loss).__name__}")
-    return LOSSES[arguments.one_of(loss, "loss", LOSSES)]
+    return LOSSES[one_of("loss", loss, LOSSES)]
 
 
 def given(sample_weight):
@@ -351,8 +343,7 @@ def check_weights(sample_weight, like, own=None):
 
 def check(loss, target, n, shape, dtype):
     """Raise unless `target` goes with n outputs of this shape and dtype."""
-    if not isinstance(target, np.ndarray):
-        raise TypeError(f"target: expected a NumPy array, got {type(target).__name__}")
+    array("target", target)
     if n == 0:
         raise ValueError("x: expected at least one example, got none: a mean over nothing is undefined")
     loss.check(target, n, shape, dtype)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optcore.batched import BatchedObjective
+from optcore.checks import float_dtype, one_of
 from optcore.nn import losses, passes, signals
 from optcore.nn.penalty import penalty_of
 from optcore.nn.sequential import Sequential
@@ -22,21 +23,18 @@ class NetworkObjective(BatchedObjective):
     def __init__(self, net, loss, X, y, mode="train", dtype=None, sample_weight=None, l1=0.0, l2=0.0, **batches):
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected an optcore.nn network, got {type(net).__name__}")
-        if mode not in ("train", "eval"):
-            raise ValueError(f'mode: expected "train" or "eval", got {mode!r}')
-        dtype = net.dtype if dtype is None else np.dtype(dtype)
-        if dtype not in (np.dtype("float32"), np.dtype("float64")):
-            raise TypeError(f"dtype: expected float32 or float64, got {dtype.str}")
+        one_of("mode", mode, ("train", "eval"))
+        dtype = net.dtype if dtype is None else float_dtype("dtype", dtype)
         self._row, self._layers = losses.find(loss), net.layers
         self._program, self.mode, self._penalty = net.program, mode, penalty_of(net.program, l1, l2)
         self._buffers = {key: b.astype(dtype if b.dtype == net.dtype else b.dtype)
                          for key, b in net.buffers.items()}
         # In batches X is converted batch by batch: it may be a file that is larger than memory.
         self._x = _unread("X", X) if batches.get("batch_size") else _converted("X", X, dtype)
-        passes.check_input(self._program, _converted("X", self._x[:1], dtype), dtype)
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
-        losses.check(self._row, self._y, len(self._x), self._program.out_shape, dtype)
+        first = _converted("X", self._x[:1], dtype)
+        check_examples(self._program, self._row, first, self._y, len(self._x), dtype)
         own = self._row.own_weights(self._y)
         weight = self._sample_weight = losses.check_weights(sample_weight, self._x, own)
         if own is not None:
@@ -125,6 +123,15 @@ class _State(NamedTuple):
             w = self.sample_weight
             slopes *= np.divide(w.sum(), w, out=np.zeros_like(w), where=w > 0).astype(slopes.dtype)
         return self.dz * slopes.reshape(n, *[1] * (rz.ndim - 1))
+
+
+def check_examples(program, loss, x, y, n, dtype, part=""):
+    """Raise unless the examples x and n targets fit network and loss; the errors call them X and y of a `part`."""
+    try:
+        passes.check_input(program, x, dtype)
+        losses.check(loss, y, n, program.out_shape, dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{part}{str(error).replace('x:', 'X:', 1).replace('target:', 'y:', 1)}") from error
 
 
 def _reals(name, value):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from optcore.checks import flag, integer, number
 from optcore.nn import arguments
 from optcore.nn.layers import Layer, put
 from optcore.nn.program import Buffer, Op, Parameter
@@ -39,14 +40,10 @@ class BatchNorm(Layer):
     momentum: float | None = 0.1
 
     def __post_init__(self):
-        put(self, features=arguments.positive(self.features, "features"), eps=arguments.real(self.eps, "eps"))
-        if not self.eps > 0:
-            raise ValueError(f"eps: expected a positive number, got {self.eps}")
-        if self.momentum is None:
-            return
-        put(self, momentum=arguments.real(self.momentum, "momentum"))
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum: expected None or a number from 0 to 1, got {self.momentum}")
+        put(self, features=integer("features", self.features))
+        _positive_eps(self)
+        if self.momentum is not None:
+            put(self, momentum=number("momentum", self.momentum, high=1.0))
 
     @property
     def input_shape(self):
@@ -70,9 +67,7 @@ class BatchNorm(Layer):
 
 
 def _positive_eps(layer):
-    put(layer, eps=arguments.real(layer.eps, "eps"))
-    if not 0 < layer.eps < math.inf:
-        raise ValueError(f"eps: expected a finite positive number, got {layer.eps}")
+    put(layer, eps=number("eps", layer.eps, open_low=True))
 
 
 def _scale_and_shift(label, shape, start, names=("weight", "bias")):
@@ -100,7 +95,7 @@ class _RowNorm(Layer):
         shape = self.shape if isinstance(self.shape, tuple | list) else (self.shape,)
         if not shape:
             raise ValueError("shape: expected at least one dimension, got ()")
-        put(self, shape=arguments.shape(shape, "shape"), affine=arguments.flag(self.affine, "affine"))
+        put(self, shape=arguments.shape("shape", shape), affine=flag("affine", self.affine))
         _positive_eps(self)
 
 
@@ -200,8 +195,8 @@ class GroupNorm(Layer):
     affine: bool = True
 
     def __post_init__(self):
-        put(self, num_groups=arguments.positive(self.num_groups, "num_groups"),
-             features=arguments.positive(self.features, "features"), affine=arguments.flag(self.affine, "affine"))
+        put(self, num_groups=integer("num_groups", self.num_groups),
+             features=integer("features", self.features), affine=flag("affine", self.affine))
         if self.features % self.num_groups:
             raise ValueError(f"num_groups: expected a divisor of features, {self.features}, got {self.num_groups}")
         _positive_eps(self)
@@ -247,7 +242,7 @@ class InstanceNorm(Layer):
     affine: bool = False
 
     def __post_init__(self):
-        put(self, features=arguments.positive(self.features, "features"), affine=arguments.flag(self.affine, "affine"))
+        put(self, features=integer("features", self.features), affine=flag("affine", self.affine))
         _positive_eps(self)
 
     @property

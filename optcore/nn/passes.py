@@ -7,15 +7,13 @@ anywhere without moving the network. Whoever calls one holds the pool (`process.
 import math
 from dataclasses import replace
 
-import numpy as np
-
+from optcore.checks import array
 from optcore.nn.ops import OPS, Record
 
 
 def check_input(program, x, dtype):
     """Raise unless x is an array [N, *in_shape] of this dtype, C-contiguous."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x: expected a NumPy array, got {type(x).__name__}")
+    array("x", x)
     if x.dtype != dtype:
         raise TypeError(f"x: expected dtype {dtype}, that of the network, got {x.dtype}")
     fits = x.shape[1:] == program.in_shape

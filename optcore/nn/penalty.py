@@ -7,7 +7,7 @@ exactly wherever no weight is 0.
 """
 
 from optcore._native.penalty import Penalty
-from optcore.nn import arguments
+from optcore.checks import number
 
 
 def penalty_of(program, l1, l2):
@@ -36,5 +36,5 @@ def penalty_of(program, l1, l2):
     >>> penalty_of(net.program, l1=1.0, l2=0.5).value(np.array([3.0, -2.0, 100.0]))  # |3| + |-2| + (9 + 4)/4
     8.25
     """
-    l1, l2 = arguments.coefficient(l1, "l1"), arguments.coefficient(l2, "l2")
+    l1, l2 = number("l1", l1), number("l2", l2)
     return Penalty(program.weights, l1, l2) if l1 or l2 else None

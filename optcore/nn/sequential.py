@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from optcore.checks import flag, float_dtype
 from optcore.nn import arguments, losses, passes
 from optcore.nn.compiled import Compiled, loss_form
 from optcore.nn.init import draw
@@ -46,7 +47,7 @@ def plan(layers, input_shape=None):
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"layers: expected layers of optcore.nn, such as ReLU(), got {layer!r}")
-    shape = first_shape(layers) if input_shape is None else arguments.shape(input_shape, "input_shape")
+    shape = first_shape(layers) if input_shape is None else arguments.shape("input_shape", input_shape)
     if shape is None:
         raise ValueError("input_shape: expected the shape of one example, for no layer says it, got None")
     ops = chain(layers, shape, 0)
@@ -87,9 +88,7 @@ class Sequential:
     """
 
     def __init__(self, *layers, dtype="float32", seed=0, input_shape=None):
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
-            raise TypeError(f"dtype: expected float32 or float64, got {self.dtype.str}")
+        self.dtype = float_dtype("dtype", dtype)
         self.layers = layers
         self.program = plan(layers, input_shape)
         self._theta = np.empty(self.program.size, self.dtype)
@@ -159,7 +158,7 @@ class Sequential:
         array([[0., 0.]], dtype=float32)
         """
         passes.check_input(self.program, x, self.dtype)
-        training = arguments.flag(training, "training")
+        training = flag("training", training)
         if not training:
             return self._outputs(x)
         with one_pool, self._network(len(x), True) as network:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from optcore._native import norm as _norm
-from optcore._native.norm_arrays import at_least_zero, integer
+from optcore.checks import array, integer, number
 
 __all__ = ["fold_batch_norm"]
 
@@ -49,12 +49,10 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
     >>> weight, bias
     (array([[3., 6.]]), array([-1.]))
     """
-    if not isinstance(weight, np.ndarray) or isinstance(weight, np.ma.MaskedArray | np.matrix):
-        raise TypeError(f"weight: expected a NumPy array, got {type(weight).__name__}")
-    if weight.dtype not in (np.float32, np.float64):
+    if array("weight", weight).dtype not in (np.float32, np.float64):
         raise TypeError(f"weight: expected dtype float32 or float64, got {weight.dtype}")
-    eps = at_least_zero(eps, "eps")
-    if integer(channel_axis, "channel_axis") not in range(-weight.ndim, weight.ndim):
+    eps = number("eps", eps)
+    if integer("channel_axis", channel_axis, -weight.ndim) >= weight.ndim:
         raise ValueError(f"channel_axis: expected an axis of weight, of shape {weight.shape}, got {channel_axis!r}")
     channels = weight.shape[channel_axis]
     for name, buffer in (("running_mean", running_mean), ("running_var", running_var)):

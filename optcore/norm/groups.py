@@ -8,11 +8,10 @@ positions, are shifted and scaled by their own mean mu and biased variance v; we
 Instance norm is the case of one channel a group (Ulyanov, Vedaldi and Lempitsky 2016).
 """
 
-import numpy as np
 
 from optcore._native import group_norm as _groups
 from optcore._native import row_norm as _rows
-from optcore._native.norm_arrays import integer
+from optcore.checks import array, integer
 from optcore.norm.saved import Statistics, checked, checked_pair
 
 __all__ = ["group_norm", "group_norm_backward", "group_norm_backward_jvp", "group_norm_jvp", "instance_norm",
@@ -21,9 +20,8 @@ __all__ = ["group_norm", "group_norm_backward", "group_norm_backward_jvp", "grou
 
 def _channels(x, channel_axis):
     """Return the number of channels, or raise."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x: expected a NumPy array, got {type(x).__name__}")
-    if integer(channel_axis, "channel_axis") not in (1, -1):
+    array("x", x)
+    if integer("channel_axis", channel_axis, -1) not in (1, -1):
         raise ValueError(f"channel_axis: expected 1 or -1, got {channel_axis!r}")
     if x.ndim < 2:
         raise ValueError(f"x: expected at least 2 dimensions, got shape {x.shape}")
@@ -32,8 +30,8 @@ def _channels(x, channel_axis):
 
 def _layout(x, num_groups, channel_axis):
     channels = _channels(x, channel_axis)
-    groups = integer(num_groups, "num_groups")
-    if groups < 1 or channels % groups:
+    groups = integer("num_groups", num_groups)
+    if channels % groups:
         raise ValueError(f"num_groups: expected a divisor of the number of channels, {channels}, got {num_groups}")
     return groups, channel_axis
 

@@ -10,10 +10,9 @@ with the mean mu and biased variance v of the row; RMS norm takes mu = 0 and the
     P u = s * (u - mean(u) - x_hat*mean(u*x_hat))
 """
 
-import numpy as np
 
 from optcore._native import row_norm as _rows
-from optcore._native.norm_arrays import integer
+from optcore.checks import array, integer
 from optcore.norm.saved import Statistics, checked, checked_pair
 
 __all__ = ["layer_norm", "layer_norm_backward", "layer_norm_backward_jvp", "layer_norm_jvp", "rms_norm",
@@ -22,16 +21,12 @@ __all__ = ["layer_norm", "layer_norm_backward", "layer_norm_backward_jvp", "laye
 
 def _dimensions(x, ndim, **parameters):
     """Return how many trailing dimensions a row has: those of the first parameter that is there, else `ndim`."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x: expected a NumPy array, got {type(x).__name__}")
-    if not x.ndim:
+    if not array("x", x).ndim:
         raise ValueError("x: expected at least 1 dimension, got shape ()")
-    ndim = integer(ndim, "ndim")
+    ndim = integer("ndim", ndim)
     name, given = next(((k, p) for k, p in parameters.items() if p is not None), ("ndim", None))
     if given is not None:
-        if not isinstance(given, np.ndarray):
-            raise TypeError(f"{name}: expected a NumPy array, got {type(given).__name__}")
-        if ndim not in (1, given.ndim):
+        if ndim not in (1, array(name, given).ndim):
             raise ValueError(f"ndim: expected that of {name}, {given.ndim}, got {ndim}")
         ndim = given.ndim
     if not 1 <= ndim <= x.ndim:
@@ -47,9 +42,7 @@ def _forward(norm, x, weight, bias, eps, ndim, out):
 
 def _shape(x, ndim):
     """Return the shape of a row of this x, which the native layer has not checked yet."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x: expected a NumPy array, got {type(x).__name__}")
-    if x.ndim < ndim:
+    if array("x", x).ndim < ndim:
         raise ValueError(f"x: expected at least {ndim} dimensions, those of a row, got shape {x.shape}")
     return x.shape[x.ndim - ndim:]
 

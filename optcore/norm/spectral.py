@@ -6,13 +6,12 @@ u and v, unit vectors, are a state that each training pass moves by steps of the
 vectors. For the derivatives they are constants.
 """
 
-import numbers
-
 import numpy as np
 
 from optcore._native import reduce as _reduce
 from optcore._native.blas import matmul
-from optcore._native.norm_arrays import at_least_zero, float_array
+from optcore._native.norm_arrays import float_array
+from optcore.checks import flag, integer, number
 from optcore.process import one_pool
 
 __all__ = ["SpectralNormSaved", "spectral_norm", "spectral_norm_backward", "spectral_norm_backward_jvp",
@@ -79,13 +78,9 @@ def _check_state(weight, matrix, u, v, training):
 
 
 def _check_options(n_power_iterations, eps, training):
-    if not isinstance(training, (bool, np.bool_)):
-        raise TypeError(f"training: expected True or False, got {training!r}")
-    if not isinstance(n_power_iterations, numbers.Integral) or isinstance(n_power_iterations, bool):
-        raise TypeError(f"n_power_iterations: expected an integer, got {n_power_iterations!r}")
-    if n_power_iterations < 1:
-        raise ValueError(f"n_power_iterations: expected at least 1, got {n_power_iterations}")
-    at_least_zero(eps, "eps")
+    flag("training", training)
+    integer("n_power_iterations", n_power_iterations)
+    number("eps", eps)
 
 
 def _check_saved(weight, saved, name="saved"):

@@ -3,11 +3,10 @@
     w = g * v/|v| for every slice of v along one dimension
 """
 
-import numbers
-
 import numpy as np
 
 from optcore._native import weight as _weight
+from optcore.checks import integer
 from optcore.norm.saved import check_belongs
 
 __all__ = ["WeightNormSaved", "weight_norm", "weight_norm_backward", "weight_norm_backward_jvp", "weight_norm_jvp"]
@@ -65,8 +64,8 @@ def _check(saved, v, name="saved"):
 
 
 def _check_slices(v, g, dim):
-    if dim is not None and (not isinstance(dim, numbers.Integral) or isinstance(dim, bool)):
-        raise TypeError(f"dim: expected None or an integer, got {dim!r}")
+    if dim is not None:
+        integer("dim", dim, -np.ndim(v))
     if g is None:
         raise TypeError("g: expected an array with the norm of each slice, got None")
 

@@ -78,9 +78,9 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0, error_if_nonfinite=False, *,
     True
     """
     arrays = _gradients(grads, uint16_as)
-    if max_norm != math.inf:
+    if not _is_infinite(max_norm):
         max_norm = number("max_norm", max_norm)
-    if norm_type != math.inf:
+    if not _is_infinite(norm_type):
         norm_type = number("norm_type", norm_type, open_low=True)
     strict = flag("error_if_nonfinite", error_if_nonfinite)
     norm = _norm((wide(g, kind) for g, kind in arrays), norm_type)
@@ -94,6 +94,10 @@ def clip_grad_norm_(grads, max_norm, norm_type=2.0, error_if_nonfinite=False, *,
                 np.multiply(x, x.dtype.type(scale), out=x)
                 _replace(g, kind, x)
     return norm
+
+
+def _is_infinite(x):
+    return isinstance(x, float) and x == math.inf
 
 
 def _norm(arrays, p):

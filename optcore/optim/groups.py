@@ -3,9 +3,7 @@
 import re
 from collections.abc import Mapping
 
-import numpy as np
-
-from optcore.checks import number
+from optcore.checks import array, number
 from optcore.optim.arrays import named
 
 
@@ -84,8 +82,7 @@ def decay_groups(params, weight_decay, exclude=is_bias_or_norm):
         raise TypeError("params: expected arrays, got group dicts")
     decayed, plain = {}, {}
     for name, a in zip(names, arrays, strict=True):
-        if not isinstance(a, np.ndarray):
-            raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
+        array(name, a)
         (plain if exclude(name, a) else decayed)[name] = a
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [g for g in groups if g["params"]]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from optcore._native import storage as _native
-from optcore.checks import flag, number
+from optcore.checks import flag, number, one_of
 
 #: What an array of a kind is to NumPy. Codes have a float32 scale for each block beside them.
 DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16,
@@ -40,8 +40,7 @@ class Kept(NamedTuple):
 
 def check_uint16_as(value):
     """Raise ValueError unless the option says what uint16 arrays hold."""
-    if value not in (None, *HALVES):
-        raise ValueError(f'uint16_as: expected None, "bfloat16" or "float16", got {value!r}')
+    one_of("uint16_as", value, (None, *HALVES))
 
 
 def kind_of(array, uint16_as):

@@ -3,13 +3,15 @@
 import math
 from dataclasses import dataclass
 
+from optcore.checks import number
+
 value = dataclass(frozen=True)
 
 
 def checked_step(step):
     """Return a step after checking that it is a number, not negative."""
-    if not step >= 0:  # NaN neither
-        raise ValueError(f"step: expected at least 0, got {step}")
+    if type(step) is not int or step < 0:
+        number("step", step)
     return step
 
 

@@ -8,7 +8,8 @@ import os
 import numpy as np
 
 from optcore import data
-from optcore.nn import losses, passes
+from optcore.nn import losses
+from optcore.nn.network_objective import check_examples
 
 _PIECE = 2**20      # numbers that are looked at together
 
@@ -82,12 +83,8 @@ def weighted(loss, class_weight, y, classes):
 
 def check(net, row, part, X, y):
     """Raise unless examples and targets fit network and loss; `part` stands before their names."""
-    try:
-        sample = X[:1] if isinstance(X, data.Rows) else X
-        passes.check_input(net.program, sample, net.theta.dtype)
-        losses.check(row, y, len(X), net.program.out_shape, net.theta.dtype)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{part}{str(error).replace('x:', 'X:', 1).replace('target:', 'y:', 1)}") from error
+    sample = X[:1] if isinstance(X, data.Rows) else X
+    check_examples(net.program, row, sample, y, len(X), net.theta.dtype, part)
 
 
 def _check_finite(part, X):

@@ -61,6 +61,14 @@ def test_imports_point_down(path):
             assert known, f"{name}: an optional dependency is imported inside the function that needs it"
 
 
+def test_the_page_names_every_room():
+    rooms = (ROOT / "docs" / "architecture.md").read_text().split("## The rooms")[1].split("\n## ")[0]
+    places = [*PACKAGE.glob("_native/*.pyx"), *PACKAGE.glob("[a-z]*.py"), *PACKAGE.glob("[a-z]*/__init__.py")]
+    names = {p.parent.name if p.name == "__init__.py" else p.stem for p in places}
+    assert not [name for name in names if not re.search(rf"\b{name}\b", rooms)]
+    assert names > {"update", "checks", "curvature"}, "the search finds what it looks for"
+
+
 def test_import_optcore_needs_no_extra():
     code = (f"import sys, optcore as oc; oc.optim, oc.norm, oc.nn, oc.curvature, oc.train, oc.checkpoint, oc.plot; "
             f"print(sorted(set(sys.modules) & {OPTIONAL!r}))")

@@ -9,9 +9,11 @@ import torch
 from rule_cases import CASES
 
 import optcore as oc
+from optcore import functional as F
 from optcore import schedules as S
 
 HUGE = 10**400  # no float holds it
+ONES = np.ones(2)
 rules = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -37,7 +39,7 @@ def sgd(**options):
     (lambda: oc.optim.Adam(np.ones(3), betas=(True, 0.9)), TypeError, r"betas\[0\]: expected a number, got True"),
     (lambda: oc.optim.RMSprop(np.ones(3), alpha=1.5), ValueError, r"alpha: expected a number in \[0, 1\], got 1.5"),
     (lambda: oc.optim.EMA(np.ones(3), HUGE), ValueError, "decay: expected a number within"),
-    (lambda: oc.optim.EMA(np.ones(3, "uint16"), uint16_as="bf16"), ValueError, "uint16_as: expected None, "),
+    (lambda: oc.optim.EMA(np.ones(3, "uint16"), uint16_as="bf16"), ValueError, "uint16_as: expected one of None, "),
     (lambda: oc.optim.Lookahead(sgd(), alpha=HUGE), ValueError, "alpha: expected a number within"),
     (lambda: oc.optim.clip_grad_norm_(np.ones(3), True), TypeError, "max_norm: expected a number, got True"),
     (lambda: oc.optim.decay_groups({"w": np.ones((2, 2))}, True), TypeError, "weight_decay: expected a number"),
@@ -46,8 +48,23 @@ def sgd(**options):
     (lambda: S.join(1.0, [2]), TypeError, "schedules: expected a list or tuple, got 1.0"),
     (lambda: S.join([1.0, 2.0], 2), TypeError, "boundaries: expected a list or tuple, got 2"),
     (lambda: S.one_cycle(1.0, 10, three_phase=1), TypeError, "three_phase: expected True or False"),
-    (lambda: S.cosine_decay(1.0, 10)(float("nan")), ValueError, "step: expected at least 0, got nan"),
+    (lambda: S.cosine_decay(1.0, 10)(float("nan")), ValueError, r"step: expected a number in \[0, inf\), got nan"),
+    (lambda: S.constant(0.1)(None), TypeError, "step: expected a number, got None"),
+    (lambda: S.warmup(0.1, 5)(np.ones(2)), TypeError, "step: expected a number"),
+    (lambda: sgd(nonfinite=np.ones(2)), TypeError, "nonfinite: expected a string"),
+    (lambda: oc.optim.clip_grad_norm_(np.ones(3), np.ones(2)), TypeError, "max_norm: expected a number"),
     (lambda: oc.data.split(10, True, np.random.default_rng(0)), TypeError, "fraction: expected a number, got True"),
+    (lambda: oc.data.batches(5, 2, shuffle=False, drop_last="no"), TypeError, "drop_last: expected True or False"),
+    (lambda: oc.data.batches(2, 1, shuffle=False, rows=[3, 4]), TypeError, "rows: expected a NumPy array, got list"),
+    (lambda: oc.data.batches(5, 2, shuffle=False, rows=np.arange(4)), ValueError, "rows: expected int64 of shape"),
+    (lambda: oc.data.shuffled(5, None), TypeError, "rng: expected a numpy.random.Generator, got NoneType"),
+    (lambda: oc.data.load(3), TypeError, "source: expected 'digits' or a path, got 3"),
+    (lambda: F.mse(ONES, ONES, scale="1"), TypeError, "scale: expected a number, got '1'"),
+    (lambda: F.bce_with_logits(ONES, ONES, scale=np.nan), ValueError, "scale: expected a number in"),
+    (lambda: F.huber(ONES, ONES, gradient=ONES), TypeError, "gradient: expected True or False"),
+    (lambda: F.gelu(ONES, approximate=[]), TypeError, r"approximate: expected a string, got \[\]"),
+    (lambda: oc.norm.batch_norm(ONES[None], training=True, channel_axis=HUGE), ValueError, "channel_axis: expected"),
+    (lambda: oc.nn.Sequential(oc.nn.Linear(2, 2), dtype="x"), TypeError, "dtype: expected float32 or float64, got 'x'"),
 ])
 def test_the_error_names_the_argument(build, error, message):
     with pytest.raises(error, match=f"^{message}"):

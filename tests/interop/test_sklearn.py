@@ -221,8 +221,9 @@ def threads_here(_):
     return oc.get_num_threads()
 
 
-def test_workers_share_the_machine():
-    """loky sets OMP_NUM_THREADS in its workers to the cores divided by the workers."""
+def test_workers_share_the_machine(monkeypatch):
+    """loky sets OMP_NUM_THREADS in its workers to the cores divided by the workers, where the host has not set it."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = joblib.cpu_count()
     found = joblib.Parallel(n_jobs=2)(joblib.delayed(threads_here)(i) for i in range(2))
     assert set(found) == {max(1, cores // 2)}

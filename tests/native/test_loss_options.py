@@ -147,9 +147,9 @@ def test_errors_change_nothing():
     y, out, classes = np.ones((6, 4), "f4"), np.full((6, 4), 9, "f4"), np.zeros(6, int)
     for call, error, message in [
         (lambda: F.huber(y, y[:3], out=out), ValueError, "target: expected the shape of y"),
-        (lambda: F.huber(y, y, 0, out=out), ValueError, "delta: expected a finite number > 0, got 0"),
-        (lambda: F.huber(y, y, np.inf, out=out), ValueError, "delta: expected a finite number > 0, got inf"),
-        (lambda: F.huber(y, y, "1", out=out), TypeError, "delta: expected a real number, got str"),
+        (lambda: F.huber(y, y, 0, out=out), ValueError, r"delta: expected a number in \(0, inf\), got 0"),
+        (lambda: F.huber(y, y, np.inf, out=out), ValueError, r"delta: expected a number in \(0, inf\), got inf"),
+        (lambda: F.huber(y, y, "1", out=out), TypeError, "delta: expected a number, got '1'"),
         (lambda: F.bce_with_logits(y, classes, out=out), TypeError, "target: expected dtype float32 or float64"),
         (lambda: F.bce_with_logits(y, y.astype("f8"), out=out), TypeError, "target: expected the dtype of z"),
         (lambda: F.bce_with_logits([1.0], y, pos_weight=1), TypeError, "z: expected a NumPy array"),
@@ -161,7 +161,7 @@ def test_errors_change_nothing():
          r"weight: expected shape \(4,\), one weight per class, got \(3,\)"),
         (lambda: F.cross_entropy(y, classes, weight=[1, 2, 3, np.nan], out=out), ValueError, "weight: expected finite"),
         (lambda: F.cross_entropy(y, classes, label_smoothing=1.5, out=out), ValueError,
-         "label_smoothing: expected a number from 0 to 1, got 1.5"),
+         r"label_smoothing: expected a number in \[0, 1\], got 1.5"),
         (lambda: F.cross_entropy(y, classes, label_smoothing="a", out=out), TypeError, "label_smoothing: expected"),
         (lambda: F.cross_entropy(y, classes + 4, label_smoothing=0.1, out=out), ValueError, "target: expected classes"),
         (lambda: F.cross_entropy(y, classes - 1, weight=np.ones(4), out=out), ValueError, "target: expected classes"),

@@ -119,6 +119,6 @@ def test_a_bad_array_is_named_and_nothing_changes(clip):
             (np.ones((4, 4), np.float16).T[:3], ValueError, r"grads\[2\]: .*contiguous")]:
         with pytest.raises(error, match=message):
             clip([good, None, bad], 1.0)
-    with pytest.raises(ValueError, match='uint16_as: expected None, "bfloat16" or "float16", got'):
+    with pytest.raises(ValueError, match="uint16_as: expected one of None, 'float16', 'bfloat16', got"):
         clip([good], 1.0, uint16_as="bf16")
     assert (good == 5).all()

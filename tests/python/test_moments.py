@@ -150,8 +150,8 @@ def test_folding_names_a_bad_argument():
         ({"bn_weight": np.ones(3)}, ValueError, "bn_weight: expected shape (2,)"),
         ({"running_mean": None}, ValueError, "running_mean: expected the running statistics"),
         ({"running_var": "c"}, TypeError, "running_var: expected a NumPy array"),
-        ({"eps": -1.0}, ValueError, "eps: expected a finite number, at least 0"),
-        ({"eps": "0"}, TypeError, "eps: expected a real number"),
+        ({"eps": -1.0}, ValueError, "eps: expected a number in [0, inf)"),
+        ({"eps": "0"}, TypeError, "eps: expected a number, got '0'"),
         ({"channel_axis": 2}, ValueError, "channel_axis: expected an axis of weight"),
         ({"weight": np.ma.masked_array(w)}, TypeError, "weight: expected a NumPy array, got MaskedArray"),
     ):

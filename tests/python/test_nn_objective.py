@@ -186,14 +186,14 @@ def test_errors():
     x, y = rng.standard_normal((5, 6)), np.zeros(5, int)
     for arguments, error, message in [
         ((None, "cross_entropy", x, y), TypeError, "net: expected an optcore.nn network, got NoneType"),
-        ((net, "hinge", x, y), ValueError, "loss: expected one of cross_entropy, mse"),
-        ((net, "cross_entropy", x, y, "test"), ValueError, 'mode: expected "train" or "eval", got \'test\''),
-        ((net, "cross_entropy", x[:, :5], y), ValueError, r"x: expected shape \[N, 6\]"),
+        ((net, "hinge", x, y), ValueError, "loss: expected one of 'cross_entropy', 'mse'"),
+        ((net, "cross_entropy", x, y, "test"), ValueError, "mode: expected one of 'train', 'eval', got 'test'"),
+        ((net, "cross_entropy", x[:, :5], y), ValueError, r"X: expected shape \[N, 6\]"),
         ((net, "cross_entropy", x.astype(complex), y), TypeError, "X: expected real numbers"),
-        ((net, "cross_entropy", x, y + 4), ValueError, "target: expected class indices from 0 to 3"),
-        ((net, "cross_entropy", x, y[:4]), ValueError, "target: expected 5 class indices"),
-        ((net, "cross_entropy", x, y.astype(float)), TypeError, "target: expected int64 class indices"),
-        ((net, "mse", x, y), ValueError, r"target: expected shape \(5, 4\)"),
+        ((net, "cross_entropy", x, y + 4), ValueError, "y: expected class indices from 0 to 3"),
+        ((net, "cross_entropy", x, y[:4]), ValueError, "y: expected 5 class indices"),
+        ((net, "cross_entropy", x, y.astype(float)), TypeError, "y: expected int64 class indices"),
+        ((net, "mse", x, y), ValueError, r"y: expected shape \(5, 4\)"),
         ((net, "cross_entropy", x[:0], y[:0]), ValueError, "at least one example"),
     ]:
         with pytest.raises(error, match=message):

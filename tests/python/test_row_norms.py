@@ -241,14 +241,14 @@ BAD_ARRAYS = [  # for every norm: what is wrong, arguments that replace the good
 ]
 BAD_BIAS = [("bias shape", {"bias": np.ones((1, 1))}, ValueError, "bias: expected shape")]
 BAD_OPTIONS = {
-    "layer_norm": [("ndim", {"weight": None, "bias": None, "ndim": 4}, ValueError, "ndim: expected 1 to 3"),
-                   ("no dimension", {"weight": None, "bias": None, "ndim": 0}, ValueError, "ndim: expected 1 to 3"),
+    "layer_norm": [("ndim", {"weight": None, "bias": None, "ndim": 4}, ValueError, "ndim: expected 1 to 3 dimensions"),
+                   ("no dimension", {"weight": None, "bias": None, "ndim": 0}, ValueError, "ndim: expected at least 1"),
                    ("ndim type", {"ndim": 1.5}, TypeError, "ndim: expected an integer"),
                    ("two lengths", {"ndim": 2}, ValueError, "ndim: expected that of weight, 1, got 2"),
                    ("deep weight", {"weight": np.ones((1, 1, 1, 1))}, ValueError, "weight: expected 1 to 3 dim")],
-    "rms_norm": [("ndim", {"weight": None, "ndim": 4}, ValueError, "ndim: expected 1 to 3")],
+    "rms_norm": [("ndim", {"weight": None, "ndim": 4}, ValueError, "ndim: expected 1 to 3 dimensions")],
     "group_norm": [("divisor", {"num_groups": 3}, ValueError, "num_groups: expected a divisor"),
-                   ("no group", {"num_groups": 0}, ValueError, "num_groups: expected a divisor"),
+                   ("no group", {"num_groups": 0}, ValueError, "num_groups: expected at least 1, got 0"),
                    ("groups type", {"num_groups": 2.0}, TypeError, "num_groups: expected an integer"),
                    ("axis", {"channel_axis": 0}, ValueError, "channel_axis: expected 1 or -1"),
                    ("one dimension", {"x": np.zeros(3)}, ValueError, "x: expected at least 2 dimensions"),

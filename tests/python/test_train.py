@@ -462,6 +462,8 @@ def other_network():
     ({"X": np.where(np.arange(6) == 2, np.float32("nan"), problem()[0])}, ValueError, "X: expected finite values"),
     ({"y": problem()[1].astype(np.int32)}, TypeError, "y: expected int64"),
     ({"y": problem()[1] + 1}, ValueError, "y: expected class indices from 0 to 2, got 1 to 3"),
+    ({"y": np.ma.masked_array(problem()[1])}, TypeError, "y: expected a NumPy array, got MaskedArray"),
+    ({"X": np.ma.masked_array(problem()[0])}, TypeError, "X: expected a NumPy array, got MaskedArray"),
     ({"loss": "hinge"}, ValueError, "loss: expected one of"),
     ({"optimizer": 0.1}, TypeError, "optimizer: expected"),
     ({"optimizer": "adm"}, ValueError, "optimizer: expected one of"),

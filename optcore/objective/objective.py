@@ -1,54 +1,12 @@
 """A loss as a function of one flat vector theta: what every analysis of the library works on."""
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LayerState", "Objective", "Variant"]
-
-_LINE = 64  # bytes
-_MOST_NOISE = 1e-3  # a step of the central difference longer than a tenth of theta sees another place
-
-
-class LayerState(NamedTuple):
-    """What `Objective.layers` says of one layer of weights, with the norms and the activation behind it.
-
-    Attributes
-    ----------
-    name : str
-    weight_gradient : float
-        2-norm of the gradient of the loss with respect to the layer's weights.
-    signal_gradient : float
-        2-norm, over all examples, of the gradient with respect to the pre-activations.
-    dead : float
-        Share of the units whose activation has a zero derivative on every example; NaN without an activation.
-    """
-
-    name: str
-    weight_gradient: float
-    signal_gradient: float
-    dead: float
-
-
-class Variant(NamedTuple):
-    """A network with one thing changed that may help its gradients; see `Objective.variants`.
-
-    Attributes
-    ----------
-    name : str
-        What was changed.
-    objective : Objective
-    theta : array [m]
-        Where it starts.
-    layer : str or None
-        The name of the only layer that was changed, if there is but one.
-    """
-
-    name: str
-    objective: Any
-    theta: Any
-    layer: str | None = None
+from optcore import checks
+from optcore.objective.noise import relative_noise
+from optcore.objective.vectors import aligned, reals, scalar, starting_point
 
 
 class Objective:
@@ -126,20 +84,12 @@ class Objective:
                 raise TypeError(f"{name}: expected a callable, got {type(f).__name__}")
         if loss is None and loss_and_grad is None and type(self).loss is Objective.loss:
             raise TypeError("loss: expected a callable, got None")
-        if isinstance(n_examples, bool) or not isinstance(n_examples, (int, np.integer)):
-            raise TypeError(f"n_examples: expected an int, got {type(n_examples).__name__}")
-        if n_examples < 1:
-            raise ValueError(f"n_examples: expected at least 1, got {n_examples}")
-        if not (theta_scale > 0 and math.isfinite(theta_scale)):
-            raise ValueError(f"theta_scale: expected a positive number, got {theta_scale}")
-        if noise is not None and not 0 <= noise < 1:
-            raise ValueError(f"noise: expected a relative error from 0 to 1, got {noise}")
         self._loss, self._grad, self._hvp, self._loss_and_grad = loss, grad, hvp, loss_and_grad
-        self.theta0 = _starting_point(theta0)
-        self.n_examples = int(n_examples)
-        self.theta_scale = float(theta_scale)
+        self.theta0 = starting_point(theta0)
+        self.n_examples = checks.integer("n_examples", n_examples)
+        self.theta_scale = checks.number("theta_scale", theta_scale, open_low=True)
         self._exact = hvp is not None or type(self).hvp is not Objective.hvp
-        self._noise = noise
+        self._noise = None if noise is None else checks.number("noise", noise, high=1.0, open_high=True)
 
     @property
     def size(self):
@@ -177,7 +127,7 @@ class Objective:
         """
         if self._loss is None:
             return self.loss_and_grad(theta, batch)[0]
-        return _scalar("loss", self._call(self._loss, (self.check_theta(theta),), batch))
+        return scalar("loss", self._call(self._loss, (self.check_theta(theta),), batch))
 
     def loss_and_grad(self, theta, batch=None):
         """Return the loss and its gradient.
@@ -195,10 +145,10 @@ class Objective:
         theta = self.check_theta(theta)
         if self._loss_and_grad is not None:
             value, grad = self._call(self._loss_and_grad, (theta,), batch)
-            return _scalar("loss", value), self._vector("grad", grad)
+            return scalar("loss", value), self._vector("grad", grad)
         if self._grad is None:
             raise TypeError("grad: expected a callable, got None; this objective has a loss only")
-        value = _scalar("loss", self._call(self._loss, (theta,), batch))
+        value = scalar("loss", self._call(self._loss, (theta,), batch))
         return value, self._gradient(theta, batch)
 
     def hvp(self, theta, v, batch=None):
@@ -282,7 +232,9 @@ class Objective:
         """
         if self._noise is None:
             has_gradient = self._grad or self._loss_and_grad or type(self).loss_and_grad is not Objective.loss_and_grad
-            self._noise = self._measured_noise() if has_gradient else self._eps
+            self._noise = self._eps
+            if has_gradient:
+                self._noise = relative_noise(lambda t: self.loss_and_grad(t)[1], self.theta0, self.theta_scale)
         return max(self._noise, self._eps)
 
     def gauss_newton(self, theta, v, batch=None):
@@ -367,25 +319,6 @@ class Objective:
         """
         return ()
 
-    def _measured_noise(self):
-        u = np.random.default_rng(0).standard_normal(self.size)
-        u *= (self.theta_scale + float(np.linalg.norm(self.theta0.astype(np.float64)))) / np.linalg.norm(u)
-
-        def gradients(places):
-            for place in places:
-                theta = (self.theta0 + place * u).astype(self.dtype)
-                yield self.loss_and_grad(theta)[1].astype(np.float64)
-
-        with np.errstate(all="ignore"):
-            table, found = np.stack([*gradients(self._eps**0.3 * np.arange(7))]), []
-            for k in range(1, 7):
-                table = np.diff(table, axis=0)
-                square = np.mean(np.sum(table**2, axis=1)) * math.factorial(k) ** 2 / math.factorial(2 * k)
-                found.append(math.sqrt(square) if square >= 0 else math.nan)
-            size = max(float(np.linalg.norm(g)) for g in gradients((-0.1, 0.1)))
-        relative = min(found[2:]) / size if size > 0 else math.nan
-        return min(relative, _MOST_NOISE) if relative > 100 * self._eps else self._eps
-
     def check_theta(self, theta):
         """Return a copy of theta in the objective's dtype.
 
@@ -402,13 +335,10 @@ class Objective:
         TypeError, ValueError
             Another length, or a dtype that would be rounded.
         """
-        array = np.asarray(theta)
-        kind = array.dtype.kind
-        if kind not in "iuf" or (kind == "f" and not np.can_cast(array.dtype, self.dtype)):
+        array = reals("theta", theta, self.size, self.dtype)
+        if array.dtype.kind == "f" and not np.can_cast(array.dtype, self.dtype):
             raise TypeError(f"theta: expected {self.dtype}, got {array.dtype}")
-        if array.shape != (self.size,):
-            raise ValueError(f"theta: expected shape ({self.size},), got {array.shape}")
-        return _aligned(array, self.dtype)
+        return aligned(array, self.dtype)
 
     def check_vector(self, name, v):
         """Return a copy of a direction in the objective's dtype.
@@ -429,12 +359,7 @@ class Objective:
         TypeError, ValueError
             No real numbers, or another length.
         """
-        array = np.asarray(v)
-        if array.dtype.kind not in "iuf":
-            raise TypeError(f"{name}: expected {self.dtype}, got {array.dtype}")
-        if array.shape != (self.size,):
-            raise ValueError(f"{name}: expected shape ({self.size},), got {array.shape}")
-        return _aligned(array, self.dtype)
+        return aligned(reals(name, v, self.size, self.dtype), self.dtype)
 
     def check_batch(self, batch):
         """Return a batch as a copy in int64.
@@ -452,17 +377,8 @@ class Objective:
         TypeError, ValueError
             Empty, or no indices of examples.
         """
-        if batch is None:
-            return None
-        array = np.asarray(batch)
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"batch: expected integer indices, got {array.dtype}")
-        if array.ndim != 1 or array.size == 0:
-            raise ValueError(f"batch: expected a non-empty vector of indices, got shape {array.shape}")
-        if array.min() < 0 or array.max() >= self.n_examples:
-            raise ValueError(f"batch: expected indices from 0 to {self.n_examples - 1}, "
-                             f"got {array.min()} to {array.max()}")
-        return array.astype(np.int64)
+        found = checks.indices("batch", batch, self.n_examples)
+        return None if found is None else found.copy()
 
     def _gradient(self, theta, batch):
         if self._grad is None:
@@ -476,49 +392,7 @@ class Objective:
 
     def _vector(self, name, value):
         """What a callable returned, as an array of its own [n]."""
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf":
-            raise TypeError(f"{name}: expected an array of real numbers, got {array.dtype}")
-        if array.shape != (self.size,):
-            raise ValueError(f"{name}: expected shape ({self.size},), got {array.shape}")
-        return array.astype(self.dtype)
-
-
-def _aligned(array, dtype):
-    """A copy that begins at a cache line: JAX takes such memory as it is, and copies any other."""
-    room = np.empty(array.size * dtype.itemsize + _LINE, np.uint8)
-    start = -room.ctypes.data % _LINE
-    copy = room[start:start + array.size * dtype.itemsize].view(dtype)
-    copy[:] = array
-    return copy
-
-
-def _starting_point(theta0):
-    if theta0 is None:
-        raise TypeError("theta0: expected an array, got None")
-    array = np.asarray(theta0)
-    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
-        raise TypeError(f"theta0: expected float32 or float64, got {array.dtype}")
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"theta0: expected a vector with at least one element, got shape {array.shape}")
-    theta0 = np.array(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
-    theta0.flags.writeable = False
-    return theta0
-
-
-def _scalar(name, value):
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected a real number, got {array.dtype}")
-    if array.size != 1:
-        raise ValueError(f"{name}: expected a scalar, got shape {array.shape}")
-    return float(array.reshape(()))
-
-
-def filters_of(parameters):
-    """Return (start, stop) of the filters of parameters given as (start, shape): the rows of what is no vector."""
-    return [(start + i * (math.prod(shape) // shape[0]), start + (i + 1) * (math.prod(shape) // shape[0]))
-            for start, shape in parameters if len(shape) > 1 for i in range(shape[0])]
+        return reals(name, value, self.size).astype(self.dtype)
 
 
 def check_objective(obj):
