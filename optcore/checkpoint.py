@@ -17,6 +17,8 @@ import uuid
 
 import numpy as np
 
+from optcore import checks
+
 __all__ = ["CheckpointError", "load", "remove_leftovers", "save"]
 
 _FORMAT = "optcore checkpoint 1"
@@ -64,7 +66,7 @@ def save(path, tree, *, previous=None):
     >>> load(path)
     {'theta': array([0., 1., 2.]), 'epoch': 7}
     """
-    path = os.path.realpath(os.fspath(path))        # a symbolic link stays a link
+    path = os.path.realpath(checks.path("path", path))  # a symbolic link stays a link
     arrays = {}
     tree = json.dumps(_encode(tree, "", arrays), allow_nan=False, separators=(",", ":"))
     # Descending item sizes keep every array aligned in the file.
@@ -84,7 +86,7 @@ def save(path, tree, *, previous=None):
             file.flush()
             os.fsync(file.fileno())
         if previous is not None:
-            _keep(path, os.path.join(folder, os.path.basename(os.fspath(previous))), temporary + "~")
+            _keep(path, os.path.join(folder, os.path.basename(checks.path("previous", previous))), temporary + "~")
         os.replace(temporary, path)
     except BaseException:
         _remove(temporary)
@@ -129,7 +131,7 @@ def remove_leftovers(path):
     >>> os.listdir(folder)
     []
     """
-    folder, name = os.path.split(os.path.realpath(os.fspath(path)))
+    folder, name = os.path.split(os.path.realpath(checks.path("path", path)))
     left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}\.tmp~?")
     for file in os.listdir(folder):
         if left.fullmatch(file):
@@ -163,7 +165,7 @@ def load(path):
     >>> load(path)["theta"]
     array([0., 1., 2.])
     """
-    path = os.fspath(path)
+    path = checks.path("path", path)
     with open(path, "rb") as file:
         try:
             return _read(file)

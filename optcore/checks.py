@@ -1,8 +1,9 @@
-"""The checks of numbers, words and arrays that a user types: each returns what it was given, numbers as plain Python
-values, or raises an error that names the argument.
+"""The checks of numbers, words, paths and arrays that a user types: each returns what it was given, numbers as plain
+Python values, or raises an error that names the argument.
 """
 
 import math
+import os
 from numbers import Integral
 
 import numpy as np
@@ -67,6 +68,13 @@ def array(name, x):
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"{name}: expected a NumPy array, got {type(x).__name__}")
     return x
+
+
+def path(name, x):
+    """Return the path as a string."""
+    if not isinstance(x, str | os.PathLike):
+        raise TypeError(f"{name}: expected a path, got {type(x).__name__}")
+    return os.fspath(x)
 
 
 def float_dtype(name, dtype):

@@ -1,12 +1,11 @@
 """The files that hold data sets."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from optcore.checks import one_of
+from optcore import checks
 from optcore.data.idx import is_idx, labels_beside, read_idx
 from optcore.data.table import is_number, read_csv
 
@@ -70,10 +69,9 @@ def load(source, task=None, *, target=None, header=None):
     >>> digits.X.shape, digits.y.shape, digits.classes[:3]
     ((1797, 64), (1797,), ('0', '1', '2'))
     """
-    one_of("task", task, (None, "classification", "regression"))
-    if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"source: expected 'digits' or a path, got {source!r}")
-    if str(source) == "digits":
+    checks.one_of("task", task, (None, "classification", "regression"))
+    source = checks.path("source", source)
+    if source == "digits":
         X, y, features = _digits()
     else:
         X, y, features = _read(Path(source), target, header)

@@ -30,11 +30,11 @@ class NetworkObjective(BatchedObjective):
         self._buffers = {key: b.astype(dtype if b.dtype == net.dtype else b.dtype)
                          for key, b in net.buffers.items()}
         # In batches X is converted batch by batch: it may be a file that is larger than memory.
-        self._x = _unread("X", X) if batches.get("batch_size") else _converted("X", X, dtype)
+        self._x = _unread("X", X) if batches.get("batch_size") is not None else _converted("X", X, dtype)
         classes = self._row.classification and np.asarray(y).dtype.kind in "iu"
         self._y = _converted("y", y, np.dtype("int64") if classes else dtype)
         first = _converted("X", self._x[:1], dtype)
-        check_examples(self._program, self._row, first, self._y, len(self._x), dtype)
+        check_examples(self._program, self._row, first, self._y, dtype, n=len(self._x))
         own = self._row.own_weights(self._y)
         weight = self._sample_weight = losses.check_weights(sample_weight, self._x, own)
         if own is not None:
@@ -125,11 +125,12 @@ class _State(NamedTuple):
         return self.dz * slopes.reshape(n, *[1] * (rz.ndim - 1))
 
 
-def check_examples(program, loss, x, y, n, dtype, part=""):
-    """Raise unless the examples x and n targets fit network and loss; the errors call them X and y of a `part`."""
+def check_examples(program, loss, x, y, dtype, part="", n=None):
+    """Raise unless the examples x, the first of n, and their targets fit network and loss; the errors call them X and y
+    of a `part`."""
     try:
         passes.check_input(program, x, dtype)
-        losses.check(loss, y, n, program.out_shape, dtype)
+        losses.check(loss, y, len(x) if n is None else n, program.out_shape, dtype)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{part}{str(error).replace('x:', 'X:', 1).replace('target:', 'y:', 1)}") from error
 

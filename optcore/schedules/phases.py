@@ -58,12 +58,13 @@ class one_cycle:
     three_phase: bool = False
 
     def __post_init__(self):
+        three_phase = flag("three_phase", self.three_phase)
         put(self, lr=number("lr", self.lr), steps=integer("steps", self.steps),
-            pct_start=number("pct_start", self.pct_start, 0.0, 0.5 if self.three_phase else 1.0),
+            pct_start=number("pct_start", self.pct_start, 0.0, 0.5 if three_phase else 1.0),
             anneal_strategy=one_of("anneal_strategy", self.anneal_strategy, tuple(_ANNEAL)),
             div_factor=number("div_factor", self.div_factor, open_low=True),
             final_div_factor=number("final_div_factor", self.final_div_factor, open_low=True),
-            three_phase=flag("three_phase", self.three_phase))
+            three_phase=three_phase)
 
     def __call__(self, step):
         """Return the value at a step."""

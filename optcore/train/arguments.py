@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from optcore import data
+from optcore import checks, data
 from optcore.nn import losses
 from optcore.nn.network_objective import check_examples
 
@@ -83,8 +83,8 @@ def weighted(loss, class_weight, y, classes):
 
 def check(net, row, part, X, y):
     """Raise unless examples and targets fit network and loss; `part` stands before their names."""
-    sample = X[:1] if isinstance(X, data.Rows) else X
-    check_examples(net.program, row, sample, y, len(X), net.theta.dtype, part)
+    sample, n = (X[:1], len(X)) if isinstance(X, data.Rows) else (X, None)
+    check_examples(net.program, row, sample, y, net.theta.dtype, part, n)
 
 
 def _check_finite(part, X):
@@ -99,9 +99,8 @@ def _check_finite(part, X):
 
 def check_place(path):
     """Raise unless a file can stand there."""
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"checkpoint: expected a path, got {type(path).__name__}")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"checkpoint: expected a file, got the folder {os.fspath(path)}")
-    if not os.path.isdir(os.path.dirname(os.path.realpath(os.fspath(path)))):
-        raise FileNotFoundError(f"checkpoint: no such folder: {os.path.dirname(os.fspath(path))}")
+    place = checks.path("checkpoint", path)
+    if os.path.isdir(place):
+        raise IsADirectoryError(f"checkpoint: expected a file, got the folder {place}")
+    if not os.path.isdir(os.path.dirname(os.path.realpath(place))):
+        raise FileNotFoundError(f"checkpoint: no such folder: {os.path.dirname(place)}")

@@ -136,7 +136,7 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
         arguments.check_place(checkpoint)
     source = None
     if resume is not None:
-        state, source = find_state(resume)
+        state, source = find_state(checks.path("resume", resume))
         run.restore(state, source)
     files = None if checkpoint is None else Checkpoints(checkpoint, source)
     # What overflows is found by the optimizer's check; NumPy's warnings would only say it twice.

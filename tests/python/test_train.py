@@ -463,6 +463,8 @@ def other_network():
     ({"y": problem()[1].astype(np.int32)}, TypeError, "y: expected int64"),
     ({"y": problem()[1] + 1}, ValueError, "y: expected class indices from 0 to 2, got 1 to 3"),
     ({"y": np.ma.masked_array(problem()[1])}, TypeError, "y: expected a NumPy array, got MaskedArray"),
+    ({"X": None}, TypeError, "X: expected a NumPy array, got NoneType"),
+    ({"resume": 3}, TypeError, "resume: expected a path, got int"),
     ({"X": np.ma.masked_array(problem()[0])}, TypeError, "X: expected a NumPy array, got MaskedArray"),
     ({"loss": "hinge"}, ValueError, "loss: expected one of"),
     ({"optimizer": 0.1}, TypeError, "optimizer: expected"),
