@@ -84,6 +84,7 @@ def test_the_wheel_from_the_sdist_runs(built, tmp_path):
     for wanted in ("optcore/include/optcore.h", "optcore/lib/liboptcore.a", "optcore/py.typed",
                    "optcore/_native/c.pxd", "optcore/_native/update.pyi"):
         assert wanted in names
+    assert {str(p.relative_to(ROOT)) for p in (ROOT / "optcore").rglob("*.py")} <= set(names)  # no package is left out
     assert not [n for n in names if n.startswith(("tests/", "src_c/", "bench/"))]
     run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "site", wheel, cwd=tmp_path)
     assert run(sys.executable, "-c", TRAIN, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
