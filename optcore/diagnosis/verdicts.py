@@ -7,8 +7,9 @@ missed by. `calibration.confidence` says how often a verdict at such a distance 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from optcore import checks
 from optcore.diagnosis.calibration import confidence
 
 
@@ -115,6 +116,14 @@ class Thresholds:
     small_cosine: float = 0.99
     small_ratio: float = 5.0
     small_gain: float = 0.2
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "depth":
+                checks.integer(f.name, value, low=2)
+            else:
+                checks.number(f.name, value, open_low=True)
 
 
 @dataclass(frozen=True)
