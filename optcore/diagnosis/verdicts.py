@@ -241,7 +241,7 @@ def _higher_order(m, t):
 
 
 def _plateau(m, t):
-    if _critical(m) or not m.left > 0:
+    if _critical(m) or not m.left > 0 or _even_slope(m):
         return None
     slope, bend = m.reach("slope") / m.left, m.reach("bend") / m.left
     margins = [below(slope, t.plateau), below(bend, t.plateau), above(m.point.near, t.minimum_near)]
@@ -251,6 +251,11 @@ def _plateau(m, t):
         margins += [below(gain, t.plateau), below(m.rule.effective_lr * m.curvature, t.plateau_rate)]
         words += f", {m.runs.steps} steps by {max(gain, 0):.1g}"
     return "plateau", min(margins), f"{words} of the {m.left:.3g} that is left to gain"
+
+
+def _even_slope(m):
+    """Whether what is left is what the slope here gives as far as one looks: an unbounded loss is no plateau."""
+    return m.gain_gradient >= 0.5 * m.left and m.gain_gradient <= 2 * m.point.gradient_norm * m.length_gradient
 
 
 def _nearly(m, t):
