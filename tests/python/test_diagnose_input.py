@@ -129,6 +129,16 @@ def test_runs_that_leave_all_bounds_warn_nobody():
     assert d.verdict == "lr_too_large"
 
 
+def test_an_even_slope_is_no_plateau():
+    """A linear loss falls for ever: ten times the rate gains ten times as much, exactly."""
+    obj = oc.Objective(lambda t: float(t.sum()), lambda t: np.ones(3), lambda t, v: 0 * v, theta0=np.ones(3))
+    d = oc.diagnose(obj, np.ones(3), sgd())
+    assert d.verdict == "lr_too_small"
+    assert d.evidence["gain at ten times"].value == pytest.approx(10 * d.evidence["gain at the rate"].value)
+    assert "there is no curvature" in d.remedy
+    assert d.verify(steps=20).verdict == "confirmed"
+
+
 def test_what_does_not_fit_is_said():
     theta = np.ones(3)
     fits = oc.diagnose(bowl(), theta, sgd(), 1, [14.0, 5.0]).missing
