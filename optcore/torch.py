@@ -22,11 +22,12 @@ def objective(module, loss_fn, X, y, *, mode=None, batch_size=None, memory=2**30
     module : torch.nn.Module
         On the CPU, its parameters float32 or float64, all of one dtype.
     loss_fn : callable
-        ``loss_fn(output, y) -> tensor``, the mean over the examples (as `torch.nn.functional.cross_entropy` is).
+        ``loss_fn(output, y) -> 0-d tensor``, the mean over the examples (as `torch.nn.functional.cross_entropy` is).
     X, y : tensor or array [N, ...]
         Arrays are not copied; a `numpy.memmap` is read batch by batch.
     mode : {"train", "eval"}, optional
-        Of the module while it runs; None for the one that it is in. Dropout in training mode makes a random function.
+        Of the module while it runs; None for the one that it is in. PyTorch's generator begins each pass at one state
+        and is put back: dropout takes one mask, and the loss is a function of theta.
     batch_size : int, optional
         Examples in one pass; None for all of them.
     memory : int
@@ -74,17 +75,22 @@ class TorchObjective(BatchedObjective):
         kinds = sorted({str(p.dtype) for p in params.values()})
         if kinds not in (["torch.float32"], ["torch.float64"]):
             raise TypeError(f"module: expected parameters of one dtype, float32 or float64, got {kinds or 'none'}")
+        for name, data in (("X", X), ("y", y)):
+            if not getattr(data, "ndim", 0) or not hasattr(data, "dtype"):
+                raise TypeError(f"{name}: expected a tensor or an array with one row per example, got "
+                                f"{type(data).__name__}")
         if len(X) != len(y):
             raise ValueError(f"y: expected {len(X)} targets, one per example, got {len(y)}")
         self._torch, self._module, self._loss_fn = torch, module, loss_fn
         self._shapes = {name: p.shape for name, p in params.items()}
         self._x, self._y, self._options = X, y, (batch_size, memory)
+        self._random = torch.Generator().manual_seed(0).get_state()
         self.mode = mode or ("train" if module.training else "eval")
         theta0 = torch.cat([p.detach().reshape(-1) for p in params.values()]).numpy()
         super().__init__(theta0, len(X), batch_size, memory)
 
     def place_of(self, tensor):
-        """Return where a parameter of the module begins in theta; None if it is none."""
+        """Return where a parameter of the module begins in theta, or None if it is none."""
         start = 0
         for p in self._module.parameters():
             if p is tensor:
@@ -102,9 +108,13 @@ class TorchObjective(BatchedObjective):
         x, y = self._rows(self._x, rows, flat.dtype), self._rows(self._y, rows, flat.dtype)
         modes = {m: m.training for m in module.modules()}
         module.train(self.mode == "train")
+        random = torch.random.default_generator
+        before = random.get_state()
+        random.set_state(self._random)
         try:
             return flat, torch.func.functional_call(module, {**params, **buffers}, (x,)), y
         finally:
+            random.set_state(before)
             for m, training in modes.items():
                 m.training = training
 
@@ -115,11 +125,19 @@ class TorchObjective(BatchedObjective):
     def _value(self, theta, rows):
         with self._torch.no_grad():
             _, z, y = self._output(theta, rows)
-            return float(self._loss_fn(z, y))
+            return float(self._loss_of(z, y))
+
+    def _loss_of(self, z, y):
+        loss = self._loss_fn(z, y)
+        if not isinstance(loss, self._torch.Tensor) or loss.numel() != 1:
+            shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, self._torch.Tensor) else ""
+            raise ValueError(f"loss_fn: expected a scalar tensor, the mean over the examples, got a "
+                             f"{type(loss).__name__}{shape}")
+        return loss
 
     def _evaluate(self, theta, rows):
         flat, z, y = self._output(theta, rows)
-        loss = self._loss_fn(z, y)
+        loss = self._loss_of(z, y)
         grad = self._torch.autograd.grad(loss, flat, create_graph=True)[0]
         return float(loss.detach()), grad.detach().numpy(), (flat, z, loss, grad)
 
@@ -157,11 +175,11 @@ class TorchObjective(BatchedObjective):
     def variants(self, theta, seed=0):
         """Return the module with weights drawn anew, of all layers and of each, and with ReLU for what saturates.
 
-        What saturates are modules (`torch.nn.Sigmoid`, `torch.nn.Tanh`), and so are layers: those with a matrix
-        ``weight``.
+        What saturates are modules (`torch.nn.Sigmoid`, `torch.nn.Tanh`) before the last layer: one behind it belongs
+        to the loss. Layers are modules with a matrix ``weight``.
         """
         nn = self._torch.nn
-        saturating = any(isinstance(m, nn.Sigmoid | nn.Tanh) for m in self._module.modules())
+        saturating = self._saturating(theta)
         scheme = "xavier_uniform" if saturating else "kaiming_uniform"
         layers = [name.rpartition(".")[0] for name, shape in self._shapes.items()
                   if name.rpartition(".")[2] == "weight" and len(shape) > 1]
@@ -169,10 +187,25 @@ class TorchObjective(BatchedObjective):
         found += [Variant(f"weights of layer {name or '0'} drawn by {scheme}, its bias 0", self,
                           self._redrawn(theta, scheme, seed, [name]), name or "0") for name in layers]
         if saturating:
-            other = TorchObjective(_with_relu(self._module, nn), self._loss_fn, self._x, self._y, self.mode,
-                                   *self._options)
+            other = TorchObjective(_with_relu(self._module, saturating, nn), self._loss_fn, self._x, self._y,
+                                   self.mode, *self._options)
             found.append(Variant("ReLU in place of each saturating activation", other, theta.copy()))
         return tuple(found)
+
+    def _saturating(self, theta):
+        """The names of the modules that saturate, and run before the last layer only."""
+        nn, order = self._torch.nn, []
+        hooks = [m.register_forward_hook(lambda _m, _x, _out, name=name: order.append(name))
+                 for name, m in self._module.named_modules()]
+        try:
+            with self._torch.no_grad():
+                self._output(theta.copy(), slice(0, min(2, self.n_examples)))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        modules = dict(self._module.named_modules())
+        last = max((i for i, name in enumerate(order) if _is_layer(modules[name])), default=0)
+        return {name for name in order[:last] if isinstance(modules[name], nn.Sigmoid | nn.Tanh)} - set(order[last:])
 
     def _redrawn(self, theta, scheme, seed, layers):
         """theta with these layers at a new start: weights drawn by a generator of their own, biases 0."""
@@ -211,7 +244,7 @@ class TorchObjective(BatchedObjective):
                 if not isinstance(out, torch.Tensor):
                     return
                 weight = getattr(module, "weight", None)
-                if weight is not None and weight.ndim > 1:
+                if _is_layer(module):
                     blocks.append({"name": name, "out": out, "slope": None})
                 elif blocks and type(module).__module__ == "torch.nn.modules.activation":
                     if blocks[-1]["slope"] is None and out.requires_grad and not getattr(_module, "inplace", False):
@@ -228,12 +261,13 @@ class TorchObjective(BatchedObjective):
         finally:
             for hook in hooks:
                 hook.remove()
-        grads = torch.autograd.grad(self._loss_fn(z, y), [flat, *(b["out"] for b in blocks)], allow_unused=True)
-        weights = dict(zip(self._shapes, torch.split(grads[0], [s.numel() for s in self._shapes.values()]),
-                           strict=True))
+        grads = torch.autograd.grad(self._loss_of(z, y), [flat, *(b["out"] for b in blocks)], allow_unused=True)
+        pieces = torch.split(grads[0], [s.numel() for s in self._shapes.values()])
+        weights = dict(zip(map(id, self._module.parameters()), pieces, strict=True))  # one may be that of two layers
         for block, signal in zip(blocks, grads[1:], strict=True):
             name, slope = block["name"], block["slope"]
-            weight = weights.get(f"{name}.weight" if name else "weight")
+            own = self._module.get_submodule(name).named_parameters(recurse=False)
+            weight = torch.cat([weights[id(p)] for key, p in own if "bias" not in key])
             size = 0.0 if signal is None else share * float(signal.double().norm())
             alive = None if slope is None else (slope != 0).transpose(0, min(1, slope.ndim - 1)).flatten(1).any(1)
             yield name or "0", (share * weight, size**2), alive
@@ -265,15 +299,18 @@ class TorchObjective(BatchedObjective):
         return self._counted
 
 
-def _with_relu(module, nn):
-    """A copy of a module in which ReLU is in place of each saturating activation."""
-    if isinstance(module, nn.Sigmoid | nn.Tanh):
-        return nn.ReLU()
+def _is_layer(module):
+    weight = getattr(module, "weight", None)
+    return weight is not None and weight.ndim > 1
+
+
+def _with_relu(module, names, nn):
+    """A copy of a module in which ReLU is in place of the modules of these names."""
     module = copy.deepcopy(module)
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Sigmoid | nn.Tanh):
-                setattr(parent, name, nn.ReLU())
+    replaced = {module.get_submodule(name) for name in names}
+    for name, child in list(module.named_modules(remove_duplicate=False)):
+        if child in replaced:
+            module.set_submodule(name, nn.ReLU())
     return module
 
 

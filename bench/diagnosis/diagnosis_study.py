@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import failing_cases
-import failing_fresh  # noqa: F401  (adds its families)
 import numpy as np
 
 import optcore as oc

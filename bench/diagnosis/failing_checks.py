@@ -137,6 +137,17 @@ def runs_away(state, steps=400):
     return fall > 0 and (not np.isfinite(on).all() or on[-1] - on[0] > 100 * fall)
 
 
+def held_up(state):
+    """The rate keeps the loss up for 600 steps; a tenth of it takes more than 60 % away, at once as well as later."""
+    loss = state.obj.loss(state.theta)
+    on, copy = curve(state, 600, noise=False)
+    if not np.isfinite(on).all():
+        return False
+    now, later = (_end(curve(s, 60, 0.1, noise=False)[0], 5) for s in (state, copied(copy)))
+    drop = loss - now
+    return drop > 0.6 * loss and np.median(on[-100:]) - later > 0.7 * drop and now - later < 0.1 * drop
+
+
 def at_the_edge(state):
     """Rate times the largest eigenvalue stays at the limit for 150 steps, while the loss falls in the long run."""
     obj, copy, found = state.obj, copied(state), []

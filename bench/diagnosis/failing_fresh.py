@@ -4,15 +4,14 @@ Poisson regression, walls whose slope dies away, wells of Lorentz's curve, a reg
 convolution network, layers of GELU and ELU, a schedule that has ended.
 """
 
-import failing_cases as cases
 import failing_checks as check
 import failing_problems as problem
+import failing_states as make
 import numpy as np
 from failing_checks import advance, begin
+from failing_family import family
 
 import optcore as oc
-
-family = cases.family
 
 
 def _poisson(rng, examples=300):
@@ -21,7 +20,7 @@ def _poisson(rng, examples=300):
     x = rng.standard_normal((examples, d)) * np.geomspace(0.6, 0.25, d)
     y = rng.poisson(np.exp(x @ rng.standard_normal(d))).astype(float)
     return problem.over_examples(x, y, lambda z, y: np.exp(z) - y * z, lambda z, y: np.exp(z) - y,
-                                 lambda z, y: np.exp(z), rng.standard_normal(d), dtype=str(rng.choice(cases._DTYPES)))
+                                 lambda z, y: np.exp(z), rng.standard_normal(d), dtype=str(rng.choice(make.DTYPES)))
 
 
 def _lorentz(rng, signs):
@@ -54,13 +53,13 @@ def _log_valley(rng, walls, floor, width, dtype="float64"):
 
 @family("diverged", held_out="fresh")
 def poisson_beyond_the_limit(rng):
-    state = advance(cases._sgd(rng, _poisson(rng), rng.uniform(4, 30), options={}), 80)
-    return cases._where(check.diverged(state), state)
+    state = advance(make.sgd(rng, _poisson(rng), rng.uniform(4, 30), options={}), 80)
+    return make.clear(check.diverged(state), state)
 
 
 @family("lr_too_large", held_out="fresh")
 def valley_of_logarithms(rng):
-    return cases._valley(rng, _log_valley)
+    return make.in_a_valley(rng, _log_valley)
 
 
 @family("saddle", held_out="fresh")
@@ -68,13 +67,13 @@ def saddle_of_lorentz_curves(rng):
     signs = rng.choice([1.0, -1.0], int(rng.integers(2, 20)))
     signs[:2] = 1, -1
     state = _lorentz(rng, signs)
-    return cases._where(check.critical(state, "saddle"), state)
+    return make.clear(check.critical(state, "saddle"), state)
 
 
 @family("maximum", held_out="fresh")
 def maximum_of_lorentz_curves(rng):
     state = _lorentz(rng, -np.ones(int(rng.integers(2, 20))))
-    return cases._where(check.critical(state, "maximum"), state)
+    return make.clear(check.critical(state, "maximum"), state)
 
 
 @family("minimum", held_out="fresh")
@@ -84,27 +83,27 @@ def poisson_at_its_minimum(rng):
     top = check.sharpest(obj, state.theta)
     state = advance(begin(obj, "sgd", theta=state.theta, lr=1 / top, momentum=0.8), 4000, record=1000)
     state.losses.insert(0, obj.loss(obj.theta0))
-    return cases._where(check.critical(state, "minimum"), state)
+    return make.clear(check.critical(state, "minimum"), state)
 
 
 @family("noise_floor", held_out="fresh")
 def poisson_at_the_floor(rng):
     obj = _poisson(rng, 400)
-    state = cases._adaptive(rng, obj, 10 ** rng.uniform(-2, -1), batch_size=int(rng.choice([2, 5, 10])))
+    state = make.adaptive(rng, obj, 10 ** rng.uniform(-2, -1), batch_size=int(rng.choice([2, 5, 10])))
     state = advance(state, 2000, rng, record=100)
-    return cases._where(check.stationary_noise(state, rng), state)
+    return make.clear(check.stationary_noise(state, rng), state)
 
 
 @family("lr_too_small", held_out="fresh")
 def poisson_that_crawls(rng):
-    return cases._slow(rng, _poisson(rng), None if rng.random() < 0.5 else 20)
+    return make.slowed_down(rng, _poisson(rng), None if rng.random() < 0.5 else 20)
 
 
 @family("lr_too_small", held_out="fresh")
 def schedule_that_has_ended(rng):
     """A healthy training whose rate was set to zero; at its old rate a copy goes on falling."""
-    obj = cases._some_network(rng, held_out=bool(rng.integers(2)))
-    state = cases._healthy(rng, obj, None if rng.random() < 0.5 else 32)
+    obj = make.some_network(rng, held_out=bool(rng.integers(2)))
+    state = make.on_its_way(rng, obj, None if rng.random() < 0.5 else 32)
     if state is None:
         return None
     lr = state.optimizer.param_groups[0]["lr"]
@@ -115,7 +114,7 @@ def schedule_that_has_ended(rng):
 
 @family("progressing", held_out="fresh")
 def poisson_that_falls(rng):
-    return cases._healthy(rng, _poisson(rng), None if rng.random() < 0.5 else 30)
+    return make.on_its_way(rng, _poisson(rng), None if rng.random() < 0.5 else 30)
 
 
 @family("plateau", held_out="fresh")
@@ -130,14 +129,14 @@ def saturated_regression(rng):
         lambda z, y: 2 * (s(z) * (1 - s(z))) ** 2 + 2 * (s(z) - y) * s(z) * (1 - s(z)) * (1 - 2 * s(z)),
         -rng.uniform(12, 25) / d * np.ones(d))
     state = begin(obj, "sgd", lr=10 ** rng.uniform(-1, 0.5), momentum=float(rng.choice([0.0, 0.9])))
-    return cases._where(check.flat(state, 0.0), state)
+    return make.clear(check.flat(state, 0.0), state)
 
 
 @family("undetermined", held_out="fresh")
 def seventh_power_at_zero(rng):
     obj = problem.power(rng, int(rng.integers(2, 10)), 7)
     state = begin(obj, "sgd", theta=np.zeros(obj.size), lr=0.01)
-    return cases._where(check.no_second_order(state), state)
+    return make.clear(check.no_second_order(state), state)
 
 
 @family("dead_units", held_out="fresh")
@@ -150,15 +149,15 @@ def channels_pushed_off(rng):
     obj = oc.nn.objective(net, "cross_entropy", x.reshape(-1, 1, 8, 8), y)
     reach = np.abs(net.parameters["0.weight"]).sum(axis=(1, 2, 3)) * np.abs(x).max()
     dead = float(np.mean(net.parameters["0.bias"] + reach < 0))
-    return cases._where(dead >= 0.78, begin(obj, "adam", int(rng.choice([16, 120])), lr=1e-3))
+    return make.clear(dead >= 0.78, begin(obj, "adam", int(rng.choice([16, 120])), lr=1e-3))
 
 
 @family("exploding_gradients", held_out="fresh")
 def elu_layers_that_amplify(rng):
-    state, (signals, _, _) = cases._deep(rng, "elu", int(rng.integers(5, 9)), rng.uniform(3, 5))
-    return cases._where(signals[0] / signals[-1] > 100, state)
+    state, (signals, _, _) = make.deep(rng, "elu", int(rng.integers(5, 9)), rng.uniform(3, 5))
+    return make.clear(signals[0] / signals[-1] > 100, state)
 
 
 @family("edge_of_stability", held_out="fresh")
 def narrow_network_at_the_edge(rng):
-    return cases._at_the_edge(rng, str(rng.choice(["tanh", "gelu"])), "mse", (6, int(rng.integers(8, 14))))
+    return make.network_at_edge(rng, str(rng.choice(["tanh", "gelu"])), "mse", (6, int(rng.integers(8, 14))))

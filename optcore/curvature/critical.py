@@ -192,9 +192,11 @@ def classify(obj, theta, batch=None, *, tau=None, critical_tol=1e-8, dense_limit
         gradient = gradient.astype(np.float64)
         facts = {"loss": loss, "gradient_norm": float(np.linalg.norm(gradient)), "size": obj.size,
                  "mode": obj.mode}
-        if not (np.isfinite(loss) and np.isfinite(gradient).all()):
-            which = "gradient" if np.isfinite(loss) else "loss"
-            return _unknown(facts, f"the {which} is not finite: nothing can be said about the curvature")
+        finite = {"the loss": np.isfinite(loss), "the gradient": np.isfinite(gradient).all(),
+                  "theta": np.isfinite(theta).all()}
+        if not all(finite.values()):
+            which = next(name for name, good in finite.items() if not good)
+            return _unknown(facts, f"{which} is not finite: nothing can be said about the curvature")
         product = Products(Hessian(obj, theta, batch, progress=progress))
         relative = max(_TAU, 10 * obj.product_error) if tau is None else tau
         coarse = max(relative, _TAU_CERTIFIED) if tau is None else tau

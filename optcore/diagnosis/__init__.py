@@ -1,11 +1,14 @@
 """Why did training stop? Quantities (`measure`), decisions (`verdicts`), words (`report`), the proof (`verify`)."""
 
+import numpy as np
+
 from optcore.diagnosis.measure import measure
 from optcore.diagnosis.quantities import Quantity
 from optcore.diagnosis.report import Diagnosis, explain
 from optcore.diagnosis.trials import tried
 from optcore.diagnosis.verdicts import Cause, Thresholds, decide
 from optcore.diagnosis.verify import Verification
+from optcore.process import one_pool
 
 __all__ = ["Cause", "Diagnosis", "Quantity", "Thresholds", "Verification", "diagnose"]
 
@@ -51,9 +54,10 @@ def diagnose(obj, theta, optimizer=None, batch_size=None, history=None, *, thres
         decay that enters the gradient (SGD, Adam; not AdamW) is taken as a penalty of the loss, which is what the rule
         descends.
     batch_size : int, optional
-        Of the training; None for all examples.
+        Of the training; None for all examples, as is one that is not smaller than ``obj.n_examples``.
     history : History, mapping with "loss", or sequence of losses, optional
-        Its first loss is the start, its last ones become evidence.
+        Its first loss is the start, its last ones become evidence. Of this training: another one's start misleads,
+        and where the losses do not lead to the one at theta, `Diagnosis.missing` says so.
     thresholds : Thresholds, optional
         The numbers that decide.
     **options
@@ -81,6 +85,7 @@ def diagnose(obj, theta, optimizer=None, batch_size=None, history=None, *, thres
     """
     if thresholds is not None and not isinstance(thresholds, Thresholds):
         raise TypeError(f"thresholds: expected Thresholds, got {type(thresholds).__name__}")
-    facts, source = measure(obj, theta, optimizer, batch_size, history, options)
-    causes = decide(facts, thresholds or Thresholds())
-    return explain(facts, causes, source, tried(source, causes[0].name))
+    with one_pool, np.errstate(all="ignore"):  # copies may leave all bounds: a finding, no error
+        facts, source = measure(obj, theta, optimizer, batch_size, history, options)
+        causes = decide(facts, thresholds or Thresholds())
+        return explain(facts, causes, source, tried(source, causes[0].name))

@@ -1,5 +1,6 @@
 """The measurements of a diagnosis, the cheap ones first."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse.linalg import minres
 
-from optcore.curvature import Hessian, Preconditioned, classify, extremes, keskar_sharpness
+from optcore import checks
+from optcore.curvature import CriticalPoint, Hessian, Preconditioned, classify, extremes, keskar_sharpness
 from optcore.curvature.escape import line_search
 from optcore.diagnosis import runs as _runs
 from optcore.diagnosis.decay import Decayed
@@ -34,19 +36,29 @@ def measure(obj, theta, optimizer, batch_size, history, options):
     """Return the Measurements at theta, and the Source that they were made of."""
     check_objective(obj)
     theta = obj.check_theta(theta)
+    _check_options(options)
+    batch_size = None if batch_size is None else checks.integer("batch_size", batch_size)
     losses, before = _read_history(history), _rate_before(history)
-    rule = read(optimizer, obj.size, getattr(obj, "place_of", None))
-    _check_batch_size(batch_size)
+    rule = read(optimizer, obj.size, getattr(obj, "place_of", None), theta)
     if rule is not None:
         before = max((x for x in (before, rule.initial_lr) if math.isfinite(x)), default=math.nan)
     if rule is not None and rule.decay is not None:
         obj, rule = Decayed(obj, rule.decay), rule.without_decay()
     seed = options.get("seed", 0)
     rows = _sample(obj, seed)
-    with one_pool, np.errstate(all="ignore"):
+    with one_pool:
         point = classify(obj, theta, rows, **{"dense_limit": _DENSE, "max_products": _PRODUCTS, **options})
+        if rule is not None and not rule.finite:
+            point = _lost(point, "the state of the optimizer is not finite: its next step makes theta so")
         at = _Place(obj, theta, rows, point, rule, batch_size, seed)
         return at.measured(losses, before), Source(obj, theta, rule, batch_size, rows, seed)
+
+
+def _lost(point, why):
+    """The point as where nothing is finite: no step leads on from it."""
+    empty = np.zeros(0)
+    return CriticalPoint("undetermined", "undetermined", point.loss, point.gradient_norm, why, point.size, empty, empty,
+                         mode=point.mode)
 
 
 def _sample(obj, seed):
@@ -204,11 +216,11 @@ class _Place:
             return math.nan, math.nan, None
         eta, product = self.rule.effective_lr, self._product
         first = eta * float(step @ g)
-        second = 0.5 * eta**2 * float(step @ product(step))
+        second = 0.5 * (eta * eta) * float(step @ product(step))  # a power would raise where this overflows
         if noisy is None:
             return first, second, None
         moves = noisy if scale is None else noisy / scale
-        costs = 0.5 * eta**2 * np.array([float(d @ product(d)) for d in moves])
+        costs = 0.5 * (eta * eta) * np.array([float(d @ product(d)) for d in moves])
         mean, error = float(costs.mean()), float(costs.std(ddof=1) / math.sqrt(costs.size))
         return first, second, Quantity(mean, mean - 2 * error, mean + 2 * error,
                                        f"mean of {costs.size} mini-batches, two standard errors")
@@ -319,19 +331,17 @@ def _gain_far(obj, theta, rows, loss, step):
     return best
 
 
-def _check_batch_size(batch_size):
-    if batch_size is None:
-        return
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-        raise TypeError(f"batch_size: expected an int, got {type(batch_size).__name__}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+def _check_options(options):
+    known = [name for name in inspect.signature(classify).parameters if name not in ("obj", "theta", "batch")]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{name}: diagnose has no such option; expected one of {', '.join(known)}")
 
 
 def _rate_before(history):
     """The largest rate of a history that has rates; else NaN."""
     steps = getattr(history, "steps", history)
-    rates = [float(x) for x in steps.get("lr", ())] if isinstance(steps, Mapping) else []
+    rates = _column("lr", steps["lr"]) if isinstance(steps, Mapping) and "lr" in steps else ()
     return max((x for x in rates if math.isfinite(x)), default=math.nan)
 
 
@@ -341,9 +351,22 @@ def _read_history(history):
         return ()
     epochs, steps = getattr(history, "epochs", None), getattr(history, "steps", None)
     if isinstance(epochs, Mapping) and isinstance(steps, Mapping):
-        history = epochs if len(epochs.get("loss", ())) else steps
-    losses = history.get("loss", ()) if isinstance(history, Mapping) else history
-    if isinstance(losses, str) or not isinstance(losses, (Sequence, np.ndarray)):
-        raise TypeError("history: expected a History, a mapping with 'loss' or a sequence of losses, "
-                        f"got {type(history).__name__}")
-    return tuple(float(value) for value in losses)
+        return _column("loss", (epochs if len(epochs.get("loss", ())) else steps).get("loss", ()))
+    if isinstance(history, Mapping) and "loss" not in history:
+        raise ValueError(f"history: expected a mapping with 'loss', got one with {', '.join(map(repr, history))}")
+    return _column("loss", history["loss"] if isinstance(history, Mapping) else history)
+
+
+def _column(name, values):
+    """One column of a history as floats."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
+        raise TypeError(f"history: expected a History, a mapping with 'loss' or a sequence of losses, its {name} is "
+                        f"{type(values).__name__}")
+    array = np.array(values, object)
+    try:
+        numbers = array.astype(np.float64)
+    except (TypeError, ValueError):
+        numbers = np.full((1, 1), math.nan)
+    if numbers.ndim != 1 or any(isinstance(x, (str, bytes)) for x in array):
+        raise TypeError(f"history: expected one number for each entry of {name}, got {values!r:.60}")
+    return tuple(numbers.tolist())

@@ -178,9 +178,10 @@ def _too_small(m):
         return _ended(m)
     limit = _limit(m)
     best = 0.3 * limit if limit is not None else 10 * m.rule.lr
-    return Remedy(f"raise lr from {m.rule.lr:.3g} to about {best:.3g} (the quadratic model is stable up to "
-                  f"{limit or math.nan:.3g}); ten times the rate gained {m.runs.high.gain:.3g} in {m.runs.steps} "
-                  f"steps, this one {m.runs.stay.gain:.3g}, measured", factor=best / m.rule.lr)
+    stable = "there is no curvature" if limit is None else f"the quadratic model is stable up to {limit:.3g}"
+    return Remedy(f"raise lr from {m.rule.lr:.3g} to about {best:.3g} ({stable}); ten times the rate gained "
+                  f"{m.runs.high.gain:.3g} in {m.runs.steps} steps, this one {m.runs.stay.gain:.3g}, measured",
+                  factor=best / m.rule.lr)
 
 
 def _progressing(m):

@@ -91,8 +91,8 @@ class Diagnosis:
 
         Raises
         ------
-        ValueError
-            The diagnosis was made without an optimizer; `steps` is no positive number.
+        TypeError, ValueError
+            The diagnosis was made without an optimizer; `steps` or `seed` is none.
 
         Examples
         --------
@@ -310,8 +310,19 @@ def _missing(m, cause):
         yield f"the rate against the curvature: the stability limit of {m.rule.name} is not known"
     if m.rule is not None:
         yield from m.rule.notes
-    if m.layers is None and cause.name not in ("minimum", "maximum", "saddle"):
+    yield from _missing_run(m)
+    if m.layers is None and m.finite and cause.name not in ("minimum", "maximum", "saddle"):
         yield "the gradient layer by layer, and dead units: this objective knows no layers"
+
+
+def _missing_run(m):
+    """What was said of the training and does not fit the objective."""
+    if m.batch_size is not None and m.n_examples == 1 < m.batch_size:
+        yield f"the noise of mini-batches of {m.batch_size}: the objective has one example (n_examples)"
+    known = [x for x in m.losses if math.isfinite(x)]
+    if known and m.point.loss - max(known) > max(10 * (max(known) - min(known)), abs(known[-1])):
+        yield (f"whether the history is that of this training: its losses go from {known[0]:.3g} to {known[-1]:.3g}, "
+               f"here it is {m.point.loss:.3g}")
 
 
 def _missing_rule(m, cause):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optcore import optim
+from optcore import checks, optim
 from optcore.curvature.precondition import diagonal_of
 
 _ADAPTIVE = ("Adam", "AdamW", "NAdam", "RMSprop", "Adagrad")
@@ -35,6 +35,8 @@ class Rule:
         P depends on the gradients: with an empty state `scale` says nothing yet.
     empty : bool
         No step has been taken.
+    finite : bool
+        Every array of the state is; else the next step makes theta what it is.
     notes : tuple of str
         What a copy does not repeat.
     initial_lr : float
@@ -49,6 +51,7 @@ class Rule:
     scale: np.ndarray | None
     adaptive: bool
     empty: bool
+    finite: bool
     notes: tuple
     initial_lr: float
     _groups: tuple
@@ -92,7 +95,7 @@ class Rule:
 
     def fresh(self):
         """The rule before its first step."""
-        return replace(self, empty=True, _state={**self._state, "state": {}, "step": 0})
+        return replace(self, empty=True, finite=True, _state={**self._state, "state": {}, "step": 0})
 
     def at(self, lr):
         """The rule with its rate put to lr: the largest of its groups, the others in proportion, all if it is zero."""
@@ -131,7 +134,7 @@ class Rule:
         return self.scale
 
 
-def read(optimizer, size, slices=None):
+def read(optimizer, size, slices=None, theta=None):
     """Return the Rule of an optimizer.
 
     Parameters
@@ -141,6 +144,8 @@ def read(optimizer, size, slices=None):
         n: the optimizer's arrays are theta, or lie in it.
     slices : callable, optional
         Array -> where it begins in theta, or None; for what does not lie in order.
+    theta : array [n], optional
+        What the optimizer's arrays should hold; where they do not, a note says so.
 
     Returns
     -------
@@ -165,8 +170,13 @@ def read(optimizer, size, slices=None):
     cls = _class_of(optimizer, notes)
     state = optimizer.state_dict(portable=True) if isinstance(optimizer, optim.Optimizer) else optimizer.state_dict()
     saved = [_numbers(g) for g in state["param_groups"]]
-    known = tuple(({k: g[k] for k in cls.rule.options if k in g}, tuple(places))
-                  for g, places in zip(saved, _places(groups, size, slices), strict=True))
+    for group in saved:
+        checks.number("lr of the optimizer", group.get("lr"))
+    places = _places(groups, size, slices)
+    if theta is not None and not _holds(groups, places, theta):
+        notes.append("whether the optimizer's state is that of this theta: its own parameters have other values")
+    known = tuple(({k: g[k] for k in cls.rule.options if k in g}, tuple(found))
+                  for g, found in zip(saved, places, strict=True))
     state = {**state, "param_groups": [{**g, "params": list(p["params"])}
                                        for g, p in zip(saved, state["param_groups"], strict=True)]}
     flags = {k: getattr(optimizer, k, None) for k in ("clip_norm", "clip_value")}
@@ -198,7 +208,8 @@ def _numbers(group):
 def _places(groups, size, slices):
     """Where each array of each group lies in theta: (start, shape)."""
     arrays = [a for group in groups for a in group["params"]]
-    starts = [slices(a) for a in arrays] if slices else _starts(arrays, size)
+    numpy = all(isinstance(a, np.ndarray) for a in arrays)
+    starts = [slices(a) for a in arrays] if slices and not numpy else _starts(arrays, size)
     sizes = [math.prod(a.shape) for a in arrays]
     if starts is None:
         if sum(sizes) != size:
@@ -209,6 +220,25 @@ def _places(groups, size, slices):
         raise ValueError("optimizer: expected a rule over the parameters of the objective, got another array")
     places = iter([(int(s), tuple(a.shape)) for s, a in zip(starts, arrays, strict=True)])
     return [[next(places) for _ in group["params"]] for group in groups]
+
+
+def _holds(groups, places, theta):
+    """Whether the optimizer's arrays have the values of theta, as far as both are of one dtype."""
+    for group, found in zip(groups, places, strict=True):
+        for a, (start, shape) in zip(group["params"], found, strict=True):
+            held = np.asarray(a.detach() if hasattr(a, "detach") else a)
+            part = theta[start:start + math.prod(shape)].reshape(shape)
+            if held.dtype == part.dtype and not np.array_equal(held, part, equal_nan=True):
+                return False
+    return True
+
+
+def _finite(entries):
+    """Whether the arrays of a state, of NumPy or PyTorch, are finite."""
+    values = [v for entry in entries for v in entry.values() if getattr(v, "ndim", 0)]
+    tensors = [v.isfinite() for v in values if hasattr(v, "isfinite")]
+    arrays = [np.isfinite(v) for v in values if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+    return all(bool(found.all()) for found in tensors + arrays)
 
 
 def _starts(arrays, size):
@@ -231,7 +261,7 @@ def _base(array):
 def _described(name, cls, groups, state, flags, size, notes):
     """The Rule: momentum, threshold and preconditioner by the name of the class."""
     options, kind = groups[0][0], cls.__name__
-    lr = max(abs(float(o["lr"])) for o, _ in groups) if all("lr" in o for o, _ in groups) else math.nan
+    lr = max(float(o["lr"]) for o, _ in groups)
     entries = [state["state"].get(i, {}) for i in range(sum(len(p) for _, p in groups))]
     averages = "betas" in options
     b = float(options["betas"][0] if averages else options.get("momentum", 0.0))
@@ -242,7 +272,8 @@ def _described(name, cls, groups, state, flags, size, notes):
     if any(o.get("maximize") for o, _ in groups):
         threshold = None
     empty = not any(float(e.get("step", 0)) for e in entries)
-    return Rule(name, lr, b, lr * share / (1 - b) if b < 1 else lr, threshold, scale, adaptive, empty, tuple(notes),
+    return Rule(name, lr, b, lr * share / (1 - b) if b < 1 else lr, threshold, scale, adaptive, empty,
+                _finite(entries), tuple(notes),
                 max((float(g["initial_lr"]) for g in state["param_groups"] if "initial_lr" in g), default=math.nan),
                 groups, state, cls, flags, size, share)
 

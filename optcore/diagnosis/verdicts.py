@@ -7,8 +7,9 @@ missed by. `calibration.confidence` says how often a verdict at such a distance 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from optcore import checks
 from optcore.diagnosis.calibration import confidence
 
 
@@ -115,6 +116,14 @@ class Thresholds:
     small_cosine: float = 0.99
     small_ratio: float = 5.0
     small_gain: float = 0.2
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "depth":
+                checks.integer(f.name, value, low=2)
+            else:
+                checks.number(f.name, value, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,7 @@ def _higher_order(m, t):
 
 
 def _plateau(m, t):
-    if _critical(m) or not m.left > 0:
+    if _critical(m) or not m.left > 0 or _even_slope(m):
         return None
     slope, bend = m.reach("slope") / m.left, m.reach("bend") / m.left
     margins = [below(slope, t.plateau), below(bend, t.plateau), above(m.point.near, t.minimum_near)]
@@ -242,6 +251,11 @@ def _plateau(m, t):
         margins += [below(gain, t.plateau), below(m.rule.effective_lr * m.curvature, t.plateau_rate)]
         words += f", {m.runs.steps} steps by {max(gain, 0):.1g}"
     return "plateau", min(margins), f"{words} of the {m.left:.3g} that is left to gain"
+
+
+def _even_slope(m):
+    """Whether what is left is what the slope here gives as far as one looks: an unbounded loss is no plateau."""
+    return m.gain_gradient >= 0.5 * m.left and m.gain_gradient <= 2 * m.point.gradient_norm * m.length_gradient
 
 
 def _nearly(m, t):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optcore import optim
+from optcore import checks, optim
 from optcore.curvature import escape
 from optcore.diagnosis import runs
 from optcore.diagnosis.rule import read
@@ -79,12 +79,10 @@ class Source:
 
 def verify(source, name, change, steps, seed):
     """Return the Verification of a remedy; see `Diagnosis.verify`."""
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps: expected a positive int, got {steps!r}")
+    steps, seed = checks.integer("steps", steps), source.seed if seed is None else checks.integer("seed", seed, low=0)
     if source.rule is None:
         raise ValueError("optimizer: expected one in the call of diagnose, got None: there is no setting to go on with")
     at = np.unique(np.linspace(0, steps, min(steps, _LOOKS) + 1).astype(int))
-    seed = source.seed if seed is None else seed
     with one_pool, np.errstate(all="ignore"):
         unchanged = _curves(source, source.theta, source.rule, 1.0, source.batch_size, at, seed)
         changed = _changed(source, change, at, seed)

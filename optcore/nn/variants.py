@@ -30,7 +30,8 @@ def variants(obj, net_layers, program, theta, beside, seed=0):
         Of the weights that are drawn.
     """
     weights = blocks(program)
-    saturating = any(active is not None and program.ops[active].name in _SATURATING for *_, active in weights)
+    last = max((first for first, *_ in weights), default=0)  # an activation behind it belongs to the loss
+    saturating = any(op.name in _SATURATING for op in program.ops[:last])
     scheme = "xavier_uniform" if saturating else "kaiming_uniform"
     labels = [program.ops[first].label for first, *_ in weights]
     found = [Variant(f"weights drawn by {scheme}, biases 0", obj, _redrawn(program, theta, scheme, seed, labels))]
@@ -42,7 +43,7 @@ def variants(obj, net_layers, program, theta, beside, seed=0):
                               _normalized(net_layers, program)))
     if saturating:
         found.append(_rebuilt("ReLU in place of each saturating activation", program, theta, beside, [
-            (layers.ReLU() if isinstance(x, layers.Sigmoid | layers.Tanh) else x, i)
+            (layers.ReLU() if i < last and isinstance(x, layers.Sigmoid | layers.Tanh) else x, i)
             for i, x in enumerate(net_layers)]))
     return tuple(found)
 

@@ -95,12 +95,13 @@ def surface(plane, path, *, title=None, labels=("first direction", "second direc
     axes.plot_surface(x, y, np.where(np.isfinite(height), height, np.nan), linewidth=0, antialiased=True, rcount=80,
                       ccount=80, cmap=_terrain() if len(paths) else "viridis")
     _on_surface(axes, plane, height, paths, minima)
-    axes.set_xlabel(labels[0], fontsize=9, color=INK)
-    axes.set_ylabel(labels[1], fontsize=9, color=INK)
-    axes.set_zlabel("log10 of the loss" if "norm" in scale else "loss", fontsize=9, color=INK)
+    axes.locator_params(nbins=5)
+    axes.set_xlabel(labels[0], fontsize=9, color=INK, labelpad=7)
+    axes.set_ylabel(labels[1], fontsize=9, color=INK, labelpad=7)
+    axes.set_zlabel("log10 of the loss" if "norm" in scale else "loss", fontsize=9, color=INK, labelpad=7)
     axes.tick_params(labelsize=8, colors=INK)
     axes.view_init(elev=35, azim=-60)
-    axes.set_box_aspect(None, zoom=0.85)  # else the label of the height is cut off
+    axes.set_box_aspect(None, zoom=0.82)  # else the label of the height is cut off
     _key(axes)
     save(made, path)
 

@@ -22,7 +22,7 @@ def style(axes, x=None, y=None):
     """Give axes the look of all, and their labels."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(labelsize=9, colors=INK)
+    axes.tick_params(which="both", labelsize=9, colors=INK)
     axes.grid(True, which="major", color="#e8e8e8", linewidth=0.8)
     axes.set_axisbelow(True)
     if x:
