@@ -46,6 +46,9 @@
 #define OC_ON_LINE
 #endif
 
+/* Bytes after which addresses look alike to a processor that asks whether a load has to wait for a store. */
+#define OC_ALIAS 4096
+
 /* Asks for the cache line of p, which need not exist, to be read or written soon. */
 #if defined(__GNUC__) || defined(__clang__)
 #define OC_PREFETCH(p) __builtin_prefetch(p)

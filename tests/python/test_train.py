@@ -1,5 +1,6 @@
 """Training: against PyTorch, exact resume, interruption, errors that change nothing."""
 
+import math
 import os
 import signal
 import subprocess
@@ -96,6 +97,15 @@ def test_history_rows():
     np.testing.assert_allclose(history.epochs["grad_norm"], expected, rtol=1e-14)
     assert not history.interrupted
     assert [row["kind"] for row in history.rows()] == (["step"] * 6 + ["epoch"]) * 4
+
+
+@pytest.mark.parametrize("norms", [(1.0, math.inf), (math.inf, math.nan), (math.nan, 1.0)])
+def test_gradient_norm_of_an_epoch_is_nan_where_one_is(norms):
+    history = oc.train.History()
+    for norm in norms:
+        history.add_step(loss=1.0, lr=0.1, grad_norm=norm, examples=1)
+    history.add_epoch(2, seconds=0.0)
+    np.testing.assert_array_equal(history.epochs["grad_norm"], np.sqrt(np.mean(np.square(norms))))
 
 
 def test_gradient_norm_is_the_gradient_s():
