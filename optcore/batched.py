@@ -111,6 +111,9 @@ class BatchedObjective(Objective):
         size = self.batch_size or n
         if self.weight is not None:
             total = (self.weight if batch is None else self.weight[batch]).sum()
+            if total == 0:
+                raise ValueError(f"batch: expected an example with a positive weight, got weight 0 for all {n}: "
+                                 "their mean is undefined")
         for start in range(0, n, size):
             part = slice(start, min(start + size, n))
             rows = part if batch is None else batch[part]

@@ -16,6 +16,7 @@ from optcore._native.c cimport OC_F32
 from optcore._native.threads cimport num_threads
 
 import ctypes
+import os
 
 from scipy.linalg import cython_blas
 
@@ -38,12 +39,14 @@ cdef enum:
     ROWS = 32
 # Multiplications. Every panel packs its own operands: four panels cost 5 to 15 % of the speed of one, two half of that.
 # So a product is cut in two, but never below SMALL (some 10 microseconds of one core, against 1 for a thread that waits
-# for work), in four from MIDDLE on, and in more only where each is still LARGE. Up to TILED the kernels for small products,
-# which pack nothing, are faster: by 1.1 to 1.8.
+# for work), in four from MIDDLE on, and in more only where each is still LARGE. On a machine of two cores it stays at two:
+# its cores, not the threads in force, which no bit may follow. Up to TILED the kernels for small products, which pack
+# nothing, are faster: by 1.1 to 1.8.
 cdef double SMALL = 2.2e6
 cdef double TILED = 3e7
 cdef double MIDDLE = 5e7
 cdef double LARGE = 1.4e8
+cdef bint two_cores = (os.cpu_count() or 1) <= 2
 
 # OpenBLAS's core types with kernels for small products: those of AVX-512.
 cdef tuple SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
@@ -101,7 +104,8 @@ cdef void _cut(product *p) noexcept nogil:
     """Choose the panel from the shapes alone: halve a side while the panel is large. The longer one packs the least; without
     a^T BLAS is faster with rows in one piece. k is never cut: partial sums would have to be combined."""
     cdef double work = <double>p.m * p.n * p.k
-    cdef double limit = min(max(work / (3 if work > MIDDLE else 1.5), SMALL), LARGE)
+    cdef bint in_two = work <= MIDDLE or (two_cores and not p.symmetric)  # of a symmetric one small panels are left out
+    cdef double limit = max(work / 1.5, SMALL) if in_two else min(work / 3, LARGE)
     if _for_small_kernels(p, work):
         _cut_small(p)
         return
@@ -181,21 +185,32 @@ cdef Py_ssize_t elements_of_work(double pairs) noexcept nogil:
     return <Py_ssize_t>min(pairs / PAIRS_PER_ELEMENT, <double>INT_MAX)
 
 
+cdef void _panel_at(const product *p, Py_ssize_t i, bint copies) noexcept nogil:
+    """The i-th panel, in the order of a layer's units: rows of the gradient of its weights, columns of its outputs. Those are
+    cut as an update cuts the weights, and a thread finds in its cache what it wrote."""
+    cdef Py_ssize_t across = _up(p.n, p.cols), down = _up(p.m, p.rows)
+    if p.transpose_a:
+        _compute_or_copy(p, i // across * p.rows, i % across * p.cols, copies)
+    else:
+        _compute_or_copy(p, i % down * p.rows, i // down * p.cols, copies)
+
+
 cdef void multiply(product *p) noexcept nogil:
     if p.m == 0 or p.n == 0:
         return
     _cut(p)
     cdef double work = <double>p.m * p.n * p.k
-    cdef Py_ssize_t across = _up(p.n, p.cols), panels = _up(p.m, p.rows) * across, i
+    cdef Py_ssize_t panels = _up(p.m, p.rows) * _up(p.n, p.cols), i
     cdef int threads = num_threads(elements_of_work(work)) if work > SMALL else 1
+    cdef Py_ssize_t run = 1 if p.symmetric else _up(panels, threads)  # those of one column or row are not the same work
     cdef int copies
     for copies in range(2 if p.symmetric else 1):
         if threads == 1:  # a parallel region, even of one thread, costs more than a small product
             for i in range(panels):
-                _compute_or_copy(p, i // across * p.rows, i % across * p.cols, copies)
+                _panel_at(p, i, copies)
         else:
-            for i in prange(panels, schedule="dynamic", num_threads=threads):
-                _compute_or_copy(p, i // across * p.rows, i % across * p.cols, copies)
+            for i in prange(panels, schedule="static", chunksize=run, num_threads=threads):
+                _panel_at(p, i, copies)
 
 
 cdef cnp.ndarray _matrix(object x, str name, int intent):

@@ -54,24 +54,28 @@ def evaluate(net, X, y, loss="cross_entropy", rows=None, sample_weight=None):
 
 
 def measured(net, X, y, loss, rows=None, weight=None):
-    """What `evaluate` returns, of arguments that have been checked."""
-    out = net.predict(X) if rows is None and isinstance(X, np.ndarray) else _outputs(net, X, rows)
-    y = y if rows is None else y[rows]
-    value, _ = losses.find(loss).value(out, y, gradient=False, **losses.given(weight))
-    result = {"validation_loss": float(value)}
-    if has_classes(loss):
-        classes = y if y.ndim == 1 else y.argmax(axis=1)
-        result["validation_accuracy"] = float(np.average(out.argmax(axis=1) == classes, weights=weight))
-    return result
-
-
-def _outputs(net, X, rows):
-    n = len(X) if rows is None else len(rows)
-    out = np.empty((n, *net.program.out_shape), net.theta.dtype)
+    """What `evaluate` returns, of arguments that have been checked; the outputs of one piece are held at a time."""
+    loss, n = losses.find(loss), len(X) if rows is None else len(rows)
+    value = counted = right = weighed = 0.0
     for i in range(0, n, _PIECE):
-        piece = slice(i, i + _PIECE)
-        out[piece] = net.predict(X[piece if rows is None else rows[piece]])
-    return out
+        piece = slice(i, i + _PIECE) if rows is None else rows[i:i + _PIECE]
+        target, w = y[piece], None if weight is None else weight[i:i + _PIECE]
+        out, size = net.predict(X[piece]), _size(target, w, loss.own_weights(target))
+        if size > 0:        # else its mean is undefined
+            counted += size
+            value += (loss.value(out, target, gradient=False, **losses.given(w))[0] - value) * (size / counted)
+        if loss.classification:
+            hits = out.argmax(axis=1) == (target if target.ndim == 1 else target.argmax(axis=1))
+            right += float((hits if w is None else hits * w).sum())
+            weighed += _size(target, w)
+    found = {"validation_loss": float(value)}
+    return {**found, "validation_accuracy": right / weighed} if loss.classification else found
+
+
+def _size(target, *weights):
+    """What the examples count together."""
+    given = [w for w in weights if w is not None]
+    return float(np.prod(given, axis=0).sum()) if given else len(target)
 
 
 def has_classes(loss):

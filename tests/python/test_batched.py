@@ -34,6 +34,20 @@ def test_batches_count_by_their_examples(batch_size, memory):
             np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("counts", [
+    {"sample_weight": (np.arange(41) >= 8) * 2.0}, {"loss": nn.CrossEntropy(weight=[1, 0, 1, 1])},
+])
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_batch_without_weight_has_no_mean(counts, batch_size):
+    net, (x, y) = network(), data()
+    y[:8] = 1
+    obj = nn.objective(net, **{"loss": "cross_entropy", **counts}, X=x, y=y, batch_size=batch_size)
+    for f in (obj.loss, obj.loss_and_grad, lambda theta, batch: obj.hvp(theta, theta, batch)):
+        with pytest.raises(ValueError, match=r"^batch: expected an example with a positive weight, got weight 0"):
+            f(net.theta, np.arange(5))
+    assert np.isfinite(obj.loss(net.theta, np.arange(5, 12)))
+
+
 def test_a_memory_map_is_read_batch_by_batch(tmp_path):
     net, (x, y) = network("float32"), data(1000)
     pixels = (40 * x + 128).clip(0, 255).astype("uint8")

@@ -141,6 +141,28 @@ def test_evaluate_is_the_formula_over_the_rows():
     assert found["validation_accuracy"] == (z.argmax(axis=1) == y[rows]) @ w / 4
 
 
+@pytest.mark.parametrize("loss", [oc.nn.CrossEntropy(weight=[0.0, 1.0, 3.0]), oc.nn.MSE()], ids=str)
+def test_evaluate_goes_by_pieces(loss, monkeypatch):
+    """One piece has no example that counts, the last one is short; the outputs of all are never held together."""
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((10, 4)), np.array([0, 0, 0, 0, 1, 2, 0, 1, 2, 2])
+    w = rng.integers(1, 4, 10).astype(float)
+    net = oc.nn.Sequential(oc.nn.Linear(4, 3), dtype="float64")
+    z, held = net.predict(X), []
+    predict = net.predict
+    monkeypatch.setattr(oc.train.evaluation, "_PIECE", 4)
+    monkeypatch.setattr(type(net), "predict", lambda self, x: held.append(len(x)) or predict(x))
+    target = y if isinstance(loss, oc.nn.CrossEntropy) else rng.standard_normal((10, 3))
+    found = oc.train.evaluate(net, X, target, loss, sample_weight=w)
+    if isinstance(loss, oc.nn.CrossEntropy):
+        each, share = scipy.special.logsumexp(z, axis=1) - z[np.arange(10), y], w * np.array(loss.weight)[y]
+        assert found["validation_accuracy"] == pytest.approx((z.argmax(axis=1) == y) @ w / w.sum(), rel=1e-15)
+    else:
+        each, share = ((z - target) ** 2).mean(axis=1), w
+    assert found["validation_loss"] == pytest.approx(each @ share / share.sum(), rel=1e-14)  # a few sums' rounding
+    assert held == [4, 4, 2]
+
+
 @pytest.mark.parametrize(("change", "error", "message"), [
     ({"net": 3}, TypeError, "net: expected an optcore.nn.Sequential, got int"),
     ({"X": problem()[0][:0], "y": problem()[1][:0]}, ValueError, "X: expected at least one example"),
