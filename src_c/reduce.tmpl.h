@@ -49,6 +49,42 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
 }
 #undef ROWS
 
+/* Eight rows, which a level with 32 registers of 8 doubles has room for, asked for a kilobyte or two ahead: the processor's
+ * own prefetching begins anew with each row of a block. */
+#define ROWS 8
+#define AHEAD 256
+static void FN(sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *vx, const double *of_y, void *vy,
+                      const double *of_z, void *vz, ptrdiff_t step, double *result) {
+    const T *x = vx;
+    T *y = vy, *z = vz;
+    for (; m >= ROWS; m -= ROWS, x += ROWS * stride, of_y += ROWS, of_z += ROWS, result += ROWS * step) {
+        T a[ROWS], b[ROWS];
+        for (int r = 0; r < ROWS; r++)
+            a[r] = (T)of_y[r], b[r] = (T)of_z[r];
+        double lane[ROWS][OC_LANES] = {{0}};
+        for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
+            for (int r = 0; r < ROWS; r++)
+                OC_PREFETCH(x + r * stride + at + AHEAD);
+            const T *const from = x + at;
+            T *const to_y = y + at, *const to_z = z + at;
+            const ptrdiff_t width = n - at < OC_LANES ? n - at : OC_LANES;
+            OC_OVER_LANES(width, T p = to_y[i]; T q = to_z[i];
+                          for (int r = 0; r < ROWS; r++) p -= a[r] * from[r * stride + i], q -= b[r] * from[r * stride + i];
+                          to_y[i] = p; to_z[i] = q;
+                          for (int r = 0; r < ROWS; r++) lane[r][l] += (double)from[r * stride + i] * (double)q);
+        }
+        for (int r = 0; r < ROWS; r++)
+            result[r * step] = oc_fold_lanes(lane[r]);
+    }
+    for (; m > 0; m--, x += stride, of_y++, of_z++, result += step) {
+        FN(subtract)(n, 1, stride, of_y, x, y);
+        FN(subtract)(n, 1, stride, of_z, x, z);
+        *result = FN(dot)(n, x, z);
+    }
+}
+#undef ROWS
+#undef AHEAD
+
 /* The maximum passes NaN over; lanes of their own keep the last one. */
 static double FN(abs_max)(ptrdiff_t n, const void *vx) {
     const T *x = vx;
