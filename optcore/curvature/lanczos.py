@@ -143,8 +143,7 @@ class Lanczos:
         components = np.append(before, reduce.dot(q, w))
         self.noise = max(self.noise, float(np.linalg.norm(before[self._locked:])))
         self._alpha.append(alpha + float(components[-1]) - (self._beta[-1] * float(self._along[-1]) if j else 0.0))
-        self._along = self._delayed(known, components, w)
-        beta = reduce.norm(w)
+        self._along, beta = self._delayed(known, components, w)
         self._beta.append(beta)
         scale = max(np.abs(self._alpha).max(), max(self._beta[:-1], default=0.0))
         eps = float(np.finfo(w.dtype).eps)
@@ -163,18 +162,18 @@ class Lanczos:
         return images
 
     def _delayed(self, known, components, w):
-        """The components of w along the basis that the next step takes out; those that cannot wait are taken out now.
+        """What of w's components along the basis the next step takes out, and the norm of w; the others go now.
 
-        Up to the root of the rounding unit they leave the recurrence as it is (Simon 1984). A large part of w goes twice
-        (Daniel, Gragg, Kaufman, Stewart 1976). Vectors that were locked have no T to say what their products are.
+        Up to the root of the rounding unit they leave the recurrence as it is (Simon 1984). A large part of w goes
+        twice (Daniel, Gragg, Kaufman, Stewart 1976). Locked vectors have no T that says what their products are.
         """
         size, norm = float(np.linalg.norm(components)), reduce.norm(w)
         if not self._locked and size <= sqrt(np.finfo(w.dtype).eps) * norm:
-            return components
+            return components, norm
         reduce.subtract_rows(known, components, w)
         if size > 0.1 * reduce.norm(w):
             project(w, known)
-        return np.zeros(len(known))
+        return np.zeros(len(known)), reduce.norm(w)
 
     def ritz(self):
         """Return the Ritz values of the steps so far."""

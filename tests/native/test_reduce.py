@@ -132,7 +132,8 @@ def test_errors_of_projections():
     for arguments, message in (((rows, np.ones(3), x, two, y), "of_x: expected shape"),
                                ((rows, two, x, np.ones(1), y), "of_y: expected shape"),
                                ((rows, two, x, two, np.ones(8)), "y: expected the shape of x"),
-                               ((rows, two, x, two, x), "y: .*overlaps x"), ((rows, two, rows[0], two, y), "overlaps rows"),
+                               ((rows, two, x, two, x), "y: .*overlaps x"),
+                               ((rows, two, rows[0], two, y), "overlaps rows"),
                                ((rows, two, x, two, rows[1]), "overlaps rows")):
         with pytest.raises(ValueError, match=message):
             reduce.sweep(*arguments)
