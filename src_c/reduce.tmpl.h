@@ -49,38 +49,35 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
 }
 #undef ROWS
 
-/* Eight rows, which a level with 32 registers of 8 doubles has room for, asked for a kilobyte or two ahead: the processor's
- * own prefetching begins anew with each row of a block. */
+/* `rows` of them, at most ROWS: a level with 32 registers of 8 doubles has room for the sums of eight. They are asked for a
+ * kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a block. */
 #define ROWS 8
 #define AHEAD 256
-static void FN(sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *vx, const double *of_y, void *vy,
-                      const double *of_z, void *vz, ptrdiff_t step, double *result) {
+OC_INLINE void FN(sweep_rows)(int rows, ptrdiff_t n, ptrdiff_t stride, const T *x, const double *of_y, T *y,
+                              const double *of_z, T *z, ptrdiff_t step, double *result) {
+    T a[ROWS], b[ROWS];
+    for (int r = 0; r < rows; r++)
+        a[r] = (T)of_y[r], b[r] = (T)of_z[r];
+    double lane[ROWS][OC_LANES] = {{0}};
+    OC_OVER_LANES_AFTER(n, for (int r = 0; r < rows; r++) OC_PREFETCH(x + r * stride + i0 + AHEAD);,
+                        T p = y[i]; T q = z[i];
+                        for (int r = 0; r < rows; r++) p -= a[r] * x[r * stride + i], q -= b[r] * x[r * stride + i];
+                        y[i] = p; z[i] = q;
+                        for (int r = 0; r < rows; r++) lane[r][l] += (double)x[r * stride + i] * (double)q);
+    for (int r = 0; r < rows; r++)
+        result[r * step] = oc_fold_lanes(lane[r]);
+}
+
+static void FN(sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *vx, const double *of_y, void *y,
+                      const double *of_z, void *z, ptrdiff_t step, double *result) {
     const T *x = vx;
-    T *y = vy, *z = vz;
-    for (; m >= ROWS; m -= ROWS, x += ROWS * stride, of_y += ROWS, of_z += ROWS, result += ROWS * step) {
-        T a[ROWS], b[ROWS];
-        for (int r = 0; r < ROWS; r++)
-            a[r] = (T)of_y[r], b[r] = (T)of_z[r];
-        double lane[ROWS][OC_LANES] = {{0}};
-        for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
-            for (int r = 0; r < ROWS; r++)
-                OC_PREFETCH(x + r * stride + at + AHEAD);
-            const T *const from = x + at;
-            T *const to_y = y + at, *const to_z = z + at;
-            const ptrdiff_t width = n - at < OC_LANES ? n - at : OC_LANES;
-            OC_OVER_LANES(width, T p = to_y[i]; T q = to_z[i];
-                          for (int r = 0; r < ROWS; r++) p -= a[r] * from[r * stride + i], q -= b[r] * from[r * stride + i];
-                          to_y[i] = p; to_z[i] = q;
-                          for (int r = 0; r < ROWS; r++) lane[r][l] += (double)from[r * stride + i] * (double)q);
-        }
-        for (int r = 0; r < ROWS; r++)
-            result[r * step] = oc_fold_lanes(lane[r]);
-    }
-    for (; m > 0; m--, x += stride, of_y++, of_z++, result += step) {
-        FN(subtract)(n, 1, stride, of_y, x, y);
-        FN(subtract)(n, 1, stride, of_z, x, z);
-        *result = FN(dot)(n, x, z);
-    }
+    ptrdiff_t r = 0;
+    for (; r + ROWS <= m; r += ROWS)
+        FN(sweep_rows)(ROWS, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
+    for (; r + ROWS / 2 <= m; r += ROWS / 2)
+        FN(sweep_rows)(ROWS / 2, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
+    for (; r < m; r++)
+        FN(sweep_rows)(1, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
 }
 #undef ROWS
 #undef AHEAD

@@ -169,7 +169,7 @@ def subtract_rows(rows, factors, x):
 
 def sweep(rows, of_x, x, of_y, y):
     """``x -= of_x @ rows`` and ``y -= of_y @ rows`` in place, then return ``rows @ y``: as `subtract_rows` twice and
-    `components`, in one reading of the rows. y meets them eight at a time: what it loses to later ones is not in the
+    `components`, in one reading of the rows. y meets up to eight at a time: what it loses to later ones is not in the
     components along earlier ones, which is nothing where rows are orthogonal.
     """
     cdef cnp.ndarray v = checked(x, "x", OUT), w = checked(y, "y", OUT)
