@@ -120,7 +120,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define BOTH(name) {KERNEL(name, f32), KERNEL(name, f64)}
 #define REDUCE(type)                                                                                                  \
     {KERNEL(sum_squares, type), KERNEL(dot, type), KERNEL(abs_max, type), KERNEL(count_nonfinite, type),              \
-     KERNEL(dots, type), KERNEL(subtract, type)}
+     KERNEL(dots, type), KERNEL(subtract, type), KERNEL(sweep, type)}
 #define LAYER(type)                                                                                                   \
     {KERNEL(column_squares, type), KERNEL(mean_squares, type), KERNEL(divide_factored, type), KERNEL(divide, type)}
 #define FORMS(name, type) {KERNEL(name##_segments, type), KERNEL(name##_rows, type)}

@@ -80,6 +80,8 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
 /* Runs the body for element i in lane l = i % OC_LANES. The tail falls into the first lanes with the same expression,
  * so a length decides nothing but which lanes are added to. The body may write in place. */
 #define OC_OVER_LANES(n, ...) OC_OVER_LANES_(n, OC_IN_PLACE, __VA_ARGS__)
+/* With something to do before the lanes from element i0 on. */
+#define OC_OVER_LANES_AFTER(n, first, ...) OC_OVER_LANES_(n, first OC_IN_PLACE, __VA_ARGS__)
 #define OC_OVER_LANES_ROLLED(n, ...) OC_OVER_LANES_(n, OC_IN_PLACE OC_ROLLED, __VA_ARGS__)
 #define OC_OVER_LANES_(n, pragmas, ...)                                                                               \
     do {                                                                                                              \

@@ -49,6 +49,39 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
 }
 #undef ROWS
 
+/* `rows` of them, at most ROWS: a level with 32 registers of 8 doubles has room for the sums of eight. They are asked for a
+ * kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a block. */
+#define ROWS 8
+#define AHEAD 256
+OC_INLINE void FN(sweep_rows)(int rows, ptrdiff_t n, ptrdiff_t stride, const T *x, const double *of_y, T *y,
+                              const double *of_z, T *z, ptrdiff_t step, double *result) {
+    T a[ROWS], b[ROWS];
+    for (int r = 0; r < rows; r++)
+        a[r] = (T)of_y[r], b[r] = (T)of_z[r];
+    double lane[ROWS][OC_LANES] = {{0}};
+    OC_OVER_LANES_AFTER(n, for (int r = 0; r < rows; r++) OC_PREFETCH(x + r * stride + i0 + AHEAD);,
+                        T p = y[i]; T q = z[i];
+                        for (int r = 0; r < rows; r++) p -= a[r] * x[r * stride + i], q -= b[r] * x[r * stride + i];
+                        y[i] = p; z[i] = q;
+                        for (int r = 0; r < rows; r++) lane[r][l] += (double)x[r * stride + i] * (double)q);
+    for (int r = 0; r < rows; r++)
+        result[r * step] = oc_fold_lanes(lane[r]);
+}
+
+static void FN(sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *vx, const double *of_y, void *y,
+                      const double *of_z, void *z, ptrdiff_t step, double *result) {
+    const T *x = vx;
+    ptrdiff_t r = 0;
+    for (; r + ROWS <= m; r += ROWS)
+        FN(sweep_rows)(ROWS, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
+    for (; r + ROWS / 2 <= m; r += ROWS / 2)
+        FN(sweep_rows)(ROWS / 2, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
+    for (; r < m; r++)
+        FN(sweep_rows)(1, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
+}
+#undef ROWS
+#undef AHEAD
+
 /* The maximum passes NaN over; lanes of their own keep the last one. */
 static double FN(abs_max)(ptrdiff_t n, const void *vx) {
     const T *x = vx;

@@ -122,6 +122,14 @@ cdef cnp.ndarray _rows(object rows, cnp.ndarray x):
     return a
 
 
+cdef const double *_factors(object factors, str name, Py_ssize_t rows) except? NULL:
+    cdef cnp.ndarray f = checked(factors, name, IN)
+    if cnp.PyArray_TYPE(f) != cnp.NPY_FLOAT64:
+        raise TypeError(f"{name}: expected float64, got {(<object>f).dtype}")
+    has_size(f, name, rows, "row")
+    return <const double *>cnp.PyArray_DATA(f)
+
+
 def components(rows, x):
     """``rows @ x`` in double, rows [m, n]: a block of x is read once for all rows."""
     cdef cnp.ndarray v = checked(x, "x", IN)
@@ -146,17 +154,47 @@ def components(rows, x):
 
 def subtract_rows(rows, factors, x):
     """``x -= factors @ rows`` in place, rows [m, n] one after the other; factors [m] float64, rounded to x's dtype."""
-    cdef cnp.ndarray v = checked(x, "x", OUT), f = checked(factors, "factors", IN)
+    cdef cnp.ndarray v = checked(x, "x", OUT)
     cdef cnp.ndarray a = _rows(rows, v)
     cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, size
-    if cnp.PyArray_TYPE(f) != cnp.NPY_FLOAT64:
-        raise TypeError(f"factors: expected float64, got {(<object>f).dtype}")
-    has_size(f, "factors", m, "row")
+    cdef const double *factor = _factors(factors, "factors", m)
     disjoint(v, "x", a, "rows")
-    cdef const double *factor = <const double *>cnp.PyArray_DATA(f)
     cdef const char *p = cnp.PyArray_BYTES(a)
     cdef char *q = cnp.PyArray_BYTES(v)
     cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
     for b in prange((n + OC_BLOCK - 1) // OC_BLOCK, nogil=True, schedule="static", num_threads=num_threads(m * n)):
         size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
         k.subtract(size, m, n, factor, p + b * OC_BLOCK * item, q + b * OC_BLOCK * item)
+
+
+def sweep(rows, of_x, x, of_y, y):
+    """``x -= of_x @ rows`` and ``y -= of_y @ rows`` in place, then return ``rows @ y``: as `subtract_rows` twice and
+    `components`, in one reading of the rows. y meets up to eight at a time: what it loses to later ones is not in the
+    components along earlier ones, which is nothing where rows are orthogonal.
+    """
+    cdef cnp.ndarray v = checked(x, "x", OUT), w = checked(y, "y", OUT)
+    cdef cnp.ndarray a = _rows(rows, v)
+    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, i, at
+    cdef Py_ssize_t n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
+    cdef const double *f = _factors(of_x, "of_x", m)
+    cdef const double *g = _factors(of_y, "of_y", m)
+    same_dtype(w, "y", v, "x")
+    same_shape(w, "y", v, "x")
+    disjoint(v, "x", a, "rows")
+    disjoint(w, "y", a, "rows")
+    disjoint(w, "y", v, "x")
+    cdef cnp.npy_intp *shape = [m, n_blocks]
+    cdef cnp.ndarray partial = cnp.PyArray_EMPTY(2, shape, cnp.NPY_FLOAT64, 0)
+    cdef cnp.ndarray result = cnp.PyArray_EMPTY(1, shape, cnp.NPY_FLOAT64, 0)
+    cdef double *part = <double *>cnp.PyArray_DATA(partial)
+    cdef double *to = <double *>cnp.PyArray_DATA(result)
+    cdef const char *p = cnp.PyArray_BYTES(a)
+    cdef char *q = cnp.PyArray_BYTES(v)
+    cdef char *r = cnp.PyArray_BYTES(w)
+    cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
+    for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(m * n)):
+        at = b * OC_BLOCK * item
+        k.sweep(min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK), m, n, p + at, f, q + at, g, r + at, n_blocks, part + b)
+    for i in range(m):
+        to[i] = tree_sum(n_blocks, part + i * n_blocks)
+    return result

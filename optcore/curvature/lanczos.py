@@ -109,6 +109,7 @@ class Lanczos:
         first /= sqrt(self._square)
         self._alpha, self._beta = [], []
         self._dimension = n
+        self._along = np.zeros(len(locked))  # of the last vector, what is still to be taken out of it
         self.exhausted, self.noise = False, 0.0
 
     @property
@@ -125,26 +126,54 @@ class Lanczos:
         return self.ritz()
 
     def _step(self):
+        """One step, with one reading of the basis.
+
+        What a product has along the basis beside the three terms of the recurrence is its own error: small. So it is
+        measured now and taken out of the new vector at the next step, when the basis is read again (delayed
+        reorthogonalisation: Hernandez, Roman, Tomas 2007; Bielich et al. 2022). The product with the vector as it was,
+        q + Q c, has along the basis H Q c = Q T c more, which is known and goes at once, so that nothing grows.
+        """
         j = self.steps
         known, w = np.split(self._basis[:self._locked + j + 2], [-1])
-        w = w[0]  # the next row: no temporary takes as much memory
-        w[:] = self._product(known[-1])
-        alpha = reduce.dot(known[-1], w)
+        q, w = known[-1], w[0]  # the next row: no temporary takes as much memory
+        w[:] = self._product(q)
+        alpha = reduce.dot(q, w)
         reduce.subtract_rows(known[-2:] if j else known[-1:], np.array([*self._beta[-1:], alpha]), w)
-        # What is left along the basis is rounding and the error of the products. It is taken out once, and again
-        # where it was much of w (Daniel, Gragg, Kaufman, Stewart 1976).
-        components = project(w, known)
-        self._alpha.append(alpha + float(components[-1]))
-        self.noise = max(self.noise, float(np.linalg.norm(components[self._locked:-1])))
-        if float(np.linalg.norm(components)) > 0.1 * reduce.norm(w):
-            project(w, known)
-        beta = reduce.norm(w)
+        before = reduce.sweep(known[:-1], self._along, q, self._images(alpha), w)
+        components = np.append(before, reduce.dot(q, w))
+        self.noise = max(self.noise, float(np.linalg.norm(before[self._locked:])))
+        self._alpha.append(alpha + float(components[-1]) - (self._beta[-1] * float(self._along[-1]) if j else 0.0))
+        self._along, beta = self._delayed(known, components, w)
         self._beta.append(beta)
         scale = max(np.abs(self._alpha).max(), max(self._beta[:-1], default=0.0))
         eps = float(np.finfo(w.dtype).eps)
         self.exhausted = beta <= 10 * eps * sqrt(j + 1) * scale or j + 1 == self._dimension
         if not self.exhausted:
             w /= beta
+            self._along /= beta
+
+    def _images(self, alpha):
+        """(T - alpha) c: what the error c of the last vector brought into its product, along the vectors before it."""
+        images = np.zeros_like(self._along)
+        c, image = self._along[self._locked:], images[self._locked:]
+        image[:] = c * (np.array(self._alpha) - alpha)
+        image[1:] += c[:-1] * self._beta[:-1]
+        image[:-1] += c[1:] * self._beta[:-1]
+        return images
+
+    def _delayed(self, known, components, w):
+        """What of w's components along the basis the next step takes out, and the norm of w; the others go now.
+
+        Up to the root of the rounding unit they leave the recurrence as it is (Simon 1984). A large part of w goes
+        twice (Daniel, Gragg, Kaufman, Stewart 1976). Locked vectors have no T that says what their products are.
+        """
+        size, norm = float(np.linalg.norm(components)), reduce.norm(w)
+        if not self._locked and size <= sqrt(np.finfo(w.dtype).eps) * norm:
+            return components, norm
+        reduce.subtract_rows(known, components, w)
+        if size > 0.1 * reduce.norm(w):
+            project(w, known)
+        return np.zeros(len(known)), reduce.norm(w)
 
     def ritz(self):
         """Return the Ritz values of the steps so far."""

@@ -102,8 +102,46 @@ def test_projections_on_rows(n, dtype):
     assert reduce.components(rows[:0], x).shape == (0,)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("m", [0, 1, 7, 8, 21])
+def test_a_sweep_subtracts_twice_and_projects(n, dtype, m):
+    rng = np.random.default_rng(n)
+    rows, (x, y) = rng.standard_normal((m, n)).astype(dtype), rng.standard_normal((2, n)).astype(dtype)
+    rows[1::2, ::2] = 0  # neighbours share every other element: components feel the order in which y is met
+    of_x, of_y = rng.standard_normal((2, m))
+    left_x, left_y = x.copy(), y.copy()
+    found = reduce.sweep(rows, of_x, left_x, of_y, left_y)
+    eps, wide = np.finfo(dtype).eps, rows.astype(float)
+    for left, begin, factors in ((left_x, x, of_x), (left_y, y, of_y)):
+        size = np.abs(begin) + np.abs(factors) @ np.abs(wide)
+        # Of m multiples each passes three roundings, of the factor, the product and the difference.
+        assert (np.abs(left - (begin - factors @ wide)) <= 2 * (m + 3) * eps * size).all()
+    for start in range(0, m - m % 8, 8):
+        seen = y - of_y[:start + 8] @ wide[:start + 8]
+        bound = 2 * (m + 3) * eps * (np.abs(wide[start:start + 8]) @ (np.abs(y) + np.abs(of_y) @ np.abs(wide)))
+        assert (np.abs(found[start:start + 8] - wide[start:start + 8] @ seen) <= bound).all()
+    if m % 8:
+        assert found[-1] == reduce.dot(rows[-1], left_y)
+    assert found.shape == (m,)
+
+
 def test_errors_of_projections():
     rows, x = np.ones((2, 9)), np.ones(9)
+    two, y = np.ones(2), np.ones(9)
+    for arguments, message in (((rows, np.ones(3), x, two, y), "of_x: expected shape"),
+                               ((rows, two, x, np.ones(1), y), "of_y: expected shape"),
+                               ((rows, two, x, two, np.ones(8)), "y: expected the shape of x"),
+                               ((rows, two, x, two, x), "y: .*overlaps x"),
+                               ((rows, two, rows[0], two, y), "overlaps rows"),
+                               ((rows, two, x, two, rows[1]), "overlaps rows")):
+        with pytest.raises(ValueError, match=message):
+            reduce.sweep(*arguments)
+    for arguments, message in (((rows, two.astype("f4"), x, two, y), "of_x: expected float64"),
+                               ((rows, two, x, two, y.astype("f4")), "y: expected the dtype of x")):
+        with pytest.raises(TypeError, match=message):
+            reduce.sweep(*arguments)
+    assert (y == 1).all()
     for bad in (rows[:, :8].copy(), x):
         with pytest.raises(ValueError, match="rows: expected shape"):
             reduce.components(bad, x)

@@ -234,6 +234,34 @@ def test_lanczos_bounds_close_in_and_ritz_values_do_not_repeat():
     assert process.noise < 1e-12
 
 
+SPECTRA = {"uniform": np.linspace(-1, 1, 3000), "needle": np.r_[np.linspace(0, 1, 2999), 1e4],
+           "outliers": np.r_[np.random.default_rng(0).normal(0, 0.01, 2990), 10.0 ** np.arange(-6, 4)],
+           "few": np.r_[np.zeros(1000), np.ones(1999), 1.001]}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("error", [0.0, 1e-6, 1e-2])  # of products; with the last, corrections cannot be put off
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_the_basis_is_orthonormal_and_its_recurrence_holds_to_working_precision(spectrum, error, dtype):
+    values, rng = SPECTRA[spectrum], np.random.default_rng(3)
+
+    def product(v):
+        exact = values * v
+        noise = rng.standard_normal(values.size)
+        return (exact + error * np.linalg.norm(exact) / np.linalg.norm(noise) * noise).astype(dtype)
+
+    process = Lanczos(product, rng.standard_normal(values.size), 90, dtype)
+    for steps in (1, 4, 85):  # continued runs are one run
+        process.run(steps)
+    Q = process._basis[:process.steps].astype(float)
+    eps, size = np.finfo(dtype).eps, np.abs(values).max()
+    # One reading of the basis leaves what it rounds: an eps or so of each of up to 90 unit vectors' components.
+    assert np.abs(Q @ Q.T - np.eye(len(Q))).max() <= 10 * eps
+    alpha, beta = process.probe().alpha, process.probe().beta[:-1]
+    T = np.diag(alpha) + np.diag(beta, 1) + np.diag(beta, -1)
+    assert np.linalg.norm((Q * values) @ Q.T - T, 2) <= (10 * np.sqrt(len(Q)) * eps + 2 * error) * size
+
+
 def quadratic_matrix(values):
     return sla.LinearOperator((len(values),) * 2, matvec=lambda v: values * v.reshape(-1), dtype=float)
 

@@ -18,6 +18,8 @@ def cases(rng):
             factors = reduce.components(rows, x)
             reduce.subtract_rows(rows, factors, less)
             yield f"projection {dtype} {n}", [factors, less]
+            rows, of_x, of_y = rng.standard_normal((19, n)).astype(dtype), *rng.standard_normal((2, 19))
+            yield f"sweep {dtype} {n}", [reduce.sweep(rows, of_x, x, of_y, less), x, less]
 
 
 def dtype_tiny(dtype):
