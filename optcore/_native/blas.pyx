@@ -16,7 +16,6 @@ from optcore._native.c cimport OC_F32
 from optcore._native.threads cimport num_threads
 
 import ctypes
-import os
 
 from scipy.linalg import cython_blas
 
@@ -39,14 +38,12 @@ cdef enum:
     ROWS = 32
 # Multiplications. Every panel packs its own operands: four panels cost 5 to 15 % of the speed of one, two half of that.
 # So a product is cut in two, but never below SMALL (some 10 microseconds of one core, against 1 for a thread that waits
-# for work), in four from MIDDLE on, and in more only where each is still LARGE. On a machine of two cores it stays at two:
-# its cores, not the threads in force, which no bit may follow. Up to TILED the kernels for small products, which pack
-# nothing, are faster: by 1.1 to 1.8.
+# for work), in four from MIDDLE on, and in more only where each is still LARGE. Up to TILED the kernels for small products,
+# which pack nothing, are faster: by 1.1 to 1.8.
 cdef double SMALL = 2.2e6
 cdef double TILED = 3e7
 cdef double MIDDLE = 5e7
 cdef double LARGE = 1.4e8
-cdef bint two_cores = (os.cpu_count() or 1) <= 2
 
 # OpenBLAS's core types with kernels for small products: those of AVX-512.
 cdef tuple SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
@@ -104,8 +101,7 @@ cdef void _cut(product *p) noexcept nogil:
     """Choose the panel from the shapes alone: halve a side while the panel is large. The longer one packs the least; without
     a^T BLAS is faster with rows in one piece. k is never cut: partial sums would have to be combined."""
     cdef double work = <double>p.m * p.n * p.k
-    cdef bint in_two = work <= MIDDLE or (two_cores and not p.symmetric)  # of a symmetric one small panels are left out
-    cdef double limit = max(work / 1.5, SMALL) if in_two else min(work / 3, LARGE)
+    cdef double limit = min(max(work / (3 if work > MIDDLE else 1.5), SMALL), LARGE)
     if _for_small_kernels(p, work):
         _cut_small(p)
         return

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from optcore.diagnosis import runs
 from optcore.objective import Variant
+from optcore.optim.arrays import joined_norm
 
 _BETTER = 3.0  # a change that brings the number nearer by less than this factor is not worth a proof
 _STEPS = 50  # from the start of a change, to see what the rate makes of it
@@ -90,7 +91,7 @@ def _dead(states):
 
 
 def _gradient(states):
-    return math.hypot(*(s.weight_gradient for s in states))
+    return joined_norm(s.weight_gradient for s in states)
 
 
 def _from_one(ratio):
