@@ -78,7 +78,7 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
  * constants and one load and store of their sums. `ask` is for OC_NEXT of each array, the same columns of the K rows that
  * come next: the hardware does not foresee a walk along so many rows. */
 #define OC_NEXT(a)                                                                                                    \
-    for (int k = 0; k < K; k++)                                                                                       \
+    for (int k = 0; k < (ahead ? K : 0); k++)                                                                         \
         OC_PREFETCH((a) + (r + K + k) * stride + first)
 #define OC_OVER_ROWS(together, ask, ...)                                                                              \
     do {                                                                                                              \
@@ -131,7 +131,7 @@ OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrd
 }
 
 OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
-                                  const X_T *restrict x, const double *restrict shift, double *restrict sum,
+                                  const X_T *restrict x, const double *restrict shift, int ahead, double *restrict sum,
                                   double *restrict square) {
     OC_OVER_ROWS(8, OC_NEXT(x), const double m = shift[j]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
         const double d = AT(x, k) - m;
@@ -140,7 +140,8 @@ OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t s
     } sum[j] += s; square[j] += q);
 }
 
-static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments) {
+static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments,
+                             int how) {
     const double n = (double)outer, zero = 0;
     const ptrdiff_t k = FN(two_pass) || outer < 4 ? outer : 4;
     for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
@@ -157,7 +158,10 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
         for (ptrdiff_t j = 0; j < places; j++)
             shift[j] = shift[j] + sum[j] / (double)k;
         FN(clear)(columns, head, sum);
-        FN(add_deviations)(outer, columns, stride, head, x, shift, sum, square);
+        if (how & OC_FROM_MEMORY)
+            FN(add_deviations)(outer, columns, stride, head, x, shift, 1, sum, square);
+        else
+            FN(add_deviations)(outer, columns, stride, head, x, shift, 0, sum, square);
         for (ptrdiff_t j = 0; j < places; j++) {
             sum[j] = sum[j] / n;
             square[j] = square[j] - n * (sum[j] * sum[j]);
@@ -173,10 +177,12 @@ OC_INLINE void FN(segment_deviations)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_
     OC_SEGMENT_SUMS(2, total, const double d = (double)X_GET(x[i]) - shift; add[0] = d; add[1] = d * d);
 }
 
-static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments) {
+static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments,
+                                 int how) {
     const double n = (double)outer * (double)inner, base = FN(two_pass) ? (double)X_GET(*(const X_T *)x) : 0;
     const ptrdiff_t first = inner < OC_LANES ? inner : OC_LANES;
     double total[2];
+    (void)how;
     FN(segment_deviations)(FN(two_pass) ? outer : 1, FN(two_pass) ? inner : first, stride, x, base, total);
     const double mean = base + total[0] / (FN(two_pass) ? n : (double)first);
     FN(segment_deviations)(outer, inner, stride, x, mean, total);
@@ -214,13 +220,14 @@ OC_INLINE T FN(passed)(int fused, T d, T output) {
 #define OC_SUMS(name)                                                                                                 \
     OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict u,                \
                             const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
-                            const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused)
+                            const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused, int how)
 #define OC_GATE_AT(e)                                                                                                 \
     (fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0)
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                 const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
                                 const T *restrict coef, ptrdiff_t ld, const double *restrict mean,
-                                X_T *restrict kept, int fused, double *restrict sum, double *restrict product) {
+                                X_T *restrict kept, int fused, int ahead, double *restrict sum,
+                                double *restrict product) {
     const int per_column = 1;
     OC_OVER_ROWS(4, OC_NEXT(u); OC_NEXT(v), const double m = mean[i]; double s = 0; double p = 0;
                  for (int k = 0; k < K; k++) {
@@ -240,9 +247,15 @@ OC_SUMS(sums_rows_body) {
         double sum[OC_PLACES] OC_ON_LINE, product[OC_PLACES] OC_ON_LINE;
         FN(clear)(columns, head, sum);
         FN(clear)(columns, head, product);
-        FN(add_products)(outer, columns, stride, head, u + first, v + first, fused & OC_GATED ? gate + first : NULL,
-                         fused & OC_SELF_GATED ? coef + first : NULL, ld, mean + first,
-                         fused & OC_KEPT ? kept + first : NULL, fused, sum, product);
+        const X_T *gates = fused & OC_GATED ? gate + first : NULL;
+        const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
+        X_T *passed = fused & OC_KEPT ? kept + first : NULL;
+        if (how & OC_FROM_MEMORY)
+            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
+                             fused, 1, sum, product);
+        else
+            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
+                             fused, 0, sum, product);
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
     }
@@ -251,6 +264,7 @@ OC_SUMS(sums_rows_body) {
 OC_SUMS(sums_segments_body) {
     const int per_column = 0;
     const double m = *mean;
+    (void)how;
     OC_SEGMENT_SUMS(2, sums, const T d = FN(passed)(fused, X_GET(u[i]), OC_GATE_AT(i)); if (fused & OC_KEPT)
                         kept[i] = X_PUT(d); add[0] = (double)d; add[1] = (double)d * ((double)X_GET(v[i]) - m));
 }
@@ -259,18 +273,19 @@ OC_SUMS(sums_segments_body) {
 
 #define OC_SUMS_KERNELS(form)                                                                                         \
     static void FN(sums_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,     \
-                                const double *mean, double *sums) {                                                   \
-        FN(sums_##form##_body)(outer, inner, stride, u, v, NULL, NULL, 0, mean, sums, NULL, 0);                       \
+                                const double *mean, double *sums, int how) {                                          \
+        FN(sums_##form##_body)(outer, inner, stride, u, v, NULL, NULL, 0, mean, sums, NULL, 0, how);                  \
     }                                                                                                                 \
     static void FN(gated_sums_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u,              \
                                       const void *v, const void *gate, const void *coef, ptrdiff_t ld,                \
-                                      const double *mean, double *sums, void *kept) {                                 \
+                                      const double *mean, double *sums, void *kept, int how) {                        \
         if (!gate)                                                                                                    \
-            FN(sums_##form##_body)(outer, inner, stride, u, v, NULL, coef, ld, mean, sums, NULL, OC_SELF_GATED);      \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, NULL, coef, ld, mean, sums, NULL, OC_SELF_GATED, how); \
         else if (!kept)                                                                                               \
-            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, NULL, 0, mean, sums, NULL, OC_GATED);            \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, NULL, 0, mean, sums, NULL, OC_GATED, how);       \
         else                                                                                                          \
-            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, NULL, 0, mean, sums, kept, OC_GATED | OC_KEPT);  \
+            FN(sums_##form##_body)(outer, inner, stride, u, v, gate, NULL, 0, mean, sums, kept, OC_GATED | OC_KEPT,   \
+                                   how);                                                                              \
     }
 OC_SUMS_KERNELS(rows)
 OC_SUMS_KERNELS(segments)

@@ -274,19 +274,20 @@ typedef void oc_column_sums_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x,
  * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums.
  * gated_sums: the same of d, which is u where ReLU lets a gradient pass, else 0. The output of the ReLU is `gate`, and d
  * is written to `kept`, unless that is NULL; it lies as u does and overlaps nothing. With `gate` NULL the output is made
- * again from v, with rows 0, 6 and 7 of `coef`, as combine_self_gated does. */
+ * again from v, with rows 0, 6 and 7 of `coef`, as combine_self_gated does.
+ * `how` changes no bit: with OC_FROM_MEMORY rows are asked for ahead. */
 typedef enum { OC_SEGMENTS, OC_ROWS, OC_N_FORMS } oc_form;
 
 /* Beside the arithmetic dtypes norms have kernels for arrays of bfloat16 (uint16_t), rounded to nearest: those of OC_F32, bit
  * for bit, between a load and a store that convert. Their constants are float. */
 enum { OC_BF16 = OC_N_DTYPES, OC_N_NORM_DTYPES };
 
-typedef void oc_moments_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments);
+typedef void oc_moments_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments, int how);
 typedef void oc_sums_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,
-                        const double *mean, double *sums);
+                        const double *mean, double *sums, int how);
 typedef void oc_gated_sums_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *u, const void *v,
                               const void *gate, const void *coef, ptrdiff_t ld, const double *mean, double *sums,
-                              void *kept);
+                              void *kept, int how);
 
 /* a <- a joined with b: moments of na and nb values for each of `channels` channels, rows lda and ldb apart. */
 typedef void oc_merge_fn(ptrdiff_t channels, double na, double *a, ptrdiff_t lda, double nb, const double *b,
@@ -310,8 +311,9 @@ typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
  *     OC_WRAPPED       inner == stride, and each row of constants goes on with those of the first cache line of x; so a
  *                      run of OC_ROWS and the next one are one run of cache lines
  *     OC_WIDENED       for OC_BF16: `in` and y are float, as the constants are; alone
+ *     OC_FROM_MEMORY   what is read is not in cache either
  * and changes no bit. Rows of constants are read fastest where they lie to the cache lines as y does. */
-enum { OC_PAST_CACHES = 1, OC_WRAPPED = 2, OC_WIDENED = 4 };
+enum { OC_PAST_CACHES = 1, OC_WRAPPED = 2, OC_WIDENED = 4, OC_FROM_MEMORY = 8 };
 typedef void oc_channel_fn(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,
                            const void *coef, ptrdiff_t ld, void *y, int how);
 

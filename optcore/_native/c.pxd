@@ -134,17 +134,17 @@ cdef extern from "optcore.h" nogil:
         OC_BF16
 
     ctypedef void oc_moments_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *x,
-                                double *moments) noexcept
+                                double *moments, int how) noexcept
     ctypedef void oc_sums_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *u, const void *v,
-                             const double *mean, double *sums) noexcept
+                             const double *mean, double *sums, int how) noexcept
     ctypedef void oc_gated_sums_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void *u,
                                    const void *v, const void *gate, const void *coef, Py_ssize_t ld,
-                                   const double *mean, double *sums, void *kept) noexcept
+                                   const double *mean, double *sums, void *kept, int how) noexcept
     ctypedef void oc_merge_fn(Py_ssize_t channels, double na, double *a, Py_ssize_t lda, double nb, const double *b,
                               Py_ssize_t ldb) noexcept
     ctypedef void oc_add_fn(Py_ssize_t n, double *a, const double *b) noexcept
     enum:
-        OC_PAST_CACHES, OC_WRAPPED
+        OC_PAST_CACHES, OC_WRAPPED, OC_FROM_MEMORY
         OC_MAX_INPUTS
     ctypedef void oc_channel_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void **ins,
                                 const void *coef, Py_ssize_t ld, void *y, int how) noexcept

@@ -90,13 +90,13 @@ cdef void _measure(const Job *job, const Measure *m, int form, Py_ssize_t outer,
     cdef const oc_norm_kernels *k = &job.k.norm[job.p.dtype]
     offset = offset * job.p.item
     if m.u == NULL:
-        k.moments[form](outer, inner, stride, m.v + offset, out)
+        k.moments[form](outer, inner, stride, m.v + offset, out, job.how)
     elif m.gated:
         k.gated_sums[form](outer, inner, stride, m.u + offset, m.v + offset,
                            NULL if m.gate == NULL else m.gate + offset, job.coef + column * job.p.number, job.ld,
-                           m.mean + column, out, NULL if m.kept == NULL else m.kept + offset)
+                           m.mean + column, out, NULL if m.kept == NULL else m.kept + offset, job.how)
     else:
-        k.sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.mean + column, out)
+        k.sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.mean + column, out, job.how)
 
 
 cdef void _join(const Job *job, const Measure *m, Py_ssize_t columns, double na, double *a, Py_ssize_t lda, double nb,

@@ -81,7 +81,8 @@ cdef void _moments_rows(const Job *job, const char *x, Py_ssize_t n, Py_ssize_t 
     cdef Py_ssize_t stride = job.channels, count
     while at < n:
         count = min(run, n - at)
-        job.k.norm[job.dtype].moments[OC_ROWS](count, columns, stride, x + at * stride * job.item, block if at else out)
+        job.k.norm[job.dtype].moments[OC_ROWS](count, columns, stride, x + at * stride * job.item, block if at else out,
+                                               job.how)
         if at:
             job.k.merge_moments(columns, at, out, columns, count, block, columns)
         at += count
@@ -126,7 +127,7 @@ cdef void _measure_rows(const Job *job, Py_ssize_t example, Py_ssize_t first, Py
         for c in range(columns):
             about[c] = job.about[i][example * job.groups + (first + c) // job.per_group]
         job.k.norm[job.dtype].sums[OC_ROWS](job.positions, columns, job.channels, job.u[i] + offset, job.v[i] + offset,
-                                            about, rows)
+                                            about, rows, job.how)
         for c in range(columns):
             job.sums[i][2 * (at + c)] = rows[c]
             job.sums[i][2 * (at + c) + 1] = rows[columns + c]

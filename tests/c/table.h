@@ -288,21 +288,23 @@ static void call_entropy_r(const test *t, const oc_kernels *k, oc_dtype d, ptrdi
 /* ------------------------------------------------------------------------------------------------- normalization */
 
 static void call_moments(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    k->norm[d].moments[t->which](n, width, width + GAP, a[0], a[1]);
+    k->norm[d].moments[t->which](n, width, width + GAP, a[0], a[1], OC_FROM_MEMORY);
 }
 
 static void call_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    k->norm[d].sums[t->which](n, width, width + GAP, a[0], a[1], a[2], a[3]);
+    k->norm[d].sums[t->which](n, width, width + GAP, a[0], a[1], a[2], a[3], OC_FROM_MEMORY);
 }
 
 static void call_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], a[2], NULL, 0, a[3], a[4], a[5]);
+    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], a[2], NULL, 0, a[3], a[4], a[5],
+                                    OC_FROM_MEMORY);
 }
 
 static void call_self_gated_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
                                  void **a) {
     const ptrdiff_t ld = t->which == OC_ROWS ? width : 1;
-    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], NULL, a[2], ld, a[3], a[4], NULL);
+    k->norm[d].gated_sums[t->which](n, width, width + GAP, a[0], a[1], NULL, a[2], ld, a[3], a[4], NULL,
+                                    OC_FROM_MEMORY);
 }
 
 static void call_add(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
