@@ -229,15 +229,21 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
                                 X_T *restrict kept, int fused, int ahead, double *restrict sum,
                                 double *restrict product) {
     const int per_column = 1;
-    OC_OVER_ROWS(4, OC_NEXT(u); OC_NEXT(v), const double m = mean[i]; double s = 0; double p = 0;
-                 for (int k = 0; k < K; k++) {
-        const ptrdiff_t e = (r + k) * stride + i;
-        const T d = FN(passed)(fused, X_GET(u[e]), OC_GATE_AT(e));
-        if (fused & OC_KEPT)
-            kept[e] = X_PUT(d);
-        s += (double)d;
-        p += (double)d * ((double)X_GET(v[e]) - m);
-    } sum[j] += s; product[j] += p);
+#define OC_PRODUCTS(together)                                                                                         \
+    OC_OVER_ROWS(together, OC_NEXT(u); OC_NEXT(v), const double m = mean[i]; double s = 0; double p = 0;              \
+                 for (int k = 0; k < K; k++) {                                                                        \
+        const ptrdiff_t e = (r + k) * stride + i;                                                                     \
+        const T d = FN(passed)(fused, X_GET(u[e]), OC_GATE_AT(e));                                                    \
+        if (fused & OC_KEPT)                                                                                          \
+            kept[e] = X_PUT(d);                                                                                       \
+        s += (double)d;                                                                                               \
+        p += (double)d * ((double)X_GET(v[e]) - m);                                                                   \
+    } sum[j] += s; product[j] += p)
+    if (ahead)
+        OC_PRODUCTS(4);  // of two arrays, with those that come next: eight would not stay in the first-level cache
+    else
+        OC_PRODUCTS(8);
+#undef OC_PRODUCTS
 }
 
 OC_SUMS(sums_rows_body) {
