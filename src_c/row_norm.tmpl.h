@@ -165,7 +165,7 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, double rest, double s, double
  * rows are asked for meanwhile; in cache that would cost more than it saves. */
 #define OC_OVER_LINES(y, prefetch, ...)                                                                               \
     do {                                                                                                              \
-        const ptrdiff_t last = columns - FN(line), head = columns < OC_SHORT ? 0 : FN(head)(0, y);                                          \
+        const ptrdiff_t last = columns - FN(line), head = columns < OC_SHORT ? 0 : FN(head)(0, y);                    \
         ptrdiff_t at = head ? head : FN(line);                                                                        \
         if (last < 0) {                                                                                               \
             OC_LINE_OF(columns, 0, 0, 0, y, prefetch, __VA_ARGS__);                                                   \

@@ -22,11 +22,30 @@ from optcore._native.threads cimport num_threads
 
 import numpy as np
 
+cdef extern from * nogil:
+    """
+    /* Asks for a run of memory, which need not exist, to be read or written soon. Macros: gcc leaves out calls of a function
+       that does nothing else. */
+    #if defined(__GNUC__) || defined(__clang__)
+    #define oc_prefetch_run(run, bytes, writes)                             \\
+        do {                                                                \\
+            for (Py_ssize_t at = 0; at < (bytes); at += 64)                 \\
+                __builtin_prefetch((run) + at, writes);                     \\
+        } while (0)
+    #else
+    #define oc_prefetch_run(run, bytes, writes) (void)(run)
+    #endif
+    #define oc_prefetch_in(run, bytes) oc_prefetch_run(run, bytes, 0)
+    #define oc_prefetch_out(run, bytes) oc_prefetch_run(run, bytes, 1)
+    """
+    void oc_prefetch_in(const char *run, Py_ssize_t bytes)
+    void oc_prefetch_out(const char *run, Py_ssize_t bytes)
+
 cnp.import_array()
 
 cdef enum:
     PANEL = 256    # channels of a task, about, where channels are last: few enough that N = 1 has several
-    RUN = 8192     # values of it, about, where channels are runs: in the first-level cache
+    RUN = 4096     # values of it, about, where channels are runs: in the first-level cache
     TILE = 256     # channels whose constants are worked out at a time
     BLOCK = 65536  # values of a block of positions: in the second-level cache
     ROWS = 128     # positions of it, at least
@@ -310,16 +329,23 @@ cdef bint _constants(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ss
 cdef void _apply(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_t channels) noexcept nogil:
     """Write the channels of a tile: all of them at once where they lie side by side, else one run after the other."""
     cdef double room[(CONSTANTS + OC_MAX_INPUTS) * TILE + 8]
-    cdef Py_ssize_t offset = _offset(job, example, first), c
+    cdef Py_ssize_t offset = _offset(job, example, first), run = job.positions * job.item, c, ahead
     cdef size_t per = 2 if job.dtype == OC_BF16 else 1  # bytes of constants for one of x
     # Constants of channels side by side lie to the cache lines as their results do.
     cdef char *table = <char *>room + (<size_t>(job.out + offset) * per - <size_t>room) % LINE
     cdef bint scaled = _constants(job, example, first, channels, table)
+    cdef int i
     if job.form == OC_ROWS:
         _write_block(job, scaled, job.positions, channels, job.channels, offset, table)
         return
     for c in range(channels):
-        _write_block(job, scaled, 1, job.positions, job.positions, offset + c * job.positions * job.item,
+        if job.how & OC_PAST_CACHES:  # memory delivers meanwhile what the next tile takes, but for lines written whole
+            ahead = offset + (c + channels) * run
+            for i in range(job.n_in):
+                oc_prefetch_in(job.ins[i] + ahead, run)
+            if run % LINE:
+                oc_prefetch_out(job.out + ahead, run)
+        _write_block(job, scaled, 1, job.positions, job.positions, offset + c * run,
                      table + c * (8 if job.dtype == OC_F64 else 4))
 
 
