@@ -11,9 +11,9 @@
  * what one row has to wait for, sums of lanes, quotients and roots, is hidden behind the others, and one vector holds
  * a number of each. */
 #define OC_BAND 16
-#define OC_BAND_VALUES 8192
+#define OC_BAND_VALUES 2048
 
-/* So many rows ahead of the one that is written, past the caches, memory is asked for what is read next. */
+/* So many rows ahead of the one that is written, or a band, past the caches, memory is asked for what is read next. */
 #define OC_AHEAD 2
 
 /* ------------------------------------------------------------------------------------------------- sums over a run
@@ -36,6 +36,17 @@
 
 OC_INLINE void FN(deviations)(ptrdiff_t n, const X_T *restrict x, double shift, double *total) {
     OC_RUN_SUMS(2, n, total, const double d = (double)AT(x) - shift; add[0] = d; add[1] = d * d);
+}
+
+OC_INLINE ptrdiff_t FN(rows_of_band)(ptrdiff_t columns) {
+    const ptrdiff_t most = OC_BAND_VALUES / columns;
+    return most < 1 ? 1 : most < OC_BAND ? most : OC_BAND;
+}
+
+/* Elements from a row to the one that is asked for while it is written. */
+OC_INLINE ptrdiff_t FN(ahead)(const oc_rows *p) {
+    const ptrdiff_t band = FN(rows_of_band)(p->columns);
+    return (band > OC_AHEAD ? band : OC_AHEAD) * p->stride;
 }
 
 /* One number of each row of a band. */
@@ -258,9 +269,9 @@ OC_INLINE void FN(measure)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, FN
     FN(take_powers)(of);
 }
 
-OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict x, const T *restrict w,
+OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T *restrict x, const T *restrict w,
                                  const T *restrict b, FN(hat) h, X_T *restrict y, const int past_caches) {
-    OC_OVER_LINES(y, OC_PREFETCH(x + OC_AHEAD * stride + first), out[l] = X_PUT(w[i] * FN(x_hat)(h, AT(x)) + b[i]));
+    OC_OVER_LINES(y, OC_PREFETCH(x + ahead + first), out[l] = X_PUT(w[i] * FN(x_hat)(h, AT(x)) + b[i]));
 }
 
 /* The constants of x_hat of a band's rows. */
@@ -279,7 +290,7 @@ OC_INLINE void FN(hats_of)(const FN(statistics) *of, FN(hats) *h) {
 }
 
 static void FN(forward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
-    const ptrdiff_t columns = p->columns, stride = p->stride, every = p->every;
+    const ptrdiff_t columns = p->columns, stride = p->stride, every = p->every, ahead = FN(ahead)(p);
     const X_T *x = (const X_T *)p->x + first * stride;
     X_T *y = (X_T *)p->out + first * stride;
     double *mean = p->mean + first * every, *rest = p->rest + first * every, *s = p->inv_std + first * every;
@@ -295,15 +306,10 @@ static void FN(forward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) 
         rest[r * every] = of.rest[r];
         s[r * every] = of.s[r];
         if (past_caches)
-            FN(forward_lines)(columns, stride, x, w, b, one, y, 1);
+            FN(forward_lines)(columns, ahead, x, w, b, one, y, 1);
         else
-            FN(forward_lines)(columns, stride, x, w, b, one, y, 0);
+            FN(forward_lines)(columns, ahead, x, w, b, one, y, 0);
     }
-}
-
-OC_INLINE ptrdiff_t FN(rows_of_band)(ptrdiff_t columns) {
-    const ptrdiff_t most = OC_BAND_VALUES / columns;
-    return most < 1 ? 1 : most < OC_BAND ? most : OC_BAND;
 }
 
 static void FN(rows_forward)(const oc_rows *p) {
@@ -314,10 +320,10 @@ static void FN(rows_forward)(const oc_rows *p) {
 }
 
 /* dx = P(w*dy); the sums of dy*x_hat and of dy over the rows are added to dweight and dbias. */
-OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict dy, const X_T *restrict x,
+OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T *restrict dy, const X_T *restrict x,
                                   const T *restrict w, FN(hat) h, FN(projection) u, X_T *restrict dx,
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
-    OC_OVER_LINES(dx, OC_PREFETCH(dy + OC_AHEAD * stride + first); OC_PREFETCH(x + OC_AHEAD * stride + first),
+    OC_OVER_LINES(dx, OC_PREFETCH(dy + ahead + first); OC_PREFETCH(x + ahead + first),
                   const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
                   dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat; dbias[i] += l < skip ? 0 : (double)AT(dy));
 }
@@ -341,7 +347,7 @@ OC_INLINE void FN(projections_of)(const oc_rows *p, const FN(statistics) *of, co
 }
 
 static void FN(backward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
-    const ptrdiff_t stride = p->stride, at = first * stride;
+    const ptrdiff_t stride = p->stride, at = first * stride, ahead = FN(ahead)(p);
     const X_T *dy = (const X_T *)p->dy + at, *x = (const X_T *)p->x + at;
     X_T *dx = (X_T *)p->out + at;
     FN(band) sum = {0}, product = {0};
@@ -360,7 +366,7 @@ static void FN(backward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows)
     for (ptrdiff_t r = 0; r < rows; r++, dy += stride, x += stride, dx += stride) {
         const FN(hat) x_hat = {h.power[r], h.high[r], h.scale[r], h.shift[r]};
         const FN(projection) of_u = {u.power[r], u.scale[r], u.mean[r], u.slope[r], u.rest[r]};
-        OC_PAST_OR_NOT(FN(backward_lines), p->columns, stride, dy, x, p->weight, x_hat, of_u, dx, p->dweight, p->dbias);
+        OC_PAST_OR_NOT(FN(backward_lines), p->columns, ahead, dy, x, p->weight, x_hat, of_u, dx, p->dweight, p->dbias);
     }
 }
 
