@@ -7,13 +7,7 @@
 
 #define AT(a) X_GET(a[i])
 
-/* Rows are taken so many at a time, as far as they have OC_BAND_VALUES values together, which stay in the first-level cache:
- * what one row has to wait for, sums of lanes, quotients and roots, is hidden behind the others, and one vector holds
- * a number of each. */
-#define OC_BAND 16
-#define OC_BAND_VALUES 2048
-
-/* So many rows ahead of the one that is written, or a band, past the caches, memory is asked for what is read next. */
+/* So many rows ahead of the one that is written, past the caches, memory is asked for what is read next. */
 #define OC_AHEAD 2
 
 /* ------------------------------------------------------------------------------------------------- sums over a run
@@ -38,57 +32,21 @@ OC_INLINE void FN(deviations)(ptrdiff_t n, const X_T *restrict x, double shift, 
     OC_RUN_SUMS(2, n, total, const double d = (double)AT(x) - shift; add[0] = d; add[1] = d * d);
 }
 
-OC_INLINE ptrdiff_t FN(rows_of_band)(ptrdiff_t columns) {
-    const ptrdiff_t most = OC_BAND_VALUES / columns;
-    return most < 1 ? 1 : most < OC_BAND ? most : OC_BAND;
-}
-
-/* Elements from a row to the one that is asked for while it is written. */
-OC_INLINE ptrdiff_t FN(ahead)(const oc_rows *p) {
-    const ptrdiff_t band = FN(rows_of_band)(p->columns);
-    return (band > OC_AHEAD ? band : OC_AHEAD) * p->stride;
-}
-
-/* One number of each row of a band. */
-typedef double FN(band)[OC_BAND];
-
-/* mean, rest, m2 of `rows` runs, as FN(moments_rows) has them of columns, in places 0 to band - 1. float32 is summed as it is
- * where the square of the mean is at most 64 times the variance: so much is subtracted from m2 at most. Elsewhere, and in
- * double, the run, which is in cache by then, is summed again, shifted by its mean; a constant run has its value for a mean. */
-OC_INLINE void FN(moments)(const int band, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const X_T *x, double *shift,
-                           double *rest, double *m2) {
-    double total[2];
-    FN(band) sum = {0}, square = {0}, mean;
-    int again[OC_BAND];
-    for (int r = 0; r < band; r++)
-        shift[r] = 0;
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        shift[r] = FN(two_pass) && n ? (double)X_GET(x[r * stride]) : 0;
-        FN(deviations)(n, x + r * stride, shift[r], total);
-        sum[r] = total[0];
-        square[r] = total[1];
-    }
-    for (int r = 0; r < band; r++) {
-        mean[r] = shift[r] + sum[r] / (double)n;
-        const double subtracted = (double)n * (mean[r] * mean[r]);
-        again[r] = FN(two_pass) || !(subtracted <= 64 * (square[r] - subtracted));
-    }
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        if (!again[r])
-            continue;
-        shift[r] = mean[r];
-        FN(deviations)(n, x + r * stride, shift[r], total);
-        sum[r] = total[0];
-        square[r] = total[1];
-    }
-    for (int r = 0; r < band; r++) {
-        rest[r] = sum[r] / (double)n;
-        m2[r] = square[r] - (double)n * (rest[r] * rest[r]);
-    }
-}
-
+/* mean, rest, m2 of a run, as FN(moments_rows) has them of columns. float32 is summed as it is where the square of the
+ * mean is at most 64 times the variance: so much is subtracted from m2 at most. Elsewhere, and in double, the run, which is in
+ * cache by then, is summed again, shifted by its mean; a constant run has its value for a mean. */
 static void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
-    FN(moments)(1, 1, n, 0, x, moments, moments + 1, moments + 2);
+    double total[2], shift = FN(two_pass) && n ? (double)X_GET(*(const X_T *)x) : 0;
+    FN(deviations)(n, x, shift, total);
+    const double mean = shift + total[0] / (double)n, subtracted = (double)n * (mean * mean);
+    if (FN(two_pass) || !(subtracted <= 64 * (total[1] - subtracted))) {
+        shift = mean;
+        FN(deviations)(n, x, shift, total);
+    }
+    const double rest = total[0] / (double)n;
+    moments[0] = shift;
+    moments[1] = rest;
+    moments[2] = total[1] - (double)n * (rest * rest);
 }
 
 OC_INLINE void FN(run_sums_body)(ptrdiff_t n, const X_T *restrict u, const X_T *restrict v, double mean, double *total) {
@@ -129,14 +87,12 @@ OC_INLINE double FN(power_of)(double s) {
     return sizeof(T) == sizeof(float) ? oc_power_of(s, s) : 1;
 }
 
-OC_INLINE FN(hat) FN(hat_with)(double mean, double rest, double s, double power) {
-    const T high = (T)mean;
-    return (FN(hat)){(T)power, high * (T)power, (T)(s / power), (T)(-((mean - (double)high) + rest) * s)};
-}
-
 OC_INLINE FN(hat) FN(hat_of)(const oc_rows *p, ptrdiff_t r) {
-    const double s = p->inv_std[r * p->every];
-    return FN(hat_with)(p->mean[r * p->every], p->rest[r * p->every], s, FN(power_of)(s));
+    const double mean = p->mean[r * p->every], s = p->inv_std[r * p->every];
+    const double power = FN(power_of)(s);
+    const T high = (T)mean;
+    return (FN(hat)){(T)power, high * (T)power, (T)(s / power),
+                     (T)(-((mean - (double)high) + p->rest[r * p->every]) * s)};
 }
 
 OC_INLINE T FN(x_hat)(FN(hat) h, T x) {
@@ -151,7 +107,8 @@ typedef struct {
 } FN(projection);
 
 /* From the means of v and of x_hat*v. */
-OC_INLINE FN(projection) FN(projected)(double s, double power, double mean, double slope) {
+OC_INLINE FN(projection) FN(projected)(double s, double mean, double slope) {
+    const double power = FN(power_of)(s);
     const T high = (T)mean;
     return (FN(projection)){(T)power, (T)(s / power), high * (T)power, (T)(-s * slope), (T)(-s * (mean - (double)high))};
 }
@@ -165,9 +122,9 @@ typedef struct {
     double mean, slope;
 } FN(means);
 
-OC_INLINE FN(means) FN(means_of)(const oc_rows *p, double rest, double s, double sum, double product) {
-    const double n = (double)p->columns;
-    return (FN(means)){p->centred ? sum / n : 0, (product - rest * sum) * s / n};
+OC_INLINE FN(means) FN(means_of)(const oc_rows *p, ptrdiff_t r, const double *total) {
+    const double n = (double)p->columns, s = p->inv_std[r * p->every];
+    return (FN(means)){p->centred ? total[0] / n : 0, (total[1] - p->rest[r * p->every] * total[0]) * s / n};
 }
 
 /* ------------------------------------------------------------------------------------------------ results of a row
@@ -176,7 +133,7 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, double rest, double s, double
  * rows are asked for meanwhile; in cache that would cost more than it saves. */
 #define OC_OVER_LINES(y, prefetch, ...)                                                                               \
     do {                                                                                                              \
-        const ptrdiff_t last = columns - FN(line), head = columns < OC_SHORT ? 0 : FN(head)(0, y);                    \
+        const ptrdiff_t last = columns - FN(line), head = FN(head)(0, y);                                             \
         ptrdiff_t at = head ? head : FN(line);                                                                        \
         if (last < 0) {                                                                                               \
             OC_LINE_OF(columns, 0, 0, 0, y, prefetch, __VA_ARGS__);                                                   \
@@ -226,148 +183,52 @@ OC_INLINE void FN(stream)(X_T *to, const X_T *line, ptrdiff_t begin, ptrdiff_t e
 }
 
 /* ------------------------------------------------------------------------------------------------------ the kernels */
-/* The statistics of a band's rows, and the powers of 2 that go with them. */
-typedef struct {
-    FN(band) mean, rest, s, power;
-} FN(statistics);
-
-OC_INLINE void FN(take_powers)(FN(statistics) *of) {
-    const int safe = sizeof(T) == sizeof(double) || oc_all_safe(OC_BAND, of->s);
-    for (ptrdiff_t r = 0; r < OC_BAND; r++)
-        of->power[r] = safe ? 1 : FN(power_of)(of->s[r]);
+/* Puts down a row's statistics. */
+OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r) {
+    const X_T *x = (const X_T *)p->x + r * p->stride;
+    double moments[3] = {0}, total[2];
+    if (p->centred)
+        FN(run_moments)(p->columns, x, moments);
+    else
+        FN(deviations)(p->columns, x, 0, total);
+    const double mean = moments[0] + moments[1];
+    const double m2 = p->centred ? moments[2] : total[1];
+    p->mean[r * p->every] = mean;
+    p->rest[r * p->every] = moments[1] - (mean - moments[0]);
+    p->inv_std[r * p->every] = 1 / sqrt(m2 / (double)p->columns + p->eps);
 }
 
-OC_INLINE void FN(read_statistics)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, FN(statistics) *of) {
-    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
-        const ptrdiff_t at = (first + (r < rows ? r : 0)) * p->every;
-        of->mean[r] = p->mean[at];
-        of->rest[r] = p->rest[at];
-        of->s[r] = p->inv_std[at];
-    }
-    FN(take_powers)(of);
-}
-
-/* Measures rows. */
-OC_INLINE void FN(measure)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, FN(statistics) *of) {
-    const X_T *x = (const X_T *)p->x + first * p->stride;
-    const double n = (double)p->columns;
-    FN(band) mean = {0}, rest = {0}, m2 = {0};
-    if (p->centred) {
-        FN(moments)(OC_BAND, rows, p->columns, p->stride, x, mean, rest, m2);
-    } else {
-        for (ptrdiff_t r = 0; r < rows; r++) {
-            double total[2];
-            FN(deviations)(p->columns, x + r * p->stride, 0, total);
-            m2[r] = total[1];
-        }
-    }
-    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
-        of->mean[r] = mean[r] + rest[r];
-        of->rest[r] = rest[r] - (of->mean[r] - mean[r]);
-        of->s[r] = 1 / sqrt(m2[r] / n + p->eps);
-    }
-    FN(take_powers)(of);
-}
-
-OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T *restrict x, const T *restrict w,
+OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict x, const T *restrict w,
                                  const T *restrict b, FN(hat) h, X_T *restrict y, const int past_caches) {
-    OC_OVER_LINES(y, OC_PREFETCH(x + ahead + first), out[l] = X_PUT(w[i] * FN(x_hat)(h, AT(x)) + b[i]));
-}
-
-/* The constants of x_hat of a band's rows. */
-typedef struct {
-    T power[OC_BAND], high[OC_BAND], scale[OC_BAND], shift[OC_BAND];
-} FN(hats);
-
-OC_INLINE void FN(hats_of)(const FN(statistics) *of, FN(hats) *h) {
-    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
-        const FN(hat) one = FN(hat_with)(of->mean[r], of->rest[r], of->s[r], of->power[r]);
-        h->power[r] = one.power;
-        h->high[r] = one.high;
-        h->scale[r] = one.scale;
-        h->shift[r] = one.shift;
-    }
-}
-
-static void FN(forward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
-    const ptrdiff_t columns = p->columns, stride = p->stride, every = p->every, ahead = FN(ahead)(p);
-    const X_T *x = (const X_T *)p->x + first * stride;
-    X_T *y = (X_T *)p->out + first * stride;
-    double *mean = p->mean + first * every, *rest = p->rest + first * every, *s = p->inv_std + first * every;
-    const T *w = p->weight, *b = p->bias;
-    const int past_caches = p->past_caches && columns >= 3 * FN(line);
-    FN(statistics) of;
-    FN(hats) h;
-    FN(measure)(p, first, rows, &of);
-    FN(hats_of)(&of, &h);
-    for (ptrdiff_t r = 0; r < rows; r++, x += stride, y += stride) {
-        const FN(hat) one = {h.power[r], h.high[r], h.scale[r], h.shift[r]};
-        mean[r * every] = of.mean[r];
-        rest[r * every] = of.rest[r];
-        s[r * every] = of.s[r];
-        if (past_caches)
-            FN(forward_lines)(columns, ahead, x, w, b, one, y, 1);
-        else
-            FN(forward_lines)(columns, ahead, x, w, b, one, y, 0);
-    }
+    OC_OVER_LINES(y, OC_PREFETCH(x + OC_AHEAD * stride + first), out[l] = X_PUT(w[i] * FN(x_hat)(h, AT(x)) + b[i]));
 }
 
 static void FN(rows_forward)(const oc_rows *p) {
-    const ptrdiff_t band = FN(rows_of_band)(p->columns);
-    for (ptrdiff_t r = 0; r < p->rows; r += band)
-        FN(forward_band)(p, r, p->rows - r < band ? p->rows - r : band);
+    for (ptrdiff_t r = 0; r < p->rows; r++) {
+        FN(put_statistics)(p, r);
+        OC_PAST_OR_NOT(FN(forward_lines), p->columns, p->stride, (const X_T *)p->x + r * p->stride, p->weight, p->bias,
+                       FN(hat_of)(p, r), (X_T *)p->out + r * p->stride);
+    }
     OC_STREAM_END();
 }
 
 /* dx = P(w*dy); the sums of dy*x_hat and of dy over the rows are added to dweight and dbias. */
-OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T *restrict dy, const X_T *restrict x,
+OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict dy, const X_T *restrict x,
                                   const T *restrict w, FN(hat) h, FN(projection) u, X_T *restrict dx,
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
-    OC_OVER_LINES(dx, OC_PREFETCH(dy + ahead + first); OC_PREFETCH(x + ahead + first),
+    OC_OVER_LINES(dx, OC_PREFETCH(dy + OC_AHEAD * stride + first); OC_PREFETCH(x + OC_AHEAD * stride + first),
                   const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
                   dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat; dbias[i] += l < skip ? 0 : (double)AT(dy));
 }
 
-/* The constants of the projection of a band's rows. */
-typedef struct {
-    T power[OC_BAND], scale[OC_BAND], mean[OC_BAND], slope[OC_BAND], rest[OC_BAND];
-} FN(projections);
-
-OC_INLINE void FN(projections_of)(const oc_rows *p, const FN(statistics) *of, const double *sum, const double *product,
-                                  FN(projections) *u) {
-    for (int r = 0; r < OC_BAND; r++) {
-        const FN(means) m = FN(means_of)(p, of->rest[r], of->s[r], sum[r], product[r]);
-        const FN(projection) one = FN(projected)(of->s[r], of->power[r], m.mean, m.slope);
-        u->power[r] = one.power;
-        u->scale[r] = one.scale;
-        u->mean[r] = one.mean;
-        u->slope[r] = one.slope;
-        u->rest[r] = one.rest;
-    }
-}
-
-static void FN(backward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
-    const ptrdiff_t stride = p->stride, at = first * stride, ahead = FN(ahead)(p);
-    const X_T *dy = (const X_T *)p->dy + at, *x = (const X_T *)p->x + at;
-    X_T *dx = (X_T *)p->out + at;
-    FN(band) sum = {0}, product = {0};
-    FN(statistics) of;
-    FN(hats) h;
-    FN(projections) u;
-    FN(read_statistics)(p, first, rows, &of);
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        double total[2];
-        FN(adjoint_sums)(p->columns, dy + r * stride, p->weight, x + r * stride, of.mean[r], total);
-        sum[r] = total[0];
-        product[r] = total[1];
-    }
-    FN(hats_of)(&of, &h);
-    FN(projections_of)(p, &of, sum, product, &u);
-    for (ptrdiff_t r = 0; r < rows; r++, dy += stride, x += stride, dx += stride) {
-        const FN(hat) x_hat = {h.power[r], h.high[r], h.scale[r], h.shift[r]};
-        const FN(projection) of_u = {u.power[r], u.scale[r], u.mean[r], u.slope[r], u.rest[r]};
-        OC_PAST_OR_NOT(FN(backward_lines), p->columns, ahead, dy, x, p->weight, x_hat, of_u, dx, p->dweight, p->dbias);
-    }
+OC_INLINE void FN(backward_row)(const oc_rows *p, ptrdiff_t r) {
+    const X_T *dy = (const X_T *)p->dy + r * p->stride, *x = (const X_T *)p->x + r * p->stride;
+    double total[2];
+    FN(adjoint_sums)(p->columns, dy, p->weight, x, p->mean[r * p->every], total);
+    const FN(means) m = FN(means_of)(p, r, total);
+    OC_PAST_OR_NOT(FN(backward_lines), p->columns, p->stride, dy, x, p->weight, FN(hat_of)(p, r),
+                   FN(projected)(p->inv_std[r * p->every], m.mean, m.slope), (X_T *)p->out + r * p->stride, p->dweight,
+                   p->dbias);
 }
 
 /* ry = w*P(rx) + rw*x_hat + rb. */
@@ -386,11 +247,11 @@ static void FN(rows_jvp)(const oc_rows *p) {
         const double s = p->inv_std[r * p->every];
         double total[2];
         FN(run_sums_body)(p->columns, rx, x, p->mean[r * p->every], total);
-        const FN(means) m = FN(means_of)(p, p->rest[r * p->every], s, total[0], total[1]);
+        const FN(means) m = FN(means_of)(p, r, total);
         p->rmean[r * p->every] = m.mean;
         p->rinv_std[r * p->every] = -s * s * m.slope;
         OC_PAST_OR_NOT(FN(jvp_row), p->columns, p->stride, x, rx, p->weight, p->rweight, p->rbias, FN(hat_of)(p, r),
-                       FN(projected)(s, FN(power_of)(s), m.mean, m.slope), (X_T *)p->out + r * p->stride);
+                       FN(projected)(s, m.mean, m.slope), (X_T *)p->out + r * p->stride);
     }
     OC_STREAM_END();
 }
@@ -420,12 +281,10 @@ OC_INLINE void FN(backward_jvp_lines)(ptrdiff_t columns, const X_T *restrict dy,
 OC_INLINE FN(second) FN(second_of)(const oc_rows *p, ptrdiff_t r, const double *total) {
     const double s = p->inv_std[r * p->every], rs = p->rinv_std[r * p->every], rmean = p->rmean[r * p->every];
     const double slope = -(rs / s) / s; /* the mean of x_hat*rx */
-    const double rest = p->rest[r * p->every], power = FN(power_of)(s);
-    const FN(means) u = FN(means_of)(p, rest, s, total[0], total[1]);
-    const FN(means) ru = FN(means_of)(p, rest, s, total[2], total[3]);
+    const FN(means) u = FN(means_of)(p, r, total), ru = FN(means_of)(p, r, total + 2);
     const double along = s * (total[4] / (double)p->columns - u.slope * slope); /* the mean of u*rx_hat */
-    return (FN(second)){FN(hat_of)(p, r), FN(projected)(s, power, u.mean, u.slope),
-                        FN(projected)(s, power, ru.mean, ru.slope), FN(projected)(s, power, rmean, slope), {(T)(rs / s), (T)(-s * u.slope), (T)(-s * along)}};
+    return (FN(second)){FN(hat_of)(p, r), FN(projected)(s, u.mean, u.slope), FN(projected)(s, ru.mean, ru.slope),
+                        FN(projected)(s, rmean, slope), {(T)(rs / s), (T)(-s * u.slope), (T)(-s * along)}};
 }
 
 OC_INLINE void FN(backward_jvp_row)(const oc_rows *p, ptrdiff_t r) {
@@ -438,27 +297,21 @@ OC_INLINE void FN(backward_jvp_row)(const oc_rows *p, ptrdiff_t r) {
                    (X_T *)p->out + e, p->dweight, p->dbias);
 }
 
-static void FN(rows_backward)(const oc_rows *p) {
-    const ptrdiff_t band = FN(rows_of_band)(p->columns);
-    memset(p->dweight, 0, (size_t)p->columns * sizeof(double));
-    memset(p->dbias, 0, (size_t)p->columns * sizeof(double));
-    for (ptrdiff_t r = 0; r < p->rows; r += band)
-        FN(backward_band)(p, r, p->rows - r < band ? p->rows - r : band);
-    OC_STREAM_END();
-}
-
-static void FN(rows_backward_jvp)(const oc_rows *p) {
-    memset(p->dweight, 0, (size_t)p->columns * sizeof(double));
-    memset(p->dbias, 0, (size_t)p->columns * sizeof(double));
-    for (ptrdiff_t r = 0; r < p->rows; r++)
-        FN(backward_jvp_row)(p, r);
-    OC_STREAM_END();
-}
+/* The backward kernels. */
+#define OC_KERNEL(name)                                                                                               \
+    static void FN(rows_##name)(const oc_rows *p) {                                                                   \
+        memset(p->dweight, 0, (size_t)p->columns * sizeof(double));                                                   \
+        memset(p->dbias, 0, (size_t)p->columns * sizeof(double));                                                     \
+        for (ptrdiff_t r = 0; r < p->rows; r++)                                                                       \
+            FN(name##_row)(p, r);                                                                                     \
+        OC_STREAM_END();                                                                                              \
+    }
+OC_KERNEL(backward)
+OC_KERNEL(backward_jvp)
+#undef OC_KERNEL
 #undef OC_OVER_LINES
 #undef OC_RUN_SUMS
 #undef OC_LINE_OF
 #undef OC_PAST_OR_NOT
 #undef OC_AHEAD
-#undef OC_BAND
-#undef OC_BAND_VALUES
 #undef AT
