@@ -100,14 +100,16 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
     } while (0)
 
 /* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES: the body sets add[0], ... for element i,
- * which are added to lane[0], ... in the order of i. The last vector begins early enough to be a whole one, and leaves out
- * the `skip` elements that were added before. */
+ * which are added to lane[0], ... in the order of i. Where the last ones do not fill the lanes the last vector begins early
+ * enough to be a whole one, and leaves out the `skip` elements that were added before. */
 #define OC_RUN_LANES(count, n, first, ...)                                                                            \
     do {                                                                                                              \
-        const ptrdiff_t before_last = ((n) - 1) / OC_LANES * OC_LANES;                                                \
-        for (ptrdiff_t at = 0; at < before_last; at += OC_LANES)                                                      \
+        const ptrdiff_t whole = (n) / OC_LANES * OC_LANES;                                                            \
+        for (ptrdiff_t at = 0; at < whole; at += OC_LANES)                                                            \
             OC_RUN_VECTOR(count, OC_LANES, (first) + at, __VA_ARGS__);                                                \
-        const int skip = (int)(before_last + OC_LANES - (n));                                                         \
+        if (whole == (n))                                                                                             \
+            break;                                                                                                    \
+        const int skip = (int)(whole + OC_LANES - (n));                                                               \
         double term[count][OC_LANES] OC_ON_LINE;                                                                      \
         OC_RUN_TERMS(count, OC_LANES, (first) + (n) - OC_LANES, term[c][l] = add[c], __VA_ARGS__);                    \
         for (int c = 0; c < (count); c++)                                                                             \

@@ -22,10 +22,30 @@ from optcore._native.threads cimport num_threads
 
 import numpy as np
 
+cdef extern from * nogil:
+    """
+    /* Asks for a run of memory, which need not exist, to be read or written soon. Macros: gcc leaves out calls of a function
+       that does nothing else. */
+    #if defined(__GNUC__) || defined(__clang__)
+    #define oc_prefetch_run(run, bytes, writes)                             \\
+        do {                                                                \\
+            for (Py_ssize_t at = 0; at < (bytes); at += 64)                 \\
+                __builtin_prefetch((run) + at, writes);                     \\
+        } while (0)
+    #else
+    #define oc_prefetch_run(run, bytes, writes) (void)(run)
+    #endif
+    #define oc_prefetch_in(run, bytes) oc_prefetch_run(run, bytes, 0)
+    #define oc_prefetch_out(run, bytes) oc_prefetch_run(run, bytes, 1)
+    """
+    void oc_prefetch_in(const char *run, Py_ssize_t bytes)
+    void oc_prefetch_out(const char *run, Py_ssize_t bytes)
+
 cnp.import_array()
 
 cdef enum:
     PANEL = 256    # channels of a task, about, where channels are last: few enough that N = 1 has several
+    RUN = 4096     # values of it, about, where channels are runs: in the first-level cache
     TILE = 256     # channels whose constants are worked out at a time
     BLOCK = 65536  # values of a block of positions: in the second-level cache
     ROWS = 128     # positions of it, at least
@@ -308,29 +328,45 @@ cdef bint _constants(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ss
 
 
 cdef void _apply(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_t channels) noexcept nogil:
-    """Write some channels: one of its own where it is a run, else those of a tile, whose constants lie as `out` does."""
+    """Write the channels of a tile: all of them at once where they lie side by side, else one run after the other."""
     cdef double room[(CONSTANTS + OC_MAX_INPUTS) * TILE + 8]
-    cdef const void *ins[4]
-    cdef Py_ssize_t i, offset = _offset(job, example, first), outer = 1, inner = job.positions, stride = job.positions
-    cdef char *out = job.out + offset
+    cdef Py_ssize_t offset = _offset(job, example, first), run = job.positions * job.item, c, ahead
     cdef size_t per = 2 if job.dtype == OC_BF16 else 1  # bytes of constants for one of x
-    cdef char *table = <char *>room + (<size_t>out * per - <size_t>room) % LINE
+    # Constants of channels side by side lie to the cache lines as their results do.
+    cdef char *table = <char *>room + (<size_t>(job.out + offset) * per - <size_t>room) % LINE
     cdef bint scaled = _constants(job, example, first, channels, table)
+    cdef int i
+    if job.form == OC_ROWS:
+        _write_block(job, scaled, job.positions, channels, job.channels, offset, table)
+        return
+    for c in range(channels):
+        if job.how & OC_PAST_CACHES:  # memory delivers meanwhile what the next tile takes, but for lines written whole
+            ahead = offset + (c + channels) * run
+            for i in range(job.n_in):
+                oc_prefetch_in(job.ins[i] + ahead, run)
+            if run % LINE:
+                oc_prefetch_out(job.out + ahead, run)
+        _write_block(job, scaled, 1, job.positions, job.positions, offset + c * run,
+                     table + c * (8 if job.dtype == OC_F64 else 4))
+
+
+cdef void _write_block(const Job *job, bint scaled, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride,
+                       Py_ssize_t offset, const char *table) noexcept nogil:
+    cdef const void *ins[4]
+    cdef int i
     for i in range(job.n_in):
         ins[i] = job.ins[i] + offset
-    if job.form == OC_ROWS:
-        outer, inner, stride = job.positions, channels, job.channels
     if scaled:
-        job.k.norm[job.dtype].scaled[job.form](job.apply, job.n_in, job.rows, outer, inner, stride, ins, table, TILE, out)
+        job.k.norm[job.dtype].scaled[job.form](job.apply, job.n_in, job.rows, outer, inner, stride, ins, table, TILE,
+                                               job.out + offset)
     else:
-        job.apply(outer, inner, stride, ins, table, TILE, out, job.how)
+        job.apply(outer, inner, stride, ins, table, TILE, job.out + offset, job.how)
 
 
 cdef void _task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t example = task // job.tasks, group = task % job.tasks * job.per_task
     cdef Py_ssize_t end = min(group + job.per_task, job.groups), g, c
     cdef Py_ssize_t first = group * job.per_group, last = end * job.per_group
-    cdef Py_ssize_t tile = TILE if job.form == OC_ROWS else 1
     _measure(job, example, first, last - first)
     for g in range(group, end):
         if job.moments:
@@ -338,8 +374,15 @@ cdef void _task(const Job *job, Py_ssize_t task) noexcept nogil:
         job.finish(job, example, g)
     c = first
     while c < last:
-        _apply(job, example, c, min(tile, last - c))
-        c += tile
+        _apply(job, example, c, min(<Py_ssize_t>TILE, last - c))
+        c += TILE
+
+
+cdef void _partition(Job *job) noexcept nogil:
+    """Tasks of some groups: many share what a call and its constants cost."""
+    cdef Py_ssize_t group = job.per_group if job.form == OC_ROWS else job.per_group * job.positions
+    job.per_task = max(<Py_ssize_t>1, (PANEL if job.form == OC_ROWS else RUN) // max(<Py_ssize_t>1, group))
+    job.tasks = (job.groups + job.per_task - 1) // job.per_task
 
 
 cdef void _run(const Job *job) noexcept nogil:
@@ -367,7 +410,8 @@ cdef Job _job_of(const group_norm *n, Py_ssize_t rows, const char *x, const char
     memset(&job, 0, sizeof(Job))
     job.k, job.dtype, job.form, job.item = kernels(), n.dtype, OC_SEGMENTS, 4 if n.dtype == OC_F32 else 8
     job.examples, job.channels, job.positions, job.groups = rows, n.channels, n.positions, n.groups
-    job.per_group, job.per_task, job.tasks = n.channels // n.groups, 1, n.groups
+    job.per_group = n.channels // n.groups
+    _partition(&job)
     job.finish, job.eps, job.v[0], job.ins[0], job.weight = _nothing, n.eps, x, x, room
     load(job.weight, vector(<char *>weight, n.dtype), 1, n.channels)
     job.mean, job.rest, job.inv_std = saved, saved + rows * n.groups, saved + 2 * rows * n.groups
@@ -430,13 +474,12 @@ cdef class _Call:
                 job.positions *= cnp.PyArray_DIM(x, i)
         job.form = OC_SEGMENTS if channel_axis == 1 else OC_ROWS
         job.per_group = job.channels // groups
-        job.per_task = max(<Py_ssize_t>1, PANEL // max(<Py_ssize_t>1, job.per_group)) if job.form == OC_ROWS else 1
-        job.tasks = (groups + job.per_task - 1) // job.per_task
+        _partition(job)
         job.finish = _nothing
 
     cdef double *room(self, Py_ssize_t n):
-        """So many doubles, zero."""
-        cdef cnp.ndarray a = np.zeros(n)
+        """So many doubles, to be written."""
+        cdef cnp.ndarray a = np.empty(n)
         self.kept.append(a)
         return doubles(a)
 
@@ -472,12 +515,17 @@ cdef class _Call:
 
     cdef tuple parameters(self, cnp.ndarray weight):
         """(dweight, dbias)."""
-        cdef double *nothing = self.room(self.job.channels)
-        for sums in (0, 1):
-            _join(self.job.examples, self.job.channels, self.job.dbias if sums else self.job.dweight)
+        cdef double *dweight = self.job.dweight
+        cdef double *dbias = self.job.dbias
+        cdef cnp.ndarray nothing
+        if cnp.PyArray_SIZE(self.x):
+            _join(self.job.examples, self.job.channels, dweight)
+            _join(self.job.examples, self.job.channels, dbias)
+        else:
+            nothing = np.zeros(self.job.channels)
+            dweight = dbias = doubles(nothing)
         shape = (self.job.channels,)
-        return (stored(self.job.dweight if self.job.examples else nothing, weight, shape, self.x),
-                stored(self.job.dbias if self.job.examples else nothing, weight, shape, self.x))
+        return stored(dweight, weight, shape, self.x), stored(dbias, weight, shape, self.x)
 
     cdef void write(self, tuple ins, cnp.ndarray out, oc_channel_fn *const *apply):
         cdef int i, n = len(ins)

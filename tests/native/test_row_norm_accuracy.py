@@ -29,6 +29,27 @@ def arranged(values):
             "instance, channels last": norm.instance_norm(np.ascontiguousarray(both.T)[None], eps=0.0, channel_axis=-1)}
 
 
+@pytest.mark.parametrize("columns", [5, 64, 300, 1024])
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_a_row_does_not_depend_on_the_rows_beside_it(name, columns):
+    # Kernels take rows in bands, of which one may need its sums again, or powers of 2 that the others do not.
+    rng = np.random.default_rng(columns)
+    rows = 37
+    centre = np.resize(np.array([0, 1e5, 0, 3, 1e19, 0, np.nan]), rows)[:, None]
+    deviation = np.resize(np.array([1, 0.1, 1e30, 0, 1e15, 1e-30, 1]), rows)[:, None]
+    x = (centre + deviation * rng.standard_normal((rows, columns))).astype(np.float32)
+    dy = rng.standard_normal(x.shape).astype(np.float32)
+    forward, backward = getattr(norm, name), getattr(norm, f"{name}_backward")
+    w = rng.standard_normal(columns).astype(np.float32)
+    y, saved = forward(x, w)
+    dx, *_ = backward(dy, x, w, saved)
+    for i in range(rows):
+        alone, saved_alone = forward(x[i:i + 1], w)
+        np.testing.assert_array_equal(y[i], alone[0])
+        np.testing.assert_array_equal(saved.inv_std[i], saved_alone.inv_std[0])
+        np.testing.assert_array_equal(dx[i], backward(dy[i:i + 1], x[i:i + 1], w, saved_alone)[0][0])
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_float32_statistics_are_within_an_ulp_of_the_exact_ones(name):
     values = row_of(name)
