@@ -80,17 +80,16 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
 #define OC_NEXT(a)                                                                                                    \
     for (int k = 0; k < (ahead ? K : 0); k++)                                                                         \
         OC_PREFETCH((a) + (r + K + k) * stride + first)
+#define OC_WHILE_ROWS(together, ask, ...)                                                                             \
+    for (; r + (together) <= rows; r += (together)) {                                                                 \
+        enum { K = (together) };                                                                                      \
+        OC_OVER_COLUMNS(columns, head, ask, __VA_ARGS__);                                                             \
+    }
 #define OC_OVER_ROWS(together, ask, ...)                                                                              \
     do {                                                                                                              \
         ptrdiff_t r = 0;                                                                                              \
-        for (; r + (together) <= rows; r += (together)) {                                                             \
-            enum { K = (together) };                                                                                  \
-            OC_OVER_COLUMNS(columns, head, ask, __VA_ARGS__);                                                         \
-        }                                                                                                             \
-        for (; r < rows; r++) {                                                                                       \
-            enum { K = 1 };                                                                                           \
-            OC_OVER_COLUMNS(columns, head, ask, __VA_ARGS__);                                                         \
-        }                                                                                                             \
+        OC_WHILE_ROWS(together, ask, __VA_ARGS__)                                                                     \
+        OC_WHILE_ROWS(1, ask, __VA_ARGS__)                                                                            \
     } while (0)
 #define AT(a, k) (double)X_GET(a[(r + (k)) * stride + i])
 
@@ -229,20 +228,22 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
                                 X_T *restrict kept, int fused, int ahead, double *restrict sum,
                                 double *restrict product) {
     const int per_column = 1;
+    ptrdiff_t r = 0;
+/* Eight rows are two times four, to the bit. */
 #define OC_PRODUCTS(together)                                                                                         \
-    OC_OVER_ROWS(together, OC_NEXT(u); OC_NEXT(v), const double m = mean[i]; double s = 0; double p = 0;              \
-                 for (int k = 0; k < K; k++) {                                                                        \
+    OC_WHILE_ROWS(together, OC_NEXT(u); OC_NEXT(v), const double m = mean[i]; double s[2] = {0}; double p[2] = {0};   \
+                  for (int k = 0; k < K; k++) {                                                                       \
         const ptrdiff_t e = (r + k) * stride + i;                                                                     \
         const T d = FN(passed)(fused, X_GET(u[e]), OC_GATE_AT(e));                                                    \
         if (fused & OC_KEPT)                                                                                          \
             kept[e] = X_PUT(d);                                                                                       \
-        s += (double)d;                                                                                               \
-        p += (double)d * ((double)X_GET(v[e]) - m);                                                                   \
-    } sum[j] += s; product[j] += p)
-    if (ahead)
-        OC_PRODUCTS(4);  // of two arrays, with those that come next: eight would not stay in the first-level cache
-    else
-        OC_PRODUCTS(8);
+        s[k / 4] += (double)d;                                                                                        \
+        p[k / 4] += (double)d * ((double)X_GET(v[e]) - m);                                                            \
+    } for (int f = 0; f < (K + 3) / 4; f++) { sum[j] += s[f]; product[j] += p[f]; })
+    if (!ahead)  // of two arrays, with those that come next, eight would not stay in the first-level cache
+        OC_PRODUCTS(8)
+    OC_PRODUCTS(4)
+    OC_PRODUCTS(1)
 #undef OC_PRODUCTS
 }
 
