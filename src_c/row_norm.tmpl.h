@@ -228,10 +228,13 @@ OC_INLINE void FN(take_powers)(const int band, FN(statistics) *of) {
         of->power[r] = safe ? 1 : FN(power_of)(of->s[r]);
 }
 
+/* Zeros stand for the rows that a band lacks: their power is 1. */
 OC_INLINE void FN(read_statistics)(const int band, const oc_rows *p, ptrdiff_t first, ptrdiff_t rows,
                                    FN(statistics) *of) {
-    for (int r = 0; r < band; r++) {
-        const ptrdiff_t at = (first + (r < rows ? r : 0)) * p->every;
+    for (ptrdiff_t r = 0; r < band; r++)
+        of->mean[r] = of->rest[r] = of->s[r] = 0;
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const ptrdiff_t at = (first + r) * p->every;
         of->mean[r] = p->mean[at];
         of->rest[r] = p->rest[at];
         of->s[r] = p->inv_std[at];
