@@ -9,8 +9,8 @@
 
 /* Rows of fewer columns than OC_LONG_ROW are taken in bands of up to OC_BAND rows, as far as these have OC_BAND_VALUES values
  * together, which stay in the first-level cache: what one row has to wait for, sums of lanes, quotients and roots, is hidden
- * behind the others, and one vector holds a number of each. A longer row hides them itself, and is a band of 1: it would have
- * to be read twice from a slower cache. Either way each row goes through the same operations. */
+ * behind the others, and one vector holds a number of each. A longer row is taken alone: it hides
+ * them itself, and a band of such leaves the cache. Either way each row goes through the same operations. */
 #define OC_LONG_ROW 512
 #define OC_BAND 16
 #define OC_BAND_VALUES 2048
@@ -43,15 +43,15 @@ OC_INLINE void FN(deviations)(ptrdiff_t n, const X_T *restrict x, double shift, 
 /* One number of each row of a band. */
 typedef double FN(band)[OC_BAND];
 
-/* mean, rest, m2 of `rows` runs, as FN(moments_rows) has them of columns, in places 0 to band - 1. float32 is summed as it is
+/* mean, rest, m2 of `rows` runs, as FN(moments_rows) has them of columns, in places 0 to OC_BAND - 1. float32 is summed as it is
  * where the square of the mean is at most 64 times the variance: so much is subtracted from m2 at most. Elsewhere, and in
  * double, the run, which is in cache by then, is summed again, shifted by its mean; a constant run has its value for a mean. */
-OC_INLINE void FN(moments)(const int band, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const X_T *x, double *shift,
+OC_INLINE void FN(band_moments)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const X_T *x, double *shift,
                            double *rest, double *m2) {
     double total[2];
     FN(band) sum = {0}, square = {0}, mean;
     int again[OC_BAND];
-    for (int r = 0; r < band; r++)
+    for (ptrdiff_t r = 0; r < OC_BAND; r++)
         shift[r] = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
         shift[r] = FN(two_pass) && n ? (double)X_GET(x[r * stride]) : 0;
@@ -59,7 +59,7 @@ OC_INLINE void FN(moments)(const int band, ptrdiff_t rows, ptrdiff_t n, ptrdiff_
         sum[r] = total[0];
         square[r] = total[1];
     }
-    for (int r = 0; r < band; r++) {
+    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
         mean[r] = shift[r] + sum[r] / (double)n;
         const double subtracted = (double)n * (mean[r] * mean[r]);
         again[r] = FN(two_pass) || !(subtracted <= 64 * (square[r] - subtracted));
@@ -72,14 +72,24 @@ OC_INLINE void FN(moments)(const int band, ptrdiff_t rows, ptrdiff_t n, ptrdiff_
         sum[r] = total[0];
         square[r] = total[1];
     }
-    for (int r = 0; r < band; r++) {
+    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
         rest[r] = sum[r] / (double)n;
         m2[r] = square[r] - (double)n * (rest[r] * rest[r]);
     }
 }
 
 static void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
-    FN(moments)(1, 1, n, 0, x, moments, moments + 1, moments + 2);
+    double total[2], shift = FN(two_pass) && n ? (double)X_GET(*(const X_T *)x) : 0;
+    FN(deviations)(n, x, shift, total);
+    const double mean = shift + total[0] / (double)n, subtracted = (double)n * (mean * mean);
+    if (FN(two_pass) || !(subtracted <= 64 * (total[1] - subtracted))) {
+        shift = mean;
+        FN(deviations)(n, x, shift, total);
+    }
+    const double rest = total[0] / (double)n;
+    moments[0] = shift;
+    moments[1] = rest;
+    moments[2] = total[1] - (double)n * (rest * rest);
 }
 
 OC_INLINE void FN(run_sums_body)(ptrdiff_t n, const X_T *restrict u, const X_T *restrict v, double mean, double *total) {
@@ -222,16 +232,16 @@ typedef struct {
     FN(band) mean, rest, s, power;
 } FN(statistics);
 
-OC_INLINE void FN(take_powers)(const int band, FN(statistics) *of) {
-    const int safe = sizeof(T) == sizeof(double) || oc_all_safe(band, of->s);
-    for (int r = 0; r < band; r++)
+OC_INLINE void FN(take_powers)(FN(statistics) *of) {
+    const int safe = sizeof(T) == sizeof(double) || oc_all_safe(OC_BAND, of->s);
+    for (ptrdiff_t r = 0; r < OC_BAND; r++)
         of->power[r] = safe ? 1 : FN(power_of)(of->s[r]);
 }
 
 /* Zeros stand for the rows that a band lacks: their power is 1. */
-OC_INLINE void FN(read_statistics)(const int band, const oc_rows *p, ptrdiff_t first, ptrdiff_t rows,
+OC_INLINE void FN(read_statistics)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows,
                                    FN(statistics) *of) {
-    for (ptrdiff_t r = 0; r < band; r++)
+    for (ptrdiff_t r = 0; r < OC_BAND; r++)
         of->mean[r] = of->rest[r] = of->s[r] = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t at = (first + r) * p->every;
@@ -239,16 +249,16 @@ OC_INLINE void FN(read_statistics)(const int band, const oc_rows *p, ptrdiff_t f
         of->rest[r] = p->rest[at];
         of->s[r] = p->inv_std[at];
     }
-    FN(take_powers)(band, of);
+    FN(take_powers)(of);
 }
 
 /* Measures rows. */
-OC_INLINE void FN(measure)(const int band, const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, FN(statistics) *of) {
+OC_INLINE void FN(measure)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, FN(statistics) *of) {
     const X_T *x = (const X_T *)p->x + first * p->stride;
     const double n = (double)p->columns;
     FN(band) mean = {0}, rest = {0}, m2 = {0};
     if (p->centred) {
-        FN(moments)(band, rows, p->columns, p->stride, x, mean, rest, m2);
+        FN(band_moments)(rows, p->columns, p->stride, x, mean, rest, m2);
     } else {
         for (ptrdiff_t r = 0; r < rows; r++) {
             double total[2];
@@ -256,12 +266,12 @@ OC_INLINE void FN(measure)(const int band, const oc_rows *p, ptrdiff_t first, pt
             m2[r] = total[1];
         }
     }
-    for (int r = 0; r < band; r++) {
+    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
         of->mean[r] = mean[r] + rest[r];
         of->rest[r] = rest[r] - (of->mean[r] - mean[r]);
         of->s[r] = 1 / sqrt(m2[r] / n + p->eps);
     }
-    FN(take_powers)(band, of);
+    FN(take_powers)(of);
 }
 
 OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T *restrict x, const T *restrict w,
@@ -274,8 +284,8 @@ typedef struct {
     T power[OC_BAND], high[OC_BAND], scale[OC_BAND], shift[OC_BAND];
 } FN(hats);
 
-OC_INLINE void FN(hats_of)(const int band, const FN(statistics) *of, FN(hats) *h) {
-    for (int r = 0; r < band; r++) {
+OC_INLINE void FN(hats_of)(const FN(statistics) *of, FN(hats) *h) {
+    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
         const FN(hat) one = FN(hat_with)(of->mean[r], of->rest[r], of->s[r], of->power[r]);
         h->power[r] = one.power;
         h->high[r] = one.high;
@@ -288,17 +298,33 @@ OC_INLINE FN(hat) FN(hat_at)(const FN(hats) *h, ptrdiff_t r) {
     return (FN(hat)){h->power[r], h->high[r], h->scale[r], h->shift[r]};
 }
 
-/* Elements from a row of a band to the one that is asked for while it is written. */
-OC_INLINE ptrdiff_t FN(ahead)(const int band, ptrdiff_t rows, ptrdiff_t stride) {
-    return (band > 1 ? rows : OC_AHEAD) * stride;
+/* Puts down a row's statistics. */
+OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r) {
+    const X_T *x = (const X_T *)p->x + r * p->stride;
+    double moments[3] = {0}, total[2];
+    if (p->centred)
+        FN(run_moments)(p->columns, x, moments);
+    else
+        FN(deviations)(p->columns, x, 0, total);
+    const double mean = moments[0] + moments[1];
+    const double m2 = p->centred ? moments[2] : total[1];
+    p->mean[r * p->every] = mean;
+    p->rest[r * p->every] = moments[1] - (mean - moments[0]);
+    p->inv_std[r * p->every] = 1 / sqrt(m2 / (double)p->columns + p->eps);
 }
 
-OC_INLINE void FN(forward_band)(const int band, const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
-    const ptrdiff_t every = p->every, ahead = FN(ahead)(band, rows, p->stride);
+OC_INLINE void FN(forward_row)(const oc_rows *p, ptrdiff_t r) {
+    FN(put_statistics)(p, r);
+    OC_PAST_OR_NOT(FN(forward_lines), p->columns, OC_AHEAD * p->stride, (const X_T *)p->x + r * p->stride, p->weight,
+                   p->bias, FN(hat_of)(p, r), (X_T *)p->out + r * p->stride);
+}
+
+OC_INLINE void FN(forward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
+    const ptrdiff_t every = p->every, ahead = rows * p->stride;
     FN(statistics) of;
     FN(hats) h;
-    FN(measure)(band, p, first, rows, &of);
-    FN(hats_of)(band, &of, &h);
+    FN(measure)(p, first, rows, &of);
+    FN(hats_of)(&of, &h);
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t row = first + r, e = row * p->stride;
         p->mean[row * every] = of.mean[r];
@@ -309,20 +335,20 @@ OC_INLINE void FN(forward_band)(const int band, const oc_rows *p, ptrdiff_t firs
     }
 }
 
-/* All rows, compiled for either kind of band. */
-#define OC_OVER_BANDS(of_band)                                                                                        \
+/* All rows: in bands, or one at a time. */
+#define OC_OVER_BANDS(of_band, of_row)                                                                                \
     do {                                                                                                              \
         const ptrdiff_t whole = p->columns * OC_BAND > OC_BAND_VALUES ? OC_BAND_VALUES / p->columns : OC_BAND;        \
         if (p->columns < OC_LONG_ROW)                                                                                 \
             for (ptrdiff_t r = 0; r < p->rows; r += whole)                                                            \
-                of_band(OC_BAND, p, r, p->rows - r < whole ? p->rows - r : whole);                                    \
+                of_band(p, r, p->rows - r < whole ? p->rows - r : whole);                                    \
         else                                                                                                          \
             for (ptrdiff_t r = 0; r < p->rows; r++)                                                                   \
-                of_band(1, p, r, 1);                                                                                  \
+                of_row(p, r);                                                                                  \
     } while (0)
 
 static void FN(rows_forward)(const oc_rows *p) {
-    OC_OVER_BANDS(FN(forward_band));
+    OC_OVER_BANDS(FN(forward_band), FN(forward_row));
     OC_STREAM_END();
 }
 
@@ -335,14 +361,25 @@ OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T 
                   dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat; dbias[i] += l < skip ? 0 : (double)AT(dy));
 }
 
+OC_INLINE void FN(backward_row)(const oc_rows *p, ptrdiff_t r) {
+    const X_T *dy = (const X_T *)p->dy + r * p->stride, *x = (const X_T *)p->x + r * p->stride;
+    const double s = p->inv_std[r * p->every];
+    double total[2];
+    FN(adjoint_sums)(p->columns, dy, p->weight, x, p->mean[r * p->every], total);
+    const FN(means) m = FN(means_of)(p, p->rest[r * p->every], s, total[0], total[1]);
+    OC_PAST_OR_NOT(FN(backward_lines), p->columns, OC_AHEAD * p->stride, dy, x, p->weight, FN(hat_of)(p, r),
+                   FN(projected)(s, FN(power_of)(s), m.mean, m.slope), (X_T *)p->out + r * p->stride, p->dweight,
+                   p->dbias);
+}
+
 /* The constants of the projection of a band's rows. */
 typedef struct {
     T power[OC_BAND], scale[OC_BAND], mean[OC_BAND], slope[OC_BAND], rest[OC_BAND];
 } FN(projections);
 
-OC_INLINE void FN(projections_of)(const int band, const oc_rows *p, const FN(statistics) *of, const double *sum,
+OC_INLINE void FN(projections_of)(const oc_rows *p, const FN(statistics) *of, const double *sum,
                                   const double *product, FN(projections) *u) {
-    for (int r = 0; r < band; r++) {
+    for (ptrdiff_t r = 0; r < OC_BAND; r++) {
         const FN(means) m = FN(means_of)(p, of->rest[r], of->s[r], sum[r], product[r]);
         const FN(projection) one = FN(projected)(of->s[r], of->power[r], m.mean, m.slope);
         u->power[r] = one.power;
@@ -353,23 +390,23 @@ OC_INLINE void FN(projections_of)(const int band, const oc_rows *p, const FN(sta
     }
 }
 
-OC_INLINE void FN(backward_band)(const int band, const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
-    const ptrdiff_t stride = p->stride, at = first * stride, ahead = FN(ahead)(band, rows, stride);
+OC_INLINE void FN(backward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {
+    const ptrdiff_t stride = p->stride, at = first * stride, ahead = rows * stride;
     const X_T *dy = (const X_T *)p->dy + at, *x = (const X_T *)p->x + at;
     X_T *dx = (X_T *)p->out + at;
     FN(band) sum = {0}, product = {0};
     FN(statistics) of;
     FN(hats) h;
     FN(projections) u;
-    FN(read_statistics)(band, p, first, rows, &of);
+    FN(read_statistics)(p, first, rows, &of);
     for (ptrdiff_t r = 0; r < rows; r++) {
         double total[2];
         FN(adjoint_sums)(p->columns, dy + r * stride, p->weight, x + r * stride, of.mean[r], total);
         sum[r] = total[0];
         product[r] = total[1];
     }
-    FN(hats_of)(band, &of, &h);
-    FN(projections_of)(band, p, &of, sum, product, &u);
+    FN(hats_of)(&of, &h);
+    FN(projections_of)(p, &of, sum, product, &u);
     for (ptrdiff_t r = 0; r < rows; r++) {
         const FN(projection) of_u = {u.power[r], u.scale[r], u.mean[r], u.slope[r], u.rest[r]};
         OC_PAST_OR_NOT(FN(backward_lines), p->columns, ahead, dy + r * stride, x + r * stride, p->weight,
@@ -453,7 +490,7 @@ OC_INLINE void FN(no_sums)(const oc_rows *p) {
 
 static void FN(rows_backward)(const oc_rows *p) {
     FN(no_sums)(p);
-    OC_OVER_BANDS(FN(backward_band));
+    OC_OVER_BANDS(FN(backward_band), FN(backward_row));
     OC_STREAM_END();
 }
 
