@@ -130,26 +130,34 @@ cdef const double *_factors(object factors, str name, Py_ssize_t rows) except? N
     return <const double *>cnp.PyArray_DATA(f)
 
 
+cdef cnp.ndarray _row_sums(cnp.ndarray partial):
+    """The sum of each row of what the blocks gave, as a tree."""
+    cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(partial)
+    cdef cnp.ndarray result = cnp.PyArray_EMPTY(1, shape, cnp.NPY_FLOAT64, 0)
+    cdef double *part = <double *>cnp.PyArray_DATA(partial)
+    cdef double *to = <double *>cnp.PyArray_DATA(result)
+    cdef Py_ssize_t i
+    for i in range(shape[0]):
+        to[i] = tree_sum(shape[1], part + i * shape[1])
+    return result
+
+
 def components(rows, x):
     """``rows @ x`` in double, rows [m, n]: a block of x is read once for all rows."""
     cdef cnp.ndarray v = checked(x, "x", IN)
     cdef cnp.ndarray a = _rows(rows, v)
-    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, i, size
+    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, size
     cdef Py_ssize_t n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
     cdef cnp.npy_intp *shape = [m, n_blocks]
     cdef cnp.ndarray partial = cnp.PyArray_EMPTY(2, shape, cnp.NPY_FLOAT64, 0)
-    cdef cnp.ndarray result = cnp.PyArray_EMPTY(1, shape, cnp.NPY_FLOAT64, 0)
     cdef double *part = <double *>cnp.PyArray_DATA(partial)
-    cdef double *to = <double *>cnp.PyArray_DATA(result)
     cdef const char *p = cnp.PyArray_BYTES(a)
     cdef const char *q = cnp.PyArray_BYTES(v)
     cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
     for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(m * n)):
         size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
         k.dots(size, m, n, p + b * OC_BLOCK * item, q + b * OC_BLOCK * item, n_blocks, part + b)
-    for i in range(m):
-        to[i] = tree_sum(n_blocks, part + i * n_blocks)
-    return result
+    return _row_sums(partial)
 
 
 def subtract_rows(rows, factors, x):
@@ -174,7 +182,7 @@ def sweep(rows, of_x, x, of_y, y):
     """
     cdef cnp.ndarray v = checked(x, "x", OUT), w = checked(y, "y", OUT)
     cdef cnp.ndarray a = _rows(rows, v)
-    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, i, at
+    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, at
     cdef Py_ssize_t n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
     cdef const double *f = _factors(of_x, "of_x", m)
     cdef const double *g = _factors(of_y, "of_y", m)
@@ -185,9 +193,7 @@ def sweep(rows, of_x, x, of_y, y):
     disjoint(w, "y", v, "x")
     cdef cnp.npy_intp *shape = [m, n_blocks]
     cdef cnp.ndarray partial = cnp.PyArray_EMPTY(2, shape, cnp.NPY_FLOAT64, 0)
-    cdef cnp.ndarray result = cnp.PyArray_EMPTY(1, shape, cnp.NPY_FLOAT64, 0)
     cdef double *part = <double *>cnp.PyArray_DATA(partial)
-    cdef double *to = <double *>cnp.PyArray_DATA(result)
     cdef const char *p = cnp.PyArray_BYTES(a)
     cdef char *q = cnp.PyArray_BYTES(v)
     cdef char *r = cnp.PyArray_BYTES(w)
@@ -195,6 +201,4 @@ def sweep(rows, of_x, x, of_y, y):
     for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(m * n)):
         at = b * OC_BLOCK * item
         k.sweep(min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK), m, n, p + at, f, q + at, g, r + at, n_blocks, part + b)
-    for i in range(m):
-        to[i] = tree_sum(n_blocks, part + i * n_blocks)
-    return result
+    return _row_sums(partial)

@@ -36,7 +36,7 @@ class Loss:
         dy : ndarray like y, or None
             Its gradient with respect to y.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__}: a loss needs a method value")
 
     def curvature(self, y, target, sample_weight=None):
         """Return the second derivative of the loss with respect to y, as a function.
@@ -51,7 +51,7 @@ class Loss:
         callable
             From a direction ry, like y, to the derivative of dy along it; it may write into ry.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__}: an objective needs a loss with a method curvature")
 
     def own_weights(self, target):
         """Return what each example counts in the mean by its target.

@@ -213,3 +213,25 @@ def test_is_an_objective():
     assert isinstance(obj, oc.Objective)
     assert obj.mode == "eval"
     assert obj.size == obj.theta0.size
+
+
+class Linear(nn.losses.Loss):
+    """The mean of the outputs: a loss of one's own, without second derivatives."""
+
+    classification = False
+
+    def value(self, y, target, gradient=True, sample_weight=None):
+        return float(y.mean()), np.full_like(y, 1 / y.size) if gradient else None
+
+    def check(self, target, n, shape, dtype):
+        pass
+
+
+def test_a_loss_says_which_method_it_lacks():
+    net, x, y = nn.Sequential(nn.Linear(2, 1)), np.ones((3, 2), "float32"), np.ones((3, 1), "float32")
+    assert np.isfinite(net.loss_and_grad(x, y, Linear(), np.empty_like(net.theta)))
+    obj = nn.objective(net, Linear(), x, y)
+    with pytest.raises(TypeError, match=r"Linear: .* method curvature"):
+        obj.loss_and_grad(obj.theta0)
+    with pytest.raises(TypeError, match=r"Loss: .* method value"):
+        nn.losses.Loss().value(y, y)
