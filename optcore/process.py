@@ -1,9 +1,11 @@
 """The process: threads, the one pool that they share with BLAS, and what this build is."""
 
 import contextlib
+import contextvars
 import importlib
 import os
 import threading
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from importlib import metadata
 from pathlib import Path
 
@@ -130,6 +132,36 @@ this thread take the memory of dead ones, of which up to 256 MiB are kept.
 
 Two pools that spin on the same cores cost a factor of 30; see docs/architecture.md. Entering costs some ten
 microseconds, so whole jobs (a fit, an analysis) are wrapped; entering again inside is free."""
+
+
+def at_once(work, items, stop):
+    """Return ``work(item)`` of each item, all at the same time: each on a Python thread with its share of the threads.
+
+    Parameters
+    ----------
+    work : callable
+        One that may run in several threads. Gets the context of the caller (`numpy.errstate`).
+    items : list
+    stop : callable
+        Called without arguments once one has failed, or on Ctrl-C: makes the others end soon. The first error is raised
+        when they have.
+    """
+    if len(items) == 1:
+        return [work(items[0])]
+    share = max(1, get_num_threads() // len(items))
+
+    def run(item):
+        with threads(share), one_pool:
+            return work(item)
+
+    with ThreadPoolExecutor(len(items)) as pool:
+        running = [pool.submit(contextvars.copy_context().run, run, item) for item in items]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+            return [future.result() for future in running if future.done()]
+        except BaseException:
+            stop()
+            raise
 
 
 def get_include():

@@ -1,15 +1,16 @@
 """The density of a whole spectrum by stochastic Lanczos quadrature, with its error."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from optcore import checks
 from optcore.curvature.estimates import Estimate
-from optcore.curvature.lanczos import Lanczos, most_steps
+from optcore.curvature.lanczos import Lanczos, most_steps, most_vectors
 from optcore.curvature.operators import Products
 from optcore.curvature.quadrature import Shares, counted, estimated
-from optcore.process import one_pool
+from optcore.process import at_once, get_num_threads, one_pool
 
 _DENSE_BELOW = 2000
 _TAU = 1e-6
@@ -144,8 +145,9 @@ def spectral_density(H, probes=10, steps=80, seed=0, *, tau=None, confidence=0.9
     confidence : float
         Of each interval.
     memory : float
-        Bytes for the basis of one process, 8 n (steps + 1), or half of it where products are float32: fewer steps where
-        they do not fit. ``.steps`` says how many were made.
+        Bytes for the bases of the processes at work, each 8 n (steps + 1), or half of it where products are float32.
+        There are as many as threads where the products allow it (``Objective.concurrent``): fewer where they do not
+        fit, and of one fewer steps. ``.steps`` says how many were made.
 
     Returns
     -------
@@ -180,9 +182,19 @@ def spectral_density(H, probes=10, steps=80, seed=0, *, tau=None, confidence=0.9
         if n <= min(_DENSE_BELOW, probes * steps, most):
             found, values = (), np.linalg.eigvalsh(product.dense()[0])
         else:
-            rng, values = np.random.default_rng(seed), None
-            found = tuple(_probe(product, rng.standard_normal(n), min(steps, most)) for _ in range(probes))
+            found, values = _probes(product, np.random.default_rng(seed), probes, min(steps, most), memory), None
     return _density(found, values, n, steps, product, tau, confidence)
+
+
+def _probes(product, rng, probes, steps, memory):
+    """The probes from starts drawn in turn; as many at once as there are threads, if products and memory allow it."""
+    fitting = max(1, most_vectors(product.n, memory, product.dtype) // (steps + 1))
+    most = min(get_num_threads(), fitting) if product.concurrent else 1
+    found = []
+    while len(found) < probes:
+        starts = [rng.standard_normal(product.n) for _ in range(min(most, probes - len(found)))]
+        found += at_once(partial(_probe, product, steps=steps), starts, product.stop)
+    return tuple(found)
 
 
 def _probe(product, start, steps):

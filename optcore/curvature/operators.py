@@ -1,5 +1,8 @@
 """The matrices of an objective at a point as linear operators, and the checks that every operator passes."""
 
+import threading
+from concurrent.futures import CancelledError
+
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
@@ -22,7 +25,8 @@ class _AtPoint(LinearOperator):
         self._theta.flags.writeable = False
         self._batch = obj.check_batch(batch)
         self._report = show_count("products") if progress is True else progress or None
-        self.products = 0
+        self.products, self._counting = 0, threading.RLock()
+        self.concurrent = obj.concurrent
         self.product_error = obj.product_error
         self.product_dtype = obj.dtype
         super().__init__(np.dtype(np.float64), (obj.size, obj.size))
@@ -39,10 +43,17 @@ class _AtPoint(LinearOperator):
         array [n]
         """
         product = self._multiply(self._theta, np.asarray(v).reshape(-1), self._batch)
-        self.products += 1
-        if self._report:
-            self._report(self.products)
+        with self._counting:
+            self.products += 1
+            if self._report:
+                self._report(self.products)
         return product
+
+    def __getstate__(self):
+        return {**self.__dict__, "_counting": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _counting=threading.RLock())
 
     def _matvec(self, v):
         return np.asarray(self.product(v), dtype=np.float64)
@@ -77,6 +88,8 @@ class Hessian(_AtPoint):
         Products are returned in float64 whatever the objective's dtype, as SciPy's solvers want them.
     product_dtype : float32 or float64
         What they are computed in.
+    concurrent : bool
+        Whether they may be computed in several threads at once, as the objective says.
     products : int
         How many products have been computed so far.
     product_error : float
@@ -158,17 +171,26 @@ class Products:
         operator = symmetric_operator(H)
         self._multiply = H.product if isinstance(H, _AtPoint) else operator.matvec
         self.n = operator.shape[0]
-        self.count = 0
+        self.count, self._counting, self._stopped = 0, threading.Lock(), False
+        self.concurrent = getattr(H, "concurrent", False)
         self.error = product_error(H)
         self.dtype = np.dtype(getattr(H, "product_dtype", np.float64))
 
     def __call__(self, v):
         """Return H v, float32 where both are, else float64; FloatingPointError if it is not finite."""
-        self.count += 1
+        if self._stopped:
+            raise CancelledError
+        with self._counting:
+            self.count += 1
+            number = self.count
         product = np.ascontiguousarray(self._multiply(v), np.result_type(v, self.dtype)).reshape(-1)
         if reduce.count_nonfinite(product):
-            raise FloatingPointError(f"H: expected finite products, product {self.count} is not finite")
+            raise FloatingPointError(f"H: expected finite products, product {number} is not finite")
         return product
+
+    def stop(self):
+        """Let no further product begin: an error in one thread ends the work of the others."""
+        self._stopped = True
 
     def dense(self):
         """Return the matrix by n products with unit vectors, made symmetric, and the norm of what was not.

@@ -19,6 +19,7 @@ class NetworkObjective(BatchedObjective):
     """What `optcore.nn.objective` returns; see there."""
 
     lower_bound = 0.0
+    concurrent = True
 
     def __init__(self, net, loss, X, y, mode="train", dtype=None, sample_weight=None, l1=0.0, l2=0.0, **batches):
         if not isinstance(net, Sequential):

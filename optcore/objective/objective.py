@@ -50,6 +50,9 @@ class Objective:
         float32 or float64, of theta and of every vector returned.
     mode : str or None
         "train" or "eval": which batch-norm statistics the loss uses, where it has any.
+    concurrent : bool
+        Whether products may be computed in several Python threads at once: true for `oc.nn`, whose analyses then use
+        the cores better; set it where a callable or an overriding method allows that.
     lower_bound : float
         What the loss is never below, where its form says so (0 for the losses of `oc.nn`); else -inf.
     product_error : float
@@ -75,6 +78,7 @@ class Objective:
     """
 
     mode = None
+    concurrent = False
     lower_bound = -math.inf
 
     def __init__(self, loss=None, grad=None, hvp=None, theta0=None, n_examples=1, *, loss_and_grad=None,

@@ -47,6 +47,15 @@ def test_the_stated_bound_holds(name, vectors, dtype):
     assert peak(call, operator(dtype), memory) <= memory + 8 * N * beside
 
 
+@pytest.mark.parametrize("vectors", [70, 500])
+def test_the_stated_bound_holds_for_probes_at_once(vectors):
+    H, memory = operator("float32"), 8 * N * vectors
+    H.concurrent = True
+    call = CALLS["spectral_density"][0]
+    with oc.threads(3):
+        assert peak(call, H, memory) <= memory + 8 * N * 3 * 12
+
+
 def test_a_limit_of_infinity_is_none():
     H = operator("float64")
     assert oc.curvature.spectral_density(H, 1, 30, memory=float("inf")).steps == 30
