@@ -116,6 +116,25 @@ def run(file, doc, measure, table, conclude, draw, size, argv=None):
     return found
 
 
+def arguments(doc, **defaults):
+    """Return the arguments of a script's command line by name: each may be left out; ``--help`` says what it does.
+
+    Parameters
+    ----------
+    doc : str
+        The script's ``__doc__``.
+    **defaults
+        Name and default of each argument, in order.
+    """
+    title, _, rest = doc.partition("\n\n")
+    parser = argparse.ArgumentParser(description=title, epilog=rest,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        parser.add_argument(name, nargs="?", default=default,
+                            help="none by default" if default is None else f"default: {default}")
+    return vars(parser.parse_args())
+
+
 def _print(rows):
     """Columns as wide as their widest cell, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

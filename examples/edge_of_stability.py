@@ -7,8 +7,6 @@ it moves towards sharper places until that limit is reached, then hovers about i
 not at every step (Cohen et al. 2021). `oc.curvature.follow` measures lambda_max along each run.
 """
 
-import sys
-
 import numpy as np
 
 import optcore as oc
@@ -80,4 +78,6 @@ def main(path=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from common import arguments
+
+    main(**arguments(__doc__, path=None))

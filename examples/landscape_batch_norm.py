@@ -8,7 +8,6 @@ over one step along it, |g(theta - lr g) - g(theta)| / |g(theta)| (after Santurk
 at the same rate the step is longer where the gradient is larger.
 """
 
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -77,4 +76,6 @@ def main(path=None, size=25):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from common import arguments
+
+    main(**arguments(__doc__, path=None))

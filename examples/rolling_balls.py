@@ -5,8 +5,6 @@
 The ending of the file says the format: .gif, .html, or .mp4 where ffmpeg is installed.
 """
 
-import sys
-
 import numpy as np
 
 import optcore as oc
@@ -29,4 +27,6 @@ def main(path="rolling_balls.gif", name="rosenbrock", steps=1000):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from common import arguments
+
+    main(**arguments(__doc__, path="rolling_balls.gif", name="rosenbrock"))

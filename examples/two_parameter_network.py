@@ -65,4 +65,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from common import arguments
+
+    main(**arguments(__doc__))

@@ -220,7 +220,7 @@ def _spans(header, size):
             raise ValueError(f"{name!r} does not fill its place")
         spans[name], offset = (dtype, shape), end
     if offset != size:
-        raise ValueError(f"expected {offset} bytes of data, got {size}: truncated")
+        raise ValueError(f"expected {offset} bytes of data, got {size}{': truncated' * (size < offset)}")
     return spans
 
 

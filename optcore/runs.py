@@ -15,7 +15,8 @@ CONFIG, CHECKPOINT, HISTORY, SCALING = "config.toml", "checkpoint.safetensors", 
 TRAINING, DIAGNOSIS = "training.png", "diagnosis.png"
 SPECTRUM, LANDSCAPE, REPORT, TRAJECTORY = "spectrum.png", "landscape.png", "report.html", "trajectory.safetensors"
 CHOICES = {"task": ("", "classification", "regression"), "standardize": ("columns", "all", "none"),
-           "dtype": ("float32", "float64"), "schedule": ("cosine", "constant"), "optimizer": tuple(optim.names()),
+           "dtype": ("float32", "float64"), "schedule": ("cosine", "constant"),
+           "optimizer": tuple(name for name in optim.names() if name != "muon"),    # which moves matrices alone
            "class_weight": ("", "balanced")}
 _FILES = (HISTORY, SCALING, TRAINING, DIAGNOSIS, SPECTRUM, LANDSCAPE, REPORT, TRAJECTORY)
 LEAST = {"hidden": 1, "epochs": 1, "batch_size": 1, "seed": 0, "accumulate": 1, "patience": 0, "l1": 0, "l2": 0}
@@ -42,6 +43,7 @@ class Settings:
         Widths of the hidden layers, each with batch norm and ReLU.
     dtype, optimizer, schedule : str
     lr, weight_decay : float
+        A rule without weight decay, such as Rprop, goes without.
     epochs, batch_size, seed : int
     accumulate : int
         Batches whose mean gradient is one update.
@@ -148,7 +150,8 @@ class Run:
         if s.schedule == "cosine":
             lr = schedules.cosine_decay(s.lr, max(1, s.epochs * steps // s.accumulate))
         rule = optim.get(s.optimizer)
-        rule = rule(train.arrays_for(rule, self.net), lr=lr, weight_decay=s.weight_decay, nonfinite="raise")
+        decay = {"weight_decay": s.weight_decay} if "weight_decay" in rule.rule.options else {}
+        rule = rule(train.arrays_for(rule, self.net), lr=lr, nonfinite="raise", **decay)
         return rule if s.accumulate == 1 else optim.MultiSteps(rule, s.accumulate)
 
     def saved_optimizer(self):

@@ -36,7 +36,8 @@ def add(commands):
     option("batch-size", "examples in a step", type=positive, metavar="N")
     option("lr", "learning rate at the start", type=number, metavar="X")
     option("schedule", "of the learning rate", choices=runs.CHOICES["schedule"])
-    option("weight-decay", "strength of the pull of all parameters towards 0", type=number, metavar="X")
+    option("weight-decay", "strength of the pull of all parameters towards 0, in rules that have one", type=number,
+           metavar="X")
     option("l1", "of the penalty l1 * sum |w| of the weights, a term of the loss", type=number, metavar="X")
     option("l2", "of the penalty l2/2 * sum w^2 of the weights, a term of the loss", type=number, metavar="X")
     option("optimizer", "update rule", choices=runs.CHOICES["optimizer"])

@@ -1,6 +1,8 @@
 """The files that hold data sets."""
 
 from dataclasses import dataclass
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,10 @@ def load(source, task=None, *, target=None, header=None):
     ((1797, 64), (1797,), ('0', '1', '2'))
     """
     checks.one_of("task", task, (None, "classification", "regression"))
+    if target is not None and (not isinstance(target, str | Integral | PathLike) or isinstance(target, bool)):
+        raise TypeError(f"target: expected a name, an index or a path, got {target!r}")
+    if header is not None:
+        checks.flag("header", header)
     source = checks.path("source", source)
     if source == "digits":
         X, y, features = _digits()
@@ -95,8 +101,10 @@ def _read(path, target, header):
         return _read_npz(path, "y" if target is None else target)
     if kind == ".npy" and target is None:
         raise ValueError(f"{path}: target: expected the .npy file of the targets, got none")
-    beside = Path(target) if target is not None else labels_beside(path)
-    if beside == path or not beside.is_file():
+    beside = Path(checks.path("target", target)) if target is not None else labels_beside(path)
+    if beside == path:
+        raise ValueError(f"{path}: target: expected the file of the labels, got none")
+    if not beside.is_file():
         raise FileNotFoundError(f"{path}: target: expected the file of the labels, no such file: {beside}")
     if kind == "idx":
         X, y = read_idx(path), read_idx(beside)
@@ -139,7 +147,7 @@ def _read_npz(path, target):
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             X, y = file["X"], file[target]
     except KeyError as error:
-        raise ValueError(f"{path}: expected arrays X and {target}, got {error.args[0]}") from error
+        raise ValueError(f"{path}: expected arrays X and {target}, got {', '.join(file.files) or 'none'}") from error
     except Exception as error:      # zipfile, zlib and NumPy each have their own for a damaged file
         raise ValueError(f"{path}: not a readable .npz file without pickles ({error})") from error
     X, y = _checked(path, X, y)
@@ -162,10 +170,10 @@ def _target(name, target, task):
     whole = numeric and bool((values == np.floor(values)).all())
     if task == "regression" or (task is None and numeric and not whole):
         if not numeric:
-            raise ValueError(f"{name}: a regression needs numbers as targets, got {target[0]!r}")
+            raise ValueError(f"{name}: a regression needs numbers as targets, got {str(target[0])!r}")
         return values.astype(np.float64)[:, None], None
-    if whole:
-        values = values.astype(np.int64)
+    if whole and bool((np.abs(values) < 2.0**63).all()):
+        values = values.astype(np.int64)    # named 7, not 7.0
     elif target.dtype.kind not in "fiubU":
         raise ValueError(f"{name}: expected numbers or names as targets, got dtype {target.dtype}")
     classes, y = np.unique(values, return_inverse=True)

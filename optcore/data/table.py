@@ -34,9 +34,12 @@ def read_csv(path, target=-1, header=None):
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         try:
-            head = file.readline()
-            rows = csv.reader(itertools.chain([head], file), delimiter=max("\t;,", key=head.count), strict=True)
-            return _read(path, ((rows.line_num, [cell.strip() for cell in row]) for row in rows if row), target, header)
+            head = [file.readline()]
+            while head[-1].isspace():
+                head.append(file.readline())
+            rows = csv.reader(itertools.chain(head, file), delimiter=max("\t;,", key=head[-1].count), strict=True)
+            stripped = ((rows.line_num, [cell.strip() for cell in row]) for row in rows)
+            return _read(path, (row for row in stripped if row[1] not in ([], [""])), target, header)
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not a readable CSV file ({error})") from error
 

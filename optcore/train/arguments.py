@@ -47,7 +47,7 @@ def _none_of_weight(name, weight):
 def _parts(net, X, y, loss, validation, seed, weight):
     row = losses.find(loss)
     check(net, row, "", X, y)
-    _check_finite("", X)
+    _check_finite("", X, y)
     if validation is None:
         return None, None, None
     if isinstance(validation, numbers.Real) and not isinstance(validation, bool):
@@ -66,7 +66,7 @@ def _parts(net, X, y, loss, validation, seed, weight):
                         f"{type(validation).__name__}")
     X, y, *given = validation
     check(net, row, "validation ", X, y)
-    _check_finite("validation ", X)
+    _check_finite("validation ", X, y)
     return None, (X, y, None), losses.check_weights(given[0] if given else None, y)
 
 
@@ -87,14 +87,15 @@ def check(net, row, part, X, y):
     check_examples(net.program, row, sample, y, net.theta.dtype, part, n)
 
 
-def _check_finite(part, X):
-    step = max(1, _PIECE // max(1, math.prod(X.shape[1:])))
-    for i in range(0, len(X), step):
-        x = X[i:i + step]
-        finite = np.isfinite(x)
-        if not finite.all():
-            where = i + int(np.argwhere(~finite)[0, 0])
-            raise ValueError(f"{part}X: expected finite values, got {x[~finite].flat[0]} in example {where}")
+def _check_finite(part, X, y):
+    for name, a in (("X", X), ("y", y)):
+        step = max(1, _PIECE // max(1, math.prod(a.shape[1:])))
+        for i in range(0, len(a), step):
+            x = a[i:i + step]
+            finite = np.isfinite(x)
+            if not finite.all():
+                where = i + int(np.argwhere(~finite)[0, 0])
+                raise ValueError(f"{part}{name}: expected finite values, got {x[~finite].flat[0]} in example {where}")
 
 
 def check_place(path):

@@ -29,11 +29,11 @@ def fit(net, X, y, loss="cross_entropy", optimizer=None, epochs=10, batch_size=3
     net : optcore.nn.Sequential
         Its ``theta`` and buffers are what is trained.
     X : ndarray [N, ...] or optcore.data.Rows
-        Examples in the network's dtype, C-contiguous; memory-mapped ones (``np.load(path, mmap_mode="r")``) are read a
-        batch at a time. `Rows` also standardises and converts them as they are read.
+        Finite examples in the network's dtype, C-contiguous; memory-mapped ones (``np.load(path, mmap_mode="r")``) are
+        read a batch at a time. `Rows` also standardises and converts them as they are read.
     y : ndarray
         For "cross_entropy" int64 class indices [N] or probabilities [N, K]; for the others values of the outputs'
-        shape and dtype.
+        shape and dtype, finite.
     loss : {"cross_entropy", "mse", "bce", "huber"} or loss
         A name, or an object with options such as ``oc.nn.CrossEntropy(label_smoothing=0.1)``; the mean over the batch.
     optimizer : optcore.optim.Optimizer or Wrapper, str or None

@@ -259,6 +259,18 @@ def test_the_commands_look_at_what_was_descended(table, tmp_path, capsys):
     assert "l1: expected at least 0, got -1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", runs.CHOICES["optimizer"])
+def test_every_rule_that_is_offered_trains(name, table):
+    """Rprop has no weight decay, whose default is not 0."""
+    run = runs.prepare(Settings(data=table, optimizer=name, hidden=(3,)))
+    rule = run.optimizer()
+    before = run.net.theta.copy()
+    oc.train.fit(run.net, run.X, run.y, run.loss, rule, 1, 24, progress=False)
+    assert type(rule) is oc.optim.get(name)
+    assert (run.net.theta != before).any()
+    assert set(oc.optim.names()) - set(runs.CHOICES["optimizer"]) == {"muon"}       # takes no biases
+
+
 def test_a_reader_that_has_left():
     with subprocess.Popen([sys.executable, "-m", "optcore.cli", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:

@@ -225,6 +225,24 @@ def test_csv_numbers_as_classes_or_values(tmp_path):
     assert d.y.tolist() == [[7.5], [5.0]]
 
 
+def test_numbers_that_no_int64_holds_are_classes_too(tmp_path):
+    """Cast to int64 they would all be one."""
+    y = np.array([1e300, -2e300, 3.0])
+    np.savez(tmp_path / "a.npz", X=np.eye(3), y=y)
+    d = data.load(tmp_path / "a.npz")
+    assert [float(d.classes[i]) for i in d.y] == y.tolist()
+    np.savez(tmp_path / "a.npz", X=np.eye(2), y=np.array([2**63 + 2, 2**63], np.uint64))
+    assert data.load(tmp_path / "a.npz").classes == (str(2**63), str(2**63 + 2))
+
+
+@pytest.mark.parametrize(("text", "line"), [("\n\r\na;b;c\n1;2;x\n3;4;y\n", 5), ("a;b;c\n1;2;x\n   \n3;4;y\n \n", 4)])
+def test_blank_lines_of_a_table_say_nothing(tmp_path, text, line):
+    d = data.load(write(tmp_path, text))
+    assert (d.X.tolist(), d.classes, d.features) == ([[1, 2], [3, 4]], ("x", "y"), ("a", "b"))
+    with pytest.raises(ValueError, match=f":{line}: column 2"):
+        data.load(write(tmp_path, text.replace("4", "")))
+
+
 def test_npz(tmp_path):
     X, y = rng0(0).integers(0, 255, (6, 2, 3), dtype=np.uint8), np.array([3, 1, 3, 1, 1, 3], dtype=np.uint8)
     np.savez(tmp_path / "a.npz", X=X, y=y)
@@ -269,7 +287,7 @@ def test_npz_errors(tmp_path):
         with pytest.raises(ValueError, match=message):
             data.load(path)
     np.savez(path, X=good["X"])
-    with pytest.raises(ValueError, match="expected arrays X and y"):
+    with pytest.raises(ValueError, match=r"expected arrays X and y, got X$"):
         data.load(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:len(whole) // 2])
@@ -284,6 +302,14 @@ def test_unknown_sources(tmp_path):
         data.load("letters")
     with pytest.raises(ValueError, match=r"^task: expected"):
         data.load("digits", task="clustering")
+    table = write(tmp_path, "1,2,x\n3,4,y\n")
+    with pytest.raises(TypeError, match=r"^target: expected a name, an index or a path, got 1.5"):
+        data.load(table, target=1.5)
+    with pytest.raises(TypeError, match=r"^header: expected True or False, got 1"):
+        data.load(table, header=1)
+    np.save(tmp_path / "X.npy", np.eye(2))
+    with pytest.raises(TypeError, match=r"^target: expected a path, got int"):
+        data.load(tmp_path / "X.npy", target=1)
 
 
 def test_binary_and_one_column_csv(tmp_path):

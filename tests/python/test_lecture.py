@@ -1,6 +1,7 @@
 """The lecture's experiments: each makes its picture, and its small version shows what it claims."""
 
 import importlib
+import runpy
 import sys
 from pathlib import Path
 
@@ -24,6 +25,20 @@ def quick(monkeypatch, tmp_path, capsys):
     yield run
     for name in [p.stem for p in EXAMPLES.glob("*.py")]:
         sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in EXAMPLES.glob("*.py") if p.stem != "common"))
+def test_help_runs_nothing(name, monkeypatch, tmp_path, capsys):
+    """It says what the script does and how it is called, and leaves no file behind."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert caught.value.code == 0
+    assert f"python examples/{name}.py" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    sys.modules.pop("common")
 
 
 def test_small_batches_end_better(quick):
