@@ -171,6 +171,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .store = BOTH(store),
     .reduce = {REDUCE(f32), REDUCE(f64)},
     .column_sums = BOTH(column_sums),
+    .turn = BOTH(turn),
     .norm = {NORM(f32), NORM(f64), NORM(bf16)},
     .row_norm = {ROW_NORM(f32), ROW_NORM(f64), ROW_NORM(bf16)},
     .merge_moments = KERNEL(merge, moments),

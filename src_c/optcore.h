@@ -263,6 +263,9 @@ double oc_tree_sum(ptrdiff_t n, double *x);
 /* The sum of each column of x[rows][columns], in double. */
 typedef void oc_column_sums_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x, double *sums);
 
+/* out[columns][rows] = x[rows][columns] transposed. */
+typedef void oc_turn_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x, void *out);
+
 /* ------------------------------------------------------------------------------------------------ normalization
  * A block of x is `outer` runs of `inner` contiguous elements, `stride` elements apart. In the form OC_SEGMENTS all of it
  * belongs to one channel (channels first); in OC_ROWS element i of every run belongs to channel i (channels last, one
@@ -482,6 +485,7 @@ typedef struct {
     oc_store_fn *store[OC_N_DTYPES];
     oc_reduce_kernels reduce[OC_N_DTYPES];
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
+    oc_turn_fn *turn[OC_N_DTYPES];
     oc_norm_kernels norm[OC_N_NORM_DTYPES];
     oc_row_norm_kernels row_norm[OC_N_NORM_DTYPES];
     oc_merge_fn *merge_moments;

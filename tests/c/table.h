@@ -226,6 +226,11 @@ static void call_column_sums(const test *t, const oc_kernels *k, oc_dtype d, ptr
     k->column_sums[d](n, width, a[0], a[1]);
 }
 
+static void call_turn(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t;
+    k->turn[d](n, width, a[0], a[1]);
+}
+
 static void call_mse(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     (void)t, (void)width;
     *(double *)a[2] = k->loss[d].mse(n, a[0], a[1], 0.5, a[3]);
@@ -675,6 +680,7 @@ static const test table[] = {
     {"plane sums", call_plane_sums, ROWS, 1, 0, NULL, {X, {DOUBLE_INOUT, UNIT, 1}}},
     {"dropout", call_dropout, ELEMENTS, 0, 100, NULL, {X, Y}},
     {"column_sums", call_column_sums, ROWS, 0, 0, NULL, {X, {DOUBLE_OUT, WIDTH, 1}}},
+    {"turn", call_turn, ROWS, 0, 0, NULL, {X, Y}},
     {"add_sums", call_add, ELEMENTS, 1, 0, NULL, {{DOUBLE_IN, UNIT, 1}, {DOUBLE_OUT, UNIT, 1}, {DOUBLE_IN, UNIT, 1}}},
     {"merge_moments", call_merge, ELEMENTS, 0, 0, NULL,
      {{DOUBLE_IN, UNIT, 3}, {DOUBLE_OUT, UNIT, 3}, {DOUBLE_IN, UNIT, 3}}},

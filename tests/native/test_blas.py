@@ -11,7 +11,9 @@ from optcore.process import one_pool
 
 # Whole, in large panels, in panels for small kernels, sums too long for those.
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 257), (129, 300, 200), (45, 333, 130),
-          (1, 500, 900), (70, 7, 600), (40, 50, 1953), (40, 50, 1954), (20, 30, 9000)]
+          (1, 500, 900), (70, 7, 600), (40, 50, 1953), (40, 50, 1954), (20, 30, 9000),
+          # a is turned: one panel, several in strips, the longest sums of either dtype and those beyond.
+          (16, 32, 32), (48, 300, 100), (80, 130, 512), (16, 33, 513), (32, 70, 1024), (32, 70, 1025)]
 TRANSPOSES = [(False, False), (False, True), (True, False), (True, True)]
 
 
@@ -82,7 +84,7 @@ def test_what_is_replaced_is_not_read():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("ta", "tb"), TRANSPOSES)
-@pytest.mark.parametrize("shape", [(333, 290, 611), (200, 290, 311), (40, 500, 130)])
+@pytest.mark.parametrize("shape", [(333, 290, 611), (200, 290, 311), (40, 500, 130), (144, 290, 200)])
 @pytest.mark.usefixtures("cut")
 def test_threads_do_not_change_bits(shape, ta, tb, dtype):
     a, b, _, _ = operands(np.random.default_rng(2), *shape, ta, tb, dtype)
