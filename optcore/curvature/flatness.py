@@ -127,7 +127,8 @@ def keskar_sharpness(obj, theta, batch=None, *, epsilon=1e-3, steps=10, directio
     Returns
     -------
     float
-        Infinite where the loss is not finite in the box.
+        Infinite where the loss is not finite in the box; NaN where ``1 + L(theta)`` is not positive: the measure is one
+        of losses that are at least 0.
 
     Examples
     --------
@@ -164,7 +165,7 @@ def keskar_sharpness(obj, theta, batch=None, *, epsilon=1e-3, steps=10, directio
                          options={"maxiter": steps, "ftol": 0, "gtol": 0})
     except _NotFinite:
         return float("inf")
-    return 100 * (highest - loss) / (1 + loss)
+    return 100 * (highest - loss) / (1 + loss) if loss > -1 else float("nan")
 
 
 class _NotFinite(Exception):

@@ -113,9 +113,7 @@ def eigenpairs(H, k=5, which="LA", tol=1e-6, seed=0, maxiter=None, *, v0=None, m
 
 
 def _check_request(n, k, which, tol, seed):
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise TypeError(f"k: expected an int, got {type(k).__name__}")
-    if not 1 <= k <= n:
+    if not 1 <= checks.integer("k", k, low=-np.inf) <= n:
         raise ValueError(f"k: expected 1 to n = {n}, got {k}")
     checks.one_of("which", which, _WHICH)
     checks.number("tol", tol)

@@ -73,11 +73,11 @@ class Probe:
         if self.beta[-1] == 0:  # the quadrature is the measure
             inside = self.nodes >= tau if closed else self.nodes > tau
             return (min(1.0, float(self.weights[inside].sum())),) * 2
-        nodes, weights = self.nodes, self.weights
-        pivot = _last_pivot(self.alpha - tau, self.beta)
+        exponent = -int(np.frexp(np.abs(self.nodes).max())[1])  # so that no square overflows or vanishes
+        nodes, alpha, beta, tau = (np.ldexp(x, exponent) for x in (self.nodes, self.alpha, self.beta, tau))
+        weights, pivot = self.weights, _last_pivot(alpha - tau, beta)
         if abs(pivot) > 1e-8 * float(np.abs(nodes).max()):  # else tau is a node already
-            diagonal = np.append(self.alpha, tau + self.beta[-1] ** 2 / pivot)
-            nodes, vectors = eigh_tridiagonal(diagonal, self.beta)
+            nodes, vectors = eigh_tridiagonal(np.append(alpha, tau + beta[-1] ** 2 / pivot), beta)
             weights = vectors[0] ** 2
         here = int(np.argmin(np.abs(nodes - tau)))
         high = min(1.0, float(weights[here:].sum()))

@@ -1,11 +1,13 @@
 """The second-order model of a loss around a point: what it predicts, how wrong it is, and the steps that it takes."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, minres
 
 from optcore import checks
+from optcore._native import reduce
 from optcore.curvature.operators import Hessian, Products
 from optcore.objective import check_objective
 from optcore.process import one_pool
@@ -109,19 +111,19 @@ class Taylor:
         """
         if radius is not None:
             checks.number("radius", radius, open_low=True)
-        norm = float(np.linalg.norm(self.gradient))
+        norm = reduce.norm(self.gradient)
         if norm == 0:
             return self._step(np.zeros_like(self.gradient), np.zeros_like(self.gradient), True, 0,
                               "the gradient is zero")
-        product = Products(self.hessian)(self.gradient / norm)
-        curvature = float(self.gradient @ product) / norm
+        unit = self.gradient / norm
+        product = Products(self.hessian)(unit)
+        curvature = float(unit @ product)
         if curvature <= 0 and radius is None:
             raise ValueError(f"radius: expected a length where the curvature along the gradient is not positive "
                              f"({curvature:.3g}), got None")
         length = norm / curvature if curvature > 0 else np.inf
         short = radius is not None and length > radius
         length = radius if short else length
-        unit = self.gradient / norm
         return self._step(-length * unit, -length * product, True, 1,
                           f"{'cut at the radius' if short else 'the minimum along the gradient'}; curvature there "
                           f"{curvature:.4g}")
@@ -131,7 +133,8 @@ class Taylor:
 
         MINRES (Paige and Saunders 1975) takes indefinite and singular matrices: it minimises ``|H delta + g|`` over
         growing Krylov spaces. Where H is indefinite the stationary point is a saddle, and the message says so if the
-        step itself meets negative curvature.
+        step itself meets negative curvature. Where H is singular and g has a part in its null space there is no
+        stationary point: the step then goes to where ``|H delta + g|`` is least, and the message says that, too.
 
         Parameters
         ----------
@@ -146,24 +149,49 @@ class Taylor:
         checks.number("tol", tol, open_low=True)
         checks.integer("max_products", max_products)
         product = Products(self.hessian)
-        operator = LinearOperator((product.n,) * 2, lambda v: product(v.reshape(-1)), dtype=np.float64)
-        delta, information = np.zeros(product.n), 0
         with one_pool:
-            if self.gradient.any():
-                delta, information = minres(operator, -self.gradient, rtol=tol, maxiter=max_products)
-            image = product(delta)
-        curvature = float(delta @ image)
-        message = (f"stationary point of the model after {product.count} products" if information == 0 else
-                   f"not converged in {max_products} iterations: the best step of their Krylov space")
+            delta, image, converged = self._minres(product, tol, max_products)
+        residual, curvature = self._residual(image), float(delta @ image)
+        if not converged:
+            message = f"not converged in {max_products} iterations: the best step of their Krylov space"
+        elif residual <= np.sqrt(tol):
+            message = f"stationary point of the model after {product.count} products"
+        else:
+            message = (f"no stationary point within the tolerance: |H delta + g| is least here, {residual:.2g} |g|, "
+                       f"after {product.count} products")
         if curvature < 0:
             message += f"; negative curvature along the step ({curvature / float(delta @ delta):.3g}): not a minimum"
-        return self._step(delta, image, information == 0, product.count, message)
+        return self._step(delta, image, converged, product.count, message)
+
+    def _minres(self, product, tol, max_products):
+        """The solution, H times it, and whether it converged.
+
+        Where there is no solution the Krylov space is exhausted one iteration after the least residual was found, and
+        MINRES leaves along the null space, as far as rounding lets it: the iterate before that one is taken.
+        """
+        norm = reduce.norm(self.gradient)
+        if norm == 0:
+            return np.zeros(product.n), product(np.zeros(product.n)), True
+        operator = LinearOperator((product.n,) * 2, lambda v: product(v.reshape(-1)), dtype=np.float64)
+        iterates = deque([np.zeros(product.n)], maxlen=2)
+        _, information = minres(operator, -self.gradient / norm, rtol=tol, maxiter=max_products,
+                                callback=iterates.append)
+        delta = norm * iterates[-1]
+        image = product(delta)
+        if self._residual(image) > np.sqrt(tol):
+            before = norm * iterates[0]
+            other = product(before)
+            if self._residual(other) <= (1 + 1e-8) * self._residual(image):
+                delta, image = before, other
+        return delta, image, information == 0
+
+    def _residual(self, image):
+        norm = reduce.norm(self.gradient)
+        return reduce.norm(image + self.gradient) / norm if norm else 0.0
 
     def _step(self, delta, image, converged, products, message):
         predicted = -float(self.gradient @ delta) - 0.5 * float(delta @ image)
-        norm = float(np.linalg.norm(self.gradient))
-        residual = float(np.linalg.norm(image + self.gradient)) / norm if norm else 0.0
-        return Step(delta, float(np.linalg.norm(delta)), predicted, self.loss - self._realised(delta), residual,
+        return Step(delta, reduce.norm(delta), predicted, self.loss - self._realised(delta), self._residual(image),
                     converged, products, message)
 
     def _moved(self, delta):

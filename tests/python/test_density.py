@@ -162,6 +162,15 @@ def test_flat_spectra(values):
     assert getattr(found.shares, sign + "_interval") == (1, 1)
 
 
+def test_shares_of_a_spectrum_whose_squares_no_float_holds():
+    """The factor is a power of two, which changes no rounding."""
+    values = np.linspace(-1, 2, 3000)
+    shares, large = (oc.curvature.spectral_density(diagonal(factor * values), probes=2, steps=30).shares
+                     for factor in (1.0, 2.0**520))
+    for name in ("positive", "negative", "positive_interval", "negative_interval"):
+        assert getattr(large, name) == pytest.approx(getattr(shares, name), abs=1e-9)
+
+
 def test_fifty_thousand_dimensions_hold_the_needle():
     values = np.random.default_rng(0).uniform(0.05, 1, 50_000)
     values[123] = -0.01

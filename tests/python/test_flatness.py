@@ -52,6 +52,13 @@ def test_what_is_not_finite_is_infinitely_sharp():
     assert oc.curvature.sam_sharpness(obj, np.zeros(2)) == np.inf
 
 
+def test_keskar_sharpness_is_of_losses_from_zero_on():
+    """It divides by 1 + L; a likelihood, say, may be below -1. The other measures stand."""
+    found = oc.curvature.flatness(bowl([1.0, 2.0], loss=-1.0), np.zeros(2))
+    assert np.isnan(found.keskar)
+    assert (found.largest, found.trace.value) == pytest.approx((2, 3))
+
+
 @pytest.mark.parametrize(("call", "match"), [
     (lambda o, t: oc.curvature.flatness(o, t, rho=0), "rho"),
     (lambda o, t: oc.curvature.flatness(o, t, products=0), "products"),

@@ -85,6 +85,32 @@ def test_singular_zero_and_one():
     assert model.newton().delta == pytest.approx(-0.5)
 
 
+@pytest.mark.parametrize("values", [
+    [1, 0], np.repeat([1, -2, 0], [500, 300, 200]), np.r_[np.linspace(1, 2, 50), np.zeros(9)], [0, 0]],
+    ids=["plane", "three values", "many values", "zero"])
+def test_a_model_without_a_stationary_point_says_so(values):
+    """H is singular and g no image of it. MINRES alone would leave along the null space, by 1e14 and more."""
+    values = np.array(values, float)
+    g = np.random.default_rng(3).standard_normal(values.size)
+    step = oc.curvature.taylor(quadratic(np.diag(values), g), np.zeros(values.size)).newton()
+    least = np.linalg.norm(g[values == 0]) / np.linalg.norm(g)
+    assert step.residual == pytest.approx(least, rel=1e-6)  # the square of what the tolerance leaves
+    np.testing.assert_allclose((values * step.delta)[values != 0], -g[values != 0], atol=1e-4)
+    assert step.length < 10 * np.linalg.norm(g)
+    assert f"no stationary point within the tolerance: |H delta + g| is least here, {least:.2g} |g|" in step.message
+    assert oc.curvature.taylor(quadratic(np.eye(2), np.ones(2)), np.zeros(2)).newton().message.startswith("stationary")
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_gradients_whose_squares_no_float_holds(scale):
+    model = oc.curvature.taylor(quadratic(np.diag([1.0, 2.0]), scale * np.ones(2)), np.zeros(2))
+    with np.errstate(over="ignore"):    # the decreases are of the order of the square
+        np.testing.assert_allclose(model.newton().delta / scale, [-1, -0.5], rtol=1e-12)
+        cauchy = model.cauchy()
+    np.testing.assert_allclose(cauchy.delta / scale, np.full(2, -2 / 3), rtol=1e-14)
+    assert cauchy.length / scale == pytest.approx(np.sqrt(8) / 3)
+
+
 def test_float32():
     """theta + delta is rounded: the model is asked about the step that this makes."""
     obj = oc.Objective(lambda t: float(t.astype(float) @ t), lambda t: 2 * t, lambda t, v: 2 * v,
