@@ -1,10 +1,10 @@
 /* row_bands.tmpl.h: layer norm and RMS norm of rows of fewer columns than OC_LONG_ROW, in bands.
  * Parameters: those of norm.tmpl.h; row_parts.tmpl.h before.
  *
- * A band has up to OC_BAND rows, as far as these have OC_BAND_VALUES values together, which stay in the first-level cache:
- * what one row has to wait for, sums of lanes, quotients and roots, is hidden behind the others, and one vector holds a number
- * of each of eight. A longer row hides them itself, and a band of such would leave the cache. Either way each row goes through
- * the same operations. */
+ * A band has up to OC_BAND rows, as far as these have OC_BAND_VALUES values together, which stay in the first-level
+ * cache: what one row has to wait for, sums of lanes, quotients and roots, is hidden behind the others, and one vector
+ * holds a number of each of eight. A longer row hides them itself, and a band of such would leave the cache. Either way
+ * each row goes through the same operations. */
 #define OC_LONG_ROW 512
 #define OC_BAND 16
 #define OC_BAND_VALUES 4096
@@ -142,8 +142,8 @@ OC_INLINE void FN(take_statistics)(const oc_rows *p, ptrdiff_t first, ptrdiff_t 
     }
 }
 
-static OC_APART void FN(project_rows)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, const FN(sums) *sums, FN(hats) *h,
-                                      FN(projections) *u) {
+static OC_APART void FN(project_rows)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, const FN(sums) *sums,
+                                      FN(hats) *h, FN(projections) *u) {
     FN(statistics) of;
     FN(take_statistics)(p, first, rows, &of);
     FN(hats_of)(&of, h);
@@ -169,8 +169,8 @@ OC_INLINE void FN(backward_rows)(const oc_rows *p, ptrdiff_t first, ptrdiff_t ro
     const T *w = p->weight;
     double *dweight = p->dweight, *dbias = p->dbias;
     for (ptrdiff_t r = 0; r < rows; r++)
-        FN(backward_lines)(columns, ahead, dy + r * stride, x + r * stride, w, FN(hat_at)(h, r), FN(projection_at)(u, r),
-                           dx + r * stride, dweight, dbias, past);
+        FN(backward_lines)(columns, ahead, dy + r * stride, x + r * stride, w, FN(hat_at)(h, r),
+                           FN(projection_at)(u, r), dx + r * stride, dweight, dbias, past);
 }
 
 OC_INLINE void FN(backward_band)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows) {

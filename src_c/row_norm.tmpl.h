@@ -103,8 +103,8 @@ OC_INLINE void FN(backward_jvp_row)(const oc_rows *p, ptrdiff_t r) {
     const X_T *rx = (const X_T *)p->rx + e;
     double total[5];
     FN(adjoint_sums_r)(p->columns, dy, p->weight, x, p->mean[stat], rdy, p->rweight, rx, p->rmean[stat], total);
-    OC_PAST_OR_NOT(FN(backward_jvp_lines), p->columns, dy, x, rdy, rx, p->weight, p->rweight, FN(second_of)(p, r, total),
-                   (X_T *)p->out + e, p->dweight, p->dbias);
+    OC_PAST_OR_NOT(FN(backward_jvp_lines), p->columns, dy, x, rdy, rx, p->weight, p->rweight,
+                   FN(second_of)(p, r, total), (X_T *)p->out + e, p->dweight, p->dbias);
 }
 
 OC_INLINE void FN(no_sums)(const oc_rows *p) {

@@ -1,15 +1,15 @@
-/* row_parts.tmpl.h: what the kernels of layer norm and RMS norm are made of: sums over a run, the constants of a row, its
- * results line by line.
- * Parameters: those of norm.tmpl.h, which it follows and whose FN(line), FN(head) and FN(two_pass) it uses. row_bands.tmpl.h
- * and row_norm.tmpl.h come next.
+/* row_parts.tmpl.h: what the kernels of layer norm and RMS norm are made of: sums over a run, the constants of a row,
+ * its results line by line.
+ * Parameters: those of norm.tmpl.h, which it follows and whose FN(line), FN(head) and FN(two_pass) it uses.
+ * row_bands.tmpl.h and row_norm.tmpl.h come next.
  *
  * The bodies take every pointer as a `restrict` parameter, as in norm.tmpl.h. */
 
 #define AT(a) X_GET(a[i])
 
 /* ------------------------------------------------------------------------------------------------- sums over a run
- * In double, the terms of a block of up to OC_BLOCK elements in lanes (OC_RUN_LANES). four[c]: term c of a block as far as its
- * last four lanes, from where a band goes on with all of its rows at once. */
+ * In double, the terms of a block of up to OC_BLOCK elements in lanes (OC_RUN_LANES). four[c]: term c of a block as far
+ * as its last four lanes, from where a band goes on with all of its rows at once. */
 typedef double FN(four)[4];
 #define OC_RUN_FOURS(count, n, four, ...)                                                                             \
     do {                                                                                                              \
@@ -50,8 +50,8 @@ OC_INLINE int FN(is_far)(double n, double mean, double square) {
     return !(subtracted <= 64 * (square - subtracted));
 }
 
-/* float32 is summed as it is where the mean is not far. Elsewhere, and in double, the run, which is in cache by then, is
- * summed again, shifted by its mean; a constant run has its value for a mean. */
+/* float32 is summed as it is where the mean is not far. Elsewhere, and in double, the run, which is in cache by then,
+ * is summed again, shifted by its mean; a constant run has its value for a mean. */
 static OC_APART void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
     double total[2], shift = FN(two_pass) && n ? (double)X_GET(*(const X_T *)x) : 0;
     FN(deviations)(n, x, shift, total);
@@ -104,13 +104,13 @@ OC_INLINE void FN(adjoint_fours_r)(ptrdiff_t n, const X_T *restrict dy, const T 
 
 OC_INLINE void FN(adjoint_sums_r)(ptrdiff_t n, const X_T *dy, const T *w, const X_T *x, double mean, const X_T *rdy,
                                   const T *rw, const X_T *rx, double rmean, double *total) {
-    OC_RUN_SUMS(5, n, total, FN(adjoint_fours_r)(m, dy + from, w + from, x + from, mean, rdy + from, rw + from, rx + from,
-                                                 rmean, four));
+    OC_RUN_SUMS(5, n, total, FN(adjoint_fours_r)(m, dy + from, w + from, x + from, mean, rdy + from, rw + from,
+                                                 rx + from, rmean, four));
 }
 
 /* ------------------------------------------------------------------------------------------------ what a row holds
- * x_hat = (x*power - high)*scale + shift, where high is the mean as T holds it: see norm.tmpl.h. The power is 1, but for the
- * extremes of float32. */
+ * x_hat = (x*power - high)*scale + shift, where high is the mean as T holds it: see norm.tmpl.h. The power is 1, but
+ * for the extremes of float32. */
 typedef struct {
     T power, high, scale, shift;
 } FN(hat);
@@ -143,7 +143,8 @@ typedef struct {
 /* From the means of v and of x_hat*v. */
 OC_INLINE FN(projection) FN(projected)(double s, double power, double mean, double slope) {
     const T high = (T)mean;
-    return (FN(projection)){(T)power, (T)(s / power), high * (T)power, (T)(-s * slope), (T)(-s * (mean - (double)high))};
+    const T scale = (T)(s / power), rest = (T)(-s * (mean - (double)high));
+    return (FN(projection)){(T)power, scale, high * (T)power, (T)(-s * slope), rest};
 }
 
 OC_INLINE T FN(project)(FN(projection) p, T v, T x_hat) {
@@ -161,9 +162,9 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, double rest, double s, double
 }
 
 /* ------------------------------------------------------------------------------------------------ results of a row
- * The body for every column i puts its result into out[l]. The first line starts at column 0, the next ones on cache lines
- * of y, the last one ends with the last column; the first `skip` columns of a line were done before. Past the caches the next
- * rows are asked for meanwhile; in cache that would cost more than it saves. */
+ * The body for every column i puts its result into out[l]. The first line starts at column 0, the next ones on cache
+ * lines of y, the last one ends with the last column; the first `skip` columns of a line were done before. Past the
+ * caches the next rows are asked for meanwhile; in cache that would cost more than it saves. */
 #define OC_OVER_LINES(y, prefetch, ...)                                                                               \
     do {                                                                                                              \
         const ptrdiff_t last = columns - FN(line), head = columns < OC_SHORT ? 0 : FN(head)(0, y);                    \
@@ -206,8 +207,8 @@ OC_INLINE FN(means) FN(means_of)(const oc_rows *p, double rest, double s, double
             lines(__VA_ARGS__, 0);                                                                                    \
     } while (0)
 
-/* A line past the caches. What is no line of y, at the ends of a row, is written as usual, and no element of a line that
- * goes past them: to bring it back costs more than all of the rest. */
+/* A line past the caches. What is no line of y, at the ends of a row, is written as usual, and no element of a line
+ * that goes past them: to bring it back costs more than all of the rest. */
 OC_INLINE void FN(stream)(X_T *to, const X_T *line, ptrdiff_t begin, ptrdiff_t end) {
     if ((uintptr_t)to % OC_LINE == 0)
         OC_STREAM_LINE(to, line);
@@ -226,5 +227,6 @@ OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T 
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
     OC_OVER_LINES(dx, OC_PREFETCH(dy + ahead + first); OC_PREFETCH(x + ahead + first),
                   const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
-                  dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat; dbias[i] += l < skip ? 0 : (double)AT(dy));
+                  dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat;
+                  dbias[i] += l < skip ? 0 : (double)AT(dy));
 }
