@@ -4,7 +4,7 @@ Bytes: forward 8 an element (read x, write y), backward 12 (read dy and x, write
 known before the first result can be written, so x (and dy) are walked twice. "loop" walks them once, the least traffic
 there is; "walking twice" reads them, then does the same: where it takes as long as batch norm does, memory is the
 limit, of every implementation. A row or a group stays in cache between its statistics and its results: "loop" is the
-limit of the other norms.
+limit of the other norms, or "past the caches", the same loop with stores that do not read what they overwrite.
 
 Batch norm with ReLU: in one pass against PyTorch's two operations, and against our own two. In training nothing but x
 has to be read, and dy; so the fused form walks as much as batch norm alone.
@@ -14,6 +14,7 @@ arrays, whose pages would else come from the kernel at every call.
 """
 
 import dataclasses
+import math
 
 import harness
 import workers
@@ -22,7 +23,7 @@ from work import Norm
 import optcore as oc
 
 OURS, TORCH, JAX, NUMPY, LOOP = "optcore", "PyTorch", "JAX", "NumPy", "loop"
-TWICE, APART = "walking twice", "our two"
+TWICE, PAST, APART = "walking twice", "past the caches", "our two"
 JAX_TARGET = 2.0  # everywhere
 
 # Shape, channel axis; times faster than PyTorch, forward and with the backward pass; the floor of the latter.
@@ -65,11 +66,20 @@ def label(work):
     return f"{work} {'both' if work.backward else 'forward'}".ljust(36)
 
 
+def gigabytes(work, seconds):
+    return math.prod(work.shape) * work.bytes_each / seconds / 1e9
+
+
 def speed(work, times):
-    size = 1
-    for n in work.shape:
-        size *= n
-    return f"{size * work.bytes_each / harness.median(times, OURS) / 1e9:6.1f} GB/s"
+    return f"{gigabytes(work, harness.median(times, OURS)):6.1f} GB/s"
+
+
+def limit(work, times):
+    """What the missed target against JAX asks of memory, and what the loops get of it."""
+    asked = gigabytes(work, harness.median(times, JAX) / JAX_TARGET)
+    loops = gigabytes(work, min(harness.median(times, LOOP), harness.median(times, PAST)))
+    return f"    {JAX_TARGET}x JAX is {asked:.1f} GB/s, the loops reach {loops:.1f}: " + (
+        "memory forbids it" if loops < asked else "arithmetic, not memory, is the limit")
 
 
 def against(times, name, target=None, floor=None):
@@ -114,11 +124,13 @@ def other(pool, name, shape, axis, groups, target):
     missed = 0
     for backward in (False, True):
         work = Norm(name, shape, axis, groups, backward)
-        times = race(pool, work, peers(OURS, TORCH, JAX, LOOP))
+        times = race(pool, work, peers(OURS, TORCH, JAX, LOOP) | {PAST: (LOOP, "past", None)})
         torch, torch_missed = against(times, TORCH, target)
         jax, jax_missed = against(times, JAX, JAX_TARGET)
-        print(f"{name:14}{label(work)}{speed(work, times)}, {harness.ratio(times, LOOP):5.2f} of the loop; "
-              f"{torch}, {jax}", flush=True)
+        print(f"{name:14}{label(work)}{speed(work, times)}, {harness.ratio(times, LOOP):5.2f} of the loop, "
+              f"{harness.ratio(times, PAST):5.2f} past the caches; {torch}, {jax}", flush=True)
+        if jax_missed:
+            print(limit(work, times), flush=True)
         missed += torch_missed + jax_missed
     return missed
 

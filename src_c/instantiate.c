@@ -44,6 +44,8 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "norm.tmpl.h"
+#include "row_parts.tmpl.h"
+#include "row_bands.tmpl.h"
 #include "row_norm.tmpl.h"
 #include "loss.tmpl.h"
 #include "window.tmpl.h"
@@ -67,6 +69,8 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "norm.tmpl.h"
+#include "row_parts.tmpl.h"
+#include "row_bands.tmpl.h"
 #include "row_norm.tmpl.h"
 #include "loss.tmpl.h"
 #include "window.tmpl.h"
@@ -111,6 +115,8 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define X_PUT oc_nearest_bf16
 #define TYPE bf16
 #include "norm.tmpl.h"
+#include "row_parts.tmpl.h"
+#include "row_bands.tmpl.h"
 #include "row_norm.tmpl.h"
 #undef TYPE
 #undef T

@@ -130,15 +130,31 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
         }                                                                                                             \
     } while (0)
 
-/* The lanes' fixed tree: halves added pairwise. */
-OC_INLINE double oc_fold_lanes(double *lane) {
+/* The lanes' fixed tree: halves added pairwise, to four lanes and to one. */
+OC_INLINE void oc_fold_to_four(double *lane, double *four) {
     OC_ROLLED
     for (int i = 0; i < 8; i++)
         lane[i] += lane[i + 8];
     OC_ROLLED
     for (int i = 0; i < 4; i++)
-        lane[i] += lane[i + 4];
-    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+        four[i] = lane[i] + lane[i + 4];
 }
+
+OC_INLINE double oc_fold_four(const double *four) {
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+OC_INLINE double oc_fold_lanes(double *lane) {
+    double four[4] OC_ON_LINE;
+    oc_fold_to_four(lane, four);
+    return oc_fold_four(four);
+}
+
+/* For what is done once for many elements: inlined, it would take registers from the loop over them. */
+#if defined(__GNUC__) || defined(__clang__)
+#define OC_APART __attribute__((noinline))
+#else
+#define OC_APART
+#endif
 
 #endif

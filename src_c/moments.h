@@ -28,6 +28,5 @@ static void OC_PASTE(oc, add, sums, OC_LEVEL)(ptrdiff_t n, double *restrict a, c
         a[i] = a[i] + b[i];
 }
 
-/* Columns of a tile of rows; from which on columns are taken in full-width groups. */
+/* Columns of a tile of rows. */
 #define OC_WIDE 512
-#define OC_SHORT 128

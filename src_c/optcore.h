@@ -386,6 +386,9 @@ typedef struct {
 
 typedef void oc_rows_fn(const oc_rows *p);
 
+/* From so many columns on a row is taken line by line of the output, where all rows lie to the lines alike. */
+#define OC_SHORT 128
+
 typedef struct {
     /* Of n contiguous values: (mean, rest, m2) as in oc_moments_fn; the sum of u, then of u*(v - mean). */
     void (*moments)(ptrdiff_t n, const void *x, double *moments);

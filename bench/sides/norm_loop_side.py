@@ -1,4 +1,5 @@
-"""Plain C loops with a norm's traffic: once over the arrays, or ("twice") reading first what a result depends on."""
+"""Plain C loops with a norm's traffic: once over the arrays, or ("twice") reading first what a result depends on; or
+("past") once, and writing past the caches."""
 
 import ctypes
 
@@ -16,15 +17,17 @@ def prepare(work, variant):
     y, dx = np.empty_like(x), np.empty_like(x)
     n, one, threads = ctypes.c_ssize_t(x.size), ctypes.c_float(1), oc.get_num_threads()
 
+    scale, blend = (library.scale_past, library.blend_past) if variant == "past" else (library.scale, library.blend)
+
     def read(*arrays):
         for a in arrays if variant == "twice" else ():
             library.read_all(n, harness.pointer(a), threads)
 
     def step():
         read(x)
-        library.scale(n, harness.pointer(x), harness.pointer(y), one, one, threads)
+        scale(n, harness.pointer(x), harness.pointer(y), one, one, threads)
         if work.backward:
             read(x, dy)
-            library.blend(n, harness.pointer(x), harness.pointer(dy), harness.pointer(dx), one, one, threads)
+            blend(n, harness.pointer(x), harness.pointer(dy), harness.pointer(dx), one, one, threads)
 
     return harness.repeated(step), lambda: [y]

@@ -146,6 +146,7 @@ cdef extern from "optcore.h" nogil:
     enum:
         OC_PAST_CACHES, OC_WRAPPED, OC_FROM_MEMORY
         OC_MAX_INPUTS
+        OC_SHORT
     ctypedef void oc_channel_fn(Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t stride, const void **ins,
                                 const void *coef, Py_ssize_t ld, void *y, int how) noexcept
     double oc_power_of(double factor, double inv_std)

@@ -7,7 +7,7 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.string cimport memset
 from optcore._native.arrays cimport IN, dtype_of
-from optcore._native.c cimport OC_F32, OC_F64, oc_add_fn, oc_row_norm_kernels, oc_rows, oc_rows_fn
+from optcore._native.c cimport OC_F32, OC_F64, OC_SHORT, oc_add_fn, oc_row_norm_kernels, oc_rows, oc_rows_fn
 from optcore._native.core cimport kernels
 from optcore._native.norm cimport store, vector
 from optcore._native.norm_arrays cimport (
@@ -183,11 +183,13 @@ cdef class _Call:
         return n * self.job.groups
 
     cdef const void *coefficients(self, cnp.ndarray a, double otherwise, cnp.ndarray out):
-        """A parameter in the arithmetic dtype, where it lies to the cache lines as `out` does."""
+        """A parameter in the arithmetic dtype: it lies to the cache lines as `out` where that is taken by lines, else on one."""
         cdef Py_ssize_t n = self.job.p.stride
         cdef cnp.ndarray room = np.empty(n * self.job.number + LINE, np.uint8)
         cdef char *to = <char *>cnp.PyArray_DATA(room)
-        to += (<size_t>cnp.PyArray_DATA(out) * (self.job.number // self.job.item) - <size_t>to) % LINE
+        cdef bint by_lines = self.job.p.columns >= OC_SHORT and n * self.job.item % LINE == 0
+        cdef size_t start = <size_t>cnp.PyArray_DATA(out) * (self.job.number // self.job.item) if by_lines else 0
+        to += (start - <size_t>to) % LINE
         copied(to, dtype_of(self.x), a, otherwise, n)
         self.kept.append(room)
         return to
