@@ -47,8 +47,8 @@ OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
 }
 
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
-OC_INLINE T FN(ratio)(T m, T second, T root_scale, T eps, int zero_guard) {
-    const T sigma = SQRT(second) * root_scale + eps;
+OC_INLINE T FN(ratio)(T m, T second, T eps, int zero_guard) {
+    const T sigma = SQRT(second) + eps;
     if (zero_guard)
         return sigma == 0 ? 0 : m / sigma;
     return m / sigma;
@@ -87,19 +87,19 @@ static void FN(sgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         FN(sgd_body)(n, x, c, 1, 1);
 }
 
-/* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (root_scale = 1/sqrt(t)); the sum stops short
+/* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (1/sqrt(t) is in eta and eps); the sum stops short
  * of infinity. Duchi et al. 2011. */
 OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, full = (T)c->sum_max;
+    const T eps = (T)c->eps, full = (T)c->sum_max;
     S_T *restrict s = x[2];
     for (ptrdiff_t i = 0; i < n; i++) {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         T si = S_GET(s[i]) + gi * gi;
         si = si > full ? full : si;
         s[i] = S_PUT(si);
-        p[i] = P_PUT(P_GET(p[i]) - eta * FN(ratio)(gi, si, root_scale, eps, zero_guard));
+        p[i] = P_PUT(P_GET(p[i]) - eta * FN(ratio)(gi, si, eps, zero_guard));
     }
 }
 
@@ -135,7 +135,7 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, keep = (T)c->first.keep;
+    const T eps = (T)c->eps, keep = (T)c->first.keep;
     S_T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
@@ -147,7 +147,7 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
             si = si - ai * ai;
             si = si < 0 ? 0 : si; /* rounding alone makes it negative */
         }
-        T r = FN(ratio)(gi, si, root_scale, eps, zero_guard);
+        T r = FN(ratio)(gi, si, eps, zero_guard);
         if (heavy) {
             r = keep * S_GET(b[i]) + r;
             b[i] = S_PUT(r);
@@ -169,7 +169,7 @@ static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     }
 }
 
-/* Adam and AdamW. m and sigma^2 = the moving means of g and g^2; their bias corrections are in eta and root_scale.
+/* Adam and AdamW. m and sigma^2 = the moving means of g and g^2; their bias corrections are in eta and eps.
  * amsgrad takes the largest sigma^2 so far. Decay is in the gradient (l2) or beside it (decay), never in both: in cache
  * the loop is bound by its arithmetic, and the other one's product and sum are 7 % of it.
  * Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi et al. 2018. */
@@ -177,7 +177,7 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
+    const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
         const T bounded = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
@@ -190,7 +190,7 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
             vi = S_GET(largest[i]) > vi ? S_GET(largest[i]) : vi;
             largest[i] = S_PUT(vi);
         }
-        const T step = FN(ratio)(eta * mi, vi, root_scale, eps, 0);
+        const T step = FN(ratio)(eta * mi, vi, eps, 0);
         p[i] = P_PUT(P_GET(p[i]) - (coupled ? step : decay * P_GET(p[i]) + step));
     }
 }
@@ -227,7 +227,7 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
+    const T eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
@@ -235,7 +235,7 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_g * gi, vi, root_scale, eps, 0)));
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_g * gi, vi, eps, 0)));
     }
 }
 
@@ -245,7 +245,7 @@ OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
+    const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
@@ -253,7 +253,7 @@ OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        const T step = adaptive ? FN(ratio)(eta * mi, vi, root_scale, eps, 0) : eta * mi;
+        const T step = adaptive ? FN(ratio)(eta * mi, vi, eps, 0) : eta * mi;
         p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + step));
     }
 }
@@ -271,7 +271,7 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
+    const T eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
     for (ptrdiff_t i = 0; i < n; i++) {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
@@ -281,7 +281,7 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
         m[i] = S_PUT(mi);
         s[i] = S_PUT(si);
         v[i] = S_PUT(vi);
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_slow * si, vi, root_scale, eps, 0)));
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_slow * si, vi, eps, 0)));
     }
 }
 

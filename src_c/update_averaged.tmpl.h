@@ -22,7 +22,7 @@ static void FN(asgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int adaptive, int fresh) {
     OC_CONSTANTS(c);
     const FN(mean) average = FN(mean_of)(c->average), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
+    const T eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
     const T spoilt = (T)c->spoilt;
     S_T *restrict z = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -31,7 +31,7 @@ OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coef
             m = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
             const T vi = FN(mix)(second, S_GET(v[i]), m * m);
             v[i] = S_PUT(vi);
-            m = FN(ratio)(m, vi, root_scale, eps, 0);
+            m = FN(ratio)(m, vi, eps, 0);
         } else {
             m = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         }

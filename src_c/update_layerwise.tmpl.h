@@ -15,12 +15,12 @@ static void FN(take_gradient)(ptrdiff_t n, void *const *x, const oc_coefficients
         u[i] = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
 }
 
-/* LAMB. u = m/sigma + decay_in_u*theta, with m and sigma as Adam's; m's bias correction is in eta_other. You et al.
+/* LAMB. u = m/sigma + decay_in_u*theta, with m and sigma as Adam's; their bias corrections are in eta_other and eps. You et al.
  * 2020, algorithm 2. */
 static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, correction = (T)c->eta_other, decay = (T)c->decay_in_u;
+    const T eps = (T)c->eps, correction = (T)c->eta_other, decay = (T)c->decay_in_u;
     const P_T *restrict p = x[0];
     S_T *restrict m = x[2], *restrict v = x[3];
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -29,7 +29,7 @@ static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        u[i] = FN(ratio)(correction * mi, vi, root_scale, eps, 0) + decay * P_GET(p[i]);
+        u[i] = FN(ratio)(correction * mi, vi, eps, 0) + decay * P_GET(p[i]);
     }
 }
 
