@@ -36,6 +36,33 @@
 #define OC_ROLLED
 #endif
 
+/* Runs the body, a block, for elements 0 to n - 1 of arrays of `type`, one line a vector. With masks the last ones, which
+ * do not fill a vector, take as long as a whole one; without them gcc takes smaller vectors and then one by one. */
+#if defined(__AVX512F__)
+#define OC_LANES_OF(type) ((int)(OC_LINE / sizeof(type)))
+#define OC_EACH(type, n, ...)                                                                                         \
+    do {                                                                                                              \
+        const ptrdiff_t whole = (n) / OC_LANES_OF(type) * OC_LANES_OF(type);                                          \
+        const int rest = (int)((n) - whole);                                                                          \
+        OC_IN_PLACE                                                                                                   \
+        for (ptrdiff_t i = 0; i < whole; i++)                                                                         \
+            __VA_ARGS__                                                                                               \
+        if (rest == 0)                                                                                                \
+            break;                                                                                                    \
+        OC_IN_PLACE                                                                                                   \
+        for (int l = 0; l < OC_LANES_OF(type); l++)                                                                   \
+            if (l < rest) {                                                                                           \
+                const ptrdiff_t i = whole + l;                                                                        \
+                __VA_ARGS__                                                                                           \
+            }                                                                                                         \
+    } while (0)
+#else
+#define OC_EACH(type, n, ...)                                                                                         \
+    OC_IN_PLACE                                                                                                       \
+    for (ptrdiff_t i = 0; i < (n); i++)                                                                               \
+        __VA_ARGS__
+#endif
+
 /* 16 double lanes fill two AVX-512 registers or eight SSE2 ones: enough independent sums to hide the latency of an
  * addition at every level. */
 #define OC_LANES 16

@@ -134,7 +134,7 @@ typedef struct {
     oc_mean slow;                      /* OC_ADEMAMIX: its second m */
     oc_mean average;                   /* OC_ASGD, OC_SCHEDULE_FREE: of the parameters */
     double sum_max;                    /* OC_ADAGRAD: where the sum of squares stops */
-    double root_scale, eps;            /* sigma = root_scale * sqrt(second) + eps */
+    double eps;                        /* sigma = sqrt(second) + eps */
     double eta;                        /* theta <- theta - (decay*theta + eta*m/sigma) */
     double eta_other;                  /* of what else m is made of; OC_SCHEDULE_FREE: of z */
     double decay;

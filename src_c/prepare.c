@@ -23,6 +23,14 @@ static void decouple(const oc_options *o, oc_coefficients *c) {
     c->decay = o->lr * o->weight_decay;
 }
 
+/* sigma = sqrt(second)/root + eps, with both sides of the fraction m/sigma multiplied by `root`: a product less for
+ * each element. */
+static void scale_sigma(double root, oc_coefficients *c) {
+    c->eta *= root;
+    c->eta_other *= root;
+    c->eps *= root;
+}
+
 typedef void prepare_fn(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c);
 
 static void sgd(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
@@ -36,7 +44,8 @@ static void sgd(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *
 static void adagrad(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
     (void)dtype;
     c->eta = o->lr / (1 + (t - 1) * o->lr_decay);
-    c->root_scale = o->average ? 1 / sqrt(t) : 1;
+    if (o->average)
+        scale_sigma(sqrt(t), c);
     c->zero_guard = o->average;
 }
 
@@ -60,18 +69,25 @@ static double correction(double beta, double t) {
     return (1 - beta) * t > 38 ? 1 : 1 - pow(beta, t);
 }
 
-/* Both moving means, and their bias corrections: m / (1 - beta1^t), sigma = sqrt(v / (1 - beta2^t)) + eps. */
+/* Both moving means, and the bias correction of the first, m / (1 - beta1^t). */
 static void moments(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
     c->first = mean_keeping(o->beta1, dtype);
     c->second = mean_keeping(o->beta2, dtype);
     c->eta = o->lr / correction(o->beta1, t);
-    c->root_scale = 1 / sqrt(correction(o->beta2, t));
     if (o->decoupled)
         decouple(o, c);
 }
 
+/* That of the second, sigma = sqrt(v / (1 - beta2^t)) + eps. Returns by what both sides were multiplied. */
+static double correct_sigma(const oc_options *o, double t, oc_coefficients *c) {
+    const double root = sqrt(correction(o->beta2, t));
+    scale_sigma(root, c);
+    return root;
+}
+
 static void adam(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
     moments(o, dtype, t, c);
+    correct_sigma(o, t, c);
     c->amsgrad = o->amsgrad;
 }
 
@@ -85,6 +101,7 @@ static void nadam(const oc_options *o, oc_dtype dtype, double t, oc_coefficients
     c->eta = o->lr * mu_next / (1 - product * mu_next);
     c->eta_other = o->lr * (1 - mu) / (1 - product);
     c->carried[0] = product;
+    correct_sigma(o, t, c);
 }
 
 /* Liu et al. 2020, algorithm 2. rho_t counts the gradients that v is an average of; up to 5 its variance is unbounded
@@ -97,7 +114,8 @@ static void radam(const oc_options *o, oc_dtype dtype, double t, oc_coefficients
     c->adaptive = rho > 5;
     if (c->adaptive) {
         c->eta *= sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho));
-        c->eps = o->eps * c->root_scale;
+        correct_sigma(o, t, c);
+        c->eps = o->eps;
     }
 }
 
@@ -119,6 +137,7 @@ static void ademamix(const oc_options *o, oc_dtype dtype, double t, oc_coefficie
     moments(o, dtype, t, c);
     c->slow = mean_keeping(beta3, dtype);
     c->eta_other = o->lr * alpha;
+    correct_sigma(o, t, c);
     decouple(o, c);
 }
 
@@ -167,6 +186,8 @@ static void schedule_free(const oc_options *o, oc_dtype dtype, double t, oc_coef
     c->average = mean_adding(share, dtype);
     c->eta = lr * (1 - o->beta1 * (1 - share));
     c->eta_other = lr;
+    if (c->adaptive)
+        c->decay /= correct_sigma(o, t, c);
     c->carried[0] = sum;
     c->carried[1] = lr_max;
 }
@@ -208,9 +229,12 @@ static void bound(const oc_options *o, oc_dtype dtype, oc_coefficients *c) {
 /* You et al. 2020, algorithm 2. Without bias correction as in the authors' code. */
 static void lamb(const oc_options *o, oc_dtype dtype, double t, oc_coefficients *c) {
     moments(o, dtype, t, c);
+    c->eta_other = 1;
+    if (o->bias_correction) {
+        c->eta_other /= correction(o->beta1, t);
+        correct_sigma(o, t, c);
+    }
     c->eta = o->lr;
-    c->eta_other = o->bias_correction ? 1 / correction(o->beta1, t) : 1;
-    c->root_scale = o->bias_correction ? c->root_scale : 1;
     c->decay_in_u = o->weight_decay;
 }
 
@@ -270,7 +294,6 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step,
         .grad_scale = o->maximize ? -grad_scale : grad_scale,
         .clip_value = o->clip_value > 0 ? o->clip_value : INFINITY,
         .l2 = o->weight_decay,
-        .root_scale = 1,
         .eps = o->eps,
         .eta = o->lr,
     };

@@ -47,8 +47,8 @@ OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
 }
 
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
-OC_INLINE T FN(ratio)(T m, T second, T root_scale, T eps, int zero_guard) {
-    const T sigma = SQRT(second) * root_scale + eps;
+OC_INLINE T FN(ratio)(T m, T second, T eps, int zero_guard) {
+    const T sigma = SQRT(second) + eps;
     if (zero_guard)
         return sigma == 0 ? 0 : m / sigma;
     return m / sigma;
@@ -66,7 +66,7 @@ OC_INLINE void FN(sgd_body)(ptrdiff_t n, void *const *x, const oc_coefficients *
     OC_CONSTANTS(c);
     const T keep = (T)c->first.keep, add = (T)c->first.add, ahead = (T)c->decay;
     S_T *restrict b = x[2];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         T m = gi;
         if (heavy) {
@@ -75,7 +75,7 @@ OC_INLINE void FN(sgd_body)(ptrdiff_t n, void *const *x, const oc_coefficients *
             m = nesterov ? gi + ahead * bi : bi;
         }
         p[i] = P_PUT(P_GET(p[i]) - eta * m);
-    }
+    });
 }
 
 static void FN(sgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -87,20 +87,20 @@ static void FN(sgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         FN(sgd_body)(n, x, c, 1, 1);
 }
 
-/* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (root_scale = 1/sqrt(t)); the sum stops short
+/* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (1/sqrt(t) is in eta and eps); the sum stops short
  * of infinity. Duchi et al. 2011. */
 OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, full = (T)c->sum_max;
+    const T eps = (T)c->eps, full = (T)c->sum_max;
     S_T *restrict s = x[2];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         T si = S_GET(s[i]) + gi * gi;
         si = si > full ? full : si;
         s[i] = S_PUT(si);
-        p[i] = P_PUT(P_GET(p[i]) - eta * FN(ratio)(gi, si, root_scale, eps, zero_guard));
-    }
+        p[i] = P_PUT(P_GET(p[i]) - eta * FN(ratio)(gi, si, eps, zero_guard));
+    });
 }
 
 static void FN(adagrad)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -118,14 +118,14 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     S_T *restrict s = x[2], *restrict d = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         const T si = FN(mix)(second, S_GET(s[i]), gi * gi);
         const T delta = SQRT(S_GET(d[i]) + eps) / SQRT(si + eps) * gi;
         s[i] = S_PUT(si);
         d[i] = S_PUT(FN(mix)(second, S_GET(d[i]), delta * delta));
         p[i] = P_PUT(P_GET(p[i]) - eta * delta);
-    }
+    });
 }
 
 /* RMSprop. sigma^2 = the moving mean of g^2, less the square of the moving mean of g (centered; Graves 2013); m = g, or
@@ -135,9 +135,9 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, keep = (T)c->first.keep;
+    const T eps = (T)c->eps, keep = (T)c->first.keep;
     S_T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         T si = FN(mix)(second, S_GET(s[i]), gi * gi);
         s[i] = S_PUT(si);
@@ -147,13 +147,13 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
             si = si - ai * ai;
             si = si < 0 ? 0 : si; /* rounding alone makes it negative */
         }
-        T r = FN(ratio)(gi, si, root_scale, eps, zero_guard);
+        T r = FN(ratio)(gi, si, eps, zero_guard);
         if (heavy) {
             r = keep * S_GET(b[i]) + r;
             b[i] = S_PUT(r);
         }
         p[i] = P_PUT(P_GET(p[i]) - eta * r);
-    }
+    });
 }
 
 static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -169,7 +169,7 @@ static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     }
 }
 
-/* Adam and AdamW. m and sigma^2 = the moving means of g and g^2; their bias corrections are in eta and root_scale.
+/* Adam and AdamW. m and sigma^2 = the moving means of g and g^2; their bias corrections are in eta and eps.
  * amsgrad takes the largest sigma^2 so far. Decay is in the gradient (l2) or beside it (decay), never in both: in cache
  * the loop is bound by its arithmetic, and the other one's product and sum are 7 % of it.
  * Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi et al. 2018. */
@@ -177,9 +177,9 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
+    const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T bounded = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
         const T gi = coupled ? bounded + l2 * P_GET(p[i]) : bounded;
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
@@ -190,9 +190,9 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
             vi = S_GET(largest[i]) > vi ? S_GET(largest[i]) : vi;
             largest[i] = S_PUT(vi);
         }
-        const T step = FN(ratio)(eta * mi, vi, root_scale, eps, 0);
+        const T step = FN(ratio)(eta * mi, vi, eps, 0);
         p[i] = P_PUT(P_GET(p[i]) - (coupled ? step : decay * P_GET(p[i]) + step));
-    }
+    });
 }
 
 static void FN(adam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -210,7 +210,7 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     S_T *restrict m = x[2], *restrict u = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T faded = second.keep * S_GET(u[i]) + second.rest * S_GET(u[i]);
@@ -219,7 +219,7 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         m[i] = S_PUT(mi);
         u[i] = S_PUT(ui);
         p[i] = P_PUT(P_GET(p[i]) - eta * mi / ui);
-    }
+    });
 }
 
 /* NAdam. m = a share of g and one of its moving mean, which are in eta_other and eta; sigma as Adam's. Dozat 2016. */
@@ -227,16 +227,16 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
+    const T eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict v = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_g * gi, vi, root_scale, eps, 0)));
-    }
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_g * gi, vi, eps, 0)));
+    });
 }
 
 /* RAdam. m = the moving mean of g; sigma as Adam's once enough gradients were seen (adaptive), 1 before; eta holds the
@@ -245,17 +245,17 @@ OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay;
+    const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        const T step = adaptive ? FN(ratio)(eta * mi, vi, root_scale, eps, 0) : eta * mi;
+        const T step = adaptive ? FN(ratio)(eta * mi, vi, eps, 0) : eta * mi;
         p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + step));
-    }
+    });
 }
 
 static void FN(radam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -271,9 +271,9 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
+    const T eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T si = FN(mix)(slow, S_GET(s[i]), gi);
@@ -281,8 +281,8 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
         m[i] = S_PUT(mi);
         s[i] = S_PUT(si);
         v[i] = S_PUT(vi);
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_slow * si, vi, root_scale, eps, 0)));
-    }
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_slow * si, vi, eps, 0)));
+    });
 }
 
 #include "update_averaged.tmpl.h"

@@ -8,12 +8,12 @@ static void FN(asgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) average = FN(mean_of)(c->average);
     const T decay = (T)c->decay;
     S_T *restrict a = x[2];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T pi = P_GET(p[i]) - (decay * P_GET(p[i]) + eta * gi);
         p[i] = P_PUT(pi);
         a[i] = S_PUT(FN(mix)(average, S_GET(a[i]), pi));
-    }
+    });
 }
 
 /* Schedule-free SGD and AdamW. z takes the steps: m/sigma = g + decay*y, sigma = 1, or Adam's for g (adaptive). theta
@@ -22,16 +22,16 @@ static void FN(asgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int adaptive, int fresh) {
     OC_CONSTANTS(c);
     const FN(mean) average = FN(mean_of)(c->average), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
+    const T eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
     const T spoilt = (T)c->spoilt;
     S_T *restrict z = x[2], *restrict v = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         T m;
         if (adaptive) {
             m = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
             const T vi = FN(mix)(second, S_GET(v[i]), m * m);
             v[i] = S_PUT(vi);
-            m = FN(ratio)(m, vi, root_scale, eps, 0);
+            m = FN(ratio)(m, vi, eps, 0);
         } else {
             m = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         }
@@ -39,7 +39,7 @@ OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coef
         const T zi = fresh ? P_GET(p[i]) : S_GET(z[i]);
         z[i] = S_PUT(zi - eta_z * m);
         p[i] = P_PUT(FN(mix)(average, P_GET(p[i]), zi) - eta * m);
-    }
+    });
 }
 
 static void FN(schedule_free)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -56,6 +56,7 @@ static void FN(towards)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) average = FN(mean_of)(c->average);
     P_T *restrict p = x[0];
     const G_T *restrict z = x[1];
-    for (ptrdiff_t i = 0; i < n; i++)
+    OC_EACH(T, n, {
         p[i] = P_PUT(FN(mix)(average, P_GET(p[i]), G_GET(z[i])));
+    });
 }

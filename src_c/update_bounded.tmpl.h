@@ -14,7 +14,7 @@ OC_INLINE void FN(rprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients
     OC_CONSTANTS(c);
     const T shrink = (T)c->shrink, grow = (T)c->grow, low = (T)c->step_min, high = (T)c->step_max;
     S_T *restrict before = x[2], *restrict s = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T same = FN(sign)(gi) * FN(sign)(S_GET(before[i]));
         const T seen = same < 0 ? 0 : gi;
@@ -26,7 +26,7 @@ OC_INLINE void FN(rprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients
         s[i] = S_PUT(si);
         before[i] = S_PUT(seen);
         p[i] = P_PUT(P_GET(p[i]) - si * FN(sign)(seen));
-    }
+    });
 }
 
 static void FN(rprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -42,12 +42,12 @@ static void FN(lion)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) ahead = FN(mean_of)(c->first), kept = FN(mean_of)(c->second);
     const T decay = (T)c->decay;
     S_T *restrict b = x[2];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T m = FN(mix)(ahead, S_GET(b[i]), gi);
         b[i] = S_PUT(FN(mix)(kept, S_GET(b[i]), gi));
         p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + eta * FN(sign)(m)));
-    }
+    });
 }
 
 /* Sophia. m = the moving mean of g, sigma = max(rho*h, 0) + eps with h the moving mean of the Hessian's diagonal;
@@ -58,7 +58,7 @@ static void FN(sophia)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const T rho = (T)c->rho, eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2];
     const S_T *restrict h = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T curvature = rho * S_GET(h[i]);
@@ -67,7 +67,7 @@ static void FN(sophia)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         r = r < -1 ? -1 : r;
         m[i] = S_PUT(mi);
         p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + eta * r));
-    }
+    });
 }
 
 /* h <- beta2*h + (1-beta2)*estimate. */
@@ -75,6 +75,7 @@ static void FN(sophia_hessian)(ptrdiff_t n, void *const *x, const oc_coefficient
     const FN(mean) second = FN(mean_of)(c->second);
     const G_T *restrict estimate = x[1];
     S_T *restrict h = x[3];
-    for (ptrdiff_t i = 0; i < n; i++)
+    OC_EACH(T, n, {
         h[i] = S_PUT(FN(mix)(second, S_GET(h[i]), G_GET(estimate[i])));
+    });
 }

@@ -11,26 +11,27 @@
 /* u = g: LARS, and Adafactor for a matrix, whose sigma belongs to the second stage. */
 static void FN(take_gradient)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
-    for (ptrdiff_t i = 0; i < n; i++)
+    OC_EACH(T, n, {
         u[i] = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+    });
 }
 
-/* LAMB. u = m/sigma + decay_in_u*theta, with m and sigma as Adam's; m's bias correction is in eta_other. You et al.
+/* LAMB. u = m/sigma + decay_in_u*theta, with m and sigma as Adam's; their bias corrections are in eta_other and eps. You et al.
  * 2020, algorithm 2. */
 static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
-    const T root_scale = (T)c->root_scale, eps = (T)c->eps, correction = (T)c->eta_other, decay = (T)c->decay_in_u;
+    const T eps = (T)c->eps, correction = (T)c->eta_other, decay = (T)c->decay_in_u;
     const P_T *restrict p = x[0];
     S_T *restrict m = x[2], *restrict v = x[3];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        u[i] = FN(ratio)(correction * mi, vi, root_scale, eps, 0) + decay * P_GET(p[i]);
-    }
+        u[i] = FN(ratio)(correction * mi, vi, eps, 0) + decay * P_GET(p[i]);
+    });
 }
 
 /* Adafactor. u = g/sigma, sigma^2 = the moving mean of g^2, bounded from below by eps. Shazeer and Stern 2018, in the
@@ -44,12 +45,12 @@ static void FN(adafactor)(ptrdiff_t n, void *const *x, const oc_coefficients *c)
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     S_T *restrict v = x[2];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         v[i] = S_PUT(vi);
         u[i] = gi / FN(at_least)(eps, SQRT(vi));
-    }
+    });
 }
 
 /* Muon. u = the moving mean of g, or with Nesterov that mean mixed with g once more; the second stage orthogonalises
@@ -58,12 +59,12 @@ OC_INLINE void FN(muon_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first);
     S_T *restrict m = x[2];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         m[i] = S_PUT(mi);
         u[i] = nesterov ? FN(mix)(first, mi, gi) : mi;
-    }
+    });
 }
 
 static void FN(muon)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
@@ -92,8 +93,9 @@ static void FN(layer_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *
     const T decay = (T)c->decay;
     P_T *restrict p = x[0];
     const T *restrict u = x[OC_DIRECTION];
-    for (ptrdiff_t i = 0; i < n; i++)
+    OC_EACH(T, n, {
         p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + u[i] * eta.power * eta.rest));
+    });
 }
 
 /* The last stage of LARS: the momentum sums steps, b <- momentum*b + eta*(u + decay_in_u*theta), and theta moves by b,
@@ -103,7 +105,7 @@ OC_INLINE void FN(lars_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const T decay = (T)c->decay_in_u, keep = (T)c->first.keep;
     P_T *restrict p = x[0]; S_T *restrict b = x[2];
     const T *restrict u = x[OC_DIRECTION];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    OC_EACH(T, n, {
         const T step = (u[i] + decay * P_GET(p[i])) * eta.power * eta.rest;
         T move = step;
         if (heavy) {
@@ -112,7 +114,7 @@ OC_INLINE void FN(lars_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
             move = nesterov ? keep * bi + step : bi;
         }
         p[i] = P_PUT(P_GET(p[i]) - move);
-    }
+    });
 }
 
 static void FN(lars_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {

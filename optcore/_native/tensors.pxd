@@ -1,4 +1,5 @@
 # The arrays of an optimizer, bound: what a step walks over, how threads part it, the norm of the gradients.
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from optcore._native.c cimport (
     OC_MAX_CARRIED, OC_MAX_STREAMS, OC_N_MIXES, oc_array, oc_coefficients, oc_dtype, oc_rule, oc_staged,
@@ -20,7 +21,8 @@ ctypedef struct Tensor:     # what a step walks over
     unsigned char size[OC_MAX_STREAMS]  # of an element of each stream
 
 ctypedef struct Book:       # what a step looks up once
-    void *parameter
+    PyObject *array         # the parameter, which Tensors.params holds
+    void *parameter         # its address
     void *checked_gradient  # the address that the overlap check has passed
     void *average           # what follows theta, NULL for none
     void *copy
@@ -28,6 +30,7 @@ ctypedef struct Book:       # what a step looks up once
     int64_t step            # steps taken
     double carried[OC_MAX_CARRIED]  # what the rule carries from step to step beside its arrays
     int typenum             # of the parameter
+    int gradient_type       # of the gradient that was bound last
     int way                 # what Tensor.way can be: parameter and states tell, then the gradient
 
 ctypedef struct Piece:
@@ -56,6 +59,7 @@ cdef class Tensors:
     cdef int _way(self, Py_ssize_t i) noexcept
     cdef void _follow(self, bint average, bint copy) noexcept nogil
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept
+    cdef bint _is_bound(self, Py_ssize_t i, object g) noexcept
     cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1
     cdef int _check_parameter(self, Py_ssize_t i) except -1
     cdef int _check_overlap(self, Py_ssize_t i, str what, size_t begin, size_t end) except -1

@@ -70,6 +70,18 @@ cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
     return True
 
 
+cdef inline bint as_given(const Tensor *t, const Book *book, cnp.ndarray p) noexcept:
+    """Whether a parameter is still what it was at construction."""
+    return (cnp.PyArray_DATA(p) == book.parameter and cnp.PyArray_ISWRITEABLE(p) and size_of_array(p) == t.n
+            and cnp.PyArray_TYPE(p) == book.typenum)
+
+
+cdef inline bint as_before(const Tensor *t, const Book *book, cnp.ndarray g) noexcept:
+    """Whether a gradient is bound, from the last step: it lies where that lay, of the same type and laid out well."""
+    return (cnp.PyArray_DATA(g) == t.x[1] and t.x[1] == book.checked_gradient
+            and cnp.PyArray_TYPE(g) == book.gradient_type and cnp.PyArray_ISCARRAY_RO(g))
+
+
 cdef inline oc_storage own(oc_dtype dtype) noexcept nogil:
     """How the arithmetic dtype itself is stored."""
     return OC_AS_F32 if dtype == OC_F32 else OC_AS_F64
@@ -133,6 +145,7 @@ cdef class Tensors:
         t.dtype = OC_F32 if arithmetic == "float32" else OC_F64
         t.itemsize = 4 if t.dtype == OC_F32 else 8
         self.uint16_as = uint16_as
+        self.books[i].array = <PyObject *>a
         self.books[i].parameter = cnp.PyArray_DATA(a)
         self.books[i].typenum = cnp.PyArray_TYPE(a)
         self.books[i].group = len(self.groups) - 1
@@ -312,14 +325,22 @@ cdef class Tensors:
         if t.way != NATIVE:
             self.stages[i].x[1] = gradient
 
+    cdef bint _is_bound(self, Py_ssize_t i, object g) noexcept:
+        """Whether a gradient is bound from the last step, and nothing about it or its parameter has changed."""
+        cdef const Tensor *t = &self.tensors[i]
+        cdef const Book *book = &self.books[i]
+        return (cnp.PyArray_CheckExact(g) and as_before(t, book, <cnp.ndarray>g)
+                and as_given(t, book, <cnp.ndarray>book.array)
+                and same_shape(<cnp.ndarray>g, <cnp.ndarray>book.array))
+
     cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1:
         cdef Book *book = &self.books[i]
-        cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
         cdef oc_array a = nothing
         if g is None:
             self._set_gradient(i, a)
             return 0
         self._check_parameter(i)
+        cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
         if (cnp.PyArray_CheckExact(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.NPY_FLOAT32
                 and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and same_shape(<cnp.ndarray>g, p)):
             a.data, a.storage = cnp.PyArray_DATA(<cnp.ndarray>g), OC_AS_F32
@@ -329,13 +350,12 @@ cdef class Tensors:
         if a.data != book.checked_gradient:
             self._check_overlap(i, what, <size_t>a.data, <size_t>a.data + <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>g))
             book.checked_gradient = a.data
+        book.gradient_type = cnp.PyArray_TYPE(<cnp.ndarray>g)
         self._set_gradient(i, a)
         return 0
 
     cdef int _check_parameter(self, Py_ssize_t i) except -1:
-        cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
-        if (cnp.PyArray_DATA(p) != self.books[i].parameter or not cnp.PyArray_ISWRITEABLE(p)
-                or size_of_array(p) != self.tensors[i].n or cnp.PyArray_TYPE(p) != self.books[i].typenum):
+        if not as_given(&self.tensors[i], &self.books[i], <cnp.ndarray>self.books[i].array):
             raise ValueError(f"{self.names[i]}: expected the writable array given at construction, but its memory, "
                              f"size or dtype has changed or it has become read-only")
         return 0

@@ -221,7 +221,8 @@ cdef class Stepper(Tensors):
         cdef Py_ssize_t i
         cdef tuple given
         if self._single and not isinstance(grads, (list, tuple)):
-            self._bind_gradient(0, grads, what)
+            if not self._is_bound(0, grads):
+                self._bind_gradient(0, grads, what)
             return grads
         if isinstance(grads, (list, tuple)):
             given = tuple(grads)
@@ -232,7 +233,8 @@ cdef class Stepper(Tensors):
         if len(given) != self.n_tensors:
             raise ValueError(f"{argument}: expected {self.n_tensors} {what}s, one per parameter, got {len(given)}")
         for i in range(self.n_tensors):
-            self._bind_gradient(i, given[i], what)
+            if not self._is_bound(i, given[i]):
+                self._bind_gradient(i, given[i], what)
         return given
 
     cdef tuple _by_label(self, grads, str argument):
