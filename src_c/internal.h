@@ -36,6 +36,13 @@
 #define OC_ROLLED
 #endif
 
+/* a*b + c where a*b is exact, so that fused or not it has the same bits. */
+#ifdef __FP_FAST_FMA
+#define OC_EXACT_FMA(a, b, c) __builtin_fma(a, b, c)
+#else
+#define OC_EXACT_FMA(a, b, c) ((a) * (b) + (c))
+#endif
+
 /* 16 double lanes fill two AVX-512 registers or eight SSE2 ones: enough independent sums to hide the latency of an
  * addition at every level. */
 #define OC_LANES 16
