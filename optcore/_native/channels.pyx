@@ -71,11 +71,13 @@ cdef struct Block:
 cdef inline Py_ssize_t _start(const Plan *p, Py_ssize_t panel) noexcept nogil:
     """The first column of a panel."""
     cdef Py_ssize_t at = panel * p.panel
-    return p.width if panel == p.panels else max(<Py_ssize_t>0, at - (at + p.skew) % p.grain)
+    if p.form == OC_SEGMENTS:
+        return panel
+    return p.width if panel == p.panels else max(<Py_ssize_t>0, at - ((at + p.skew) & (p.grain - 1)))
 
 
 cdef inline Py_ssize_t _columns(const Plan *p, Py_ssize_t panel) noexcept nogil:
-    return _start(p, panel + 1) - _start(p, panel)
+    return 1 if p.form == OC_SEGMENTS else _start(p, panel + 1) - _start(p, panel)
 
 
 cdef inline Block _block(const Plan *p, Py_ssize_t panel, Py_ssize_t b) noexcept nogil:
@@ -151,9 +153,11 @@ cdef inline Py_ssize_t _part_of(const Plan *p, Py_ssize_t parts, Py_ssize_t task
 cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ssize_t parts, Py_ssize_t t) noexcept nogil:
     """Join the chunks by one tree, whatever the parts: the nodes within part t, or with t < 0 those within none."""
     cdef const Plan *p = &job.p
-    cdef Py_ssize_t i, end, part, step = 1
-    cdef Py_ssize_t columns = _columns(p, panel)
+    cdef Py_ssize_t i, end, part, columns, step = 1
     cdef double begin, middle
+    if p.chunks < 2:
+        return
+    columns = _columns(p, panel)
     while step < p.chunks:
         i = 0
         while i + step < p.chunks:
@@ -177,7 +181,7 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
     cdef double scratch[SLOTS * (PANEL + LINE)]
     cdef double *a = _partial(p, m, panel, 0)
     cdef Py_ssize_t s, g, step = 1
-    cdef Py_ssize_t columns = _columns(p, panel)
+    cdef Py_ssize_t columns = _columns(p, panel), start = _start(p, panel)
     cdef Py_ssize_t channels = columns // p.fold
     while step < p.fold and p.blocks:
         g = 0
@@ -194,7 +198,7 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
             a, columns = scratch, channels
     for s in range(SLOTS if m.u == NULL else 2):
         if p.blocks or p.tail:
-            memcpy(m.result + s * p.channels + _start(p, panel), a + s * columns, channels * sizeof(double))
+            memcpy(m.result + s * p.channels + start, a + s * columns, channels * sizeof(double))
 
 
 cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil:
