@@ -63,6 +63,13 @@
         __VA_ARGS__
 #endif
 
+/* a*b + c where a*b is exact, so that fused or not it has the same bits. */
+#ifdef __FP_FAST_FMA
+#define OC_EXACT_FMA(a, b, c) __builtin_fma(a, b, c)
+#else
+#define OC_EXACT_FMA(a, b, c) ((a) * (b) + (c))
+#endif
+
 /* 16 double lanes fill two AVX-512 registers or eight SSE2 ones: enough independent sums to hide the latency of an
  * addition at every level. */
 #define OC_LANES 16

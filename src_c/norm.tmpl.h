@@ -50,8 +50,13 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
         }                                                                                                             \
     } while (0)
 
+/* Columns of the next tile: less than a line more than that are none of their own. */
+OC_INLINE ptrdiff_t FN(next_tile)(ptrdiff_t columns) {
+    return columns < OC_WIDE + FN(line) ? columns : OC_WIDE;
+}
+
 /* Places of a tile of columns, and from the places to the columns. */
-#define OC_PLACES (OC_WIDE + 2 * FN(line))
+#define OC_PLACES (OC_WIDE + 3 * FN(line))
 OC_INLINE ptrdiff_t FN(places)(ptrdiff_t columns, ptrdiff_t head) {
     if (columns < OC_SHORT)
         return columns;
@@ -119,9 +124,12 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
  * not make it negative.
  * float64 takes k = n, the corrected two-pass algorithm, over a block that its caller made small enough for the cache; the
  * mean is that of the differences to the first value, so that equal values, however large, have it for a mean.
- * float32 takes the first four rows, or the first OC_LANES values of a segment, which makes it one pass over memory. Of the
- * 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 8 and 13. */
-enum { FN(two_pass) = sizeof(T) == sizeof(double) };
+ * float32 takes the first eight rows, or the first OC_LANES values of a segment, which makes it one pass over memory. Of the
+ * 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 7 and 13.
+ * Columns of float32 take shift = 0 where those rows have mean^2 <= 16*m2, m2 being theirs and no more than that of all: what
+ * is subtracted is n*mean^2 <= 2n*(16 + 1/k)*m2, 15 bits of 1,000 rows. Where all do it saves a difference, and the square of a
+ * float is exact in double, so that it may be fused with its sum. */
+enum { FN(two_pass) = sizeof(T) == sizeof(double), FN(sample) = 8 };
 
 OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
                        const double *restrict base, int per_column, double *restrict sum) {
@@ -139,28 +147,64 @@ OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t s
     } sum[j] += s; square[j] += q);
 }
 
+OC_INLINE void FN(add_squares)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
+                               int ahead, double *restrict sum, double *restrict square) {
+    OC_OVER_ROWS(8, OC_NEXT(x), double s = 0; double q = 0; for (int k = 0; k < K; k++) {
+        const double v = AT(x, k);
+        s += v;
+        q = OC_EXACT_FMA(v, v, q);
+    } sum[j] += s; square[j] += q);
+}
+
+/* The shift of every place from the sums of n values; return whether all are 0. */
+OC_INLINE int FN(take_shift)(ptrdiff_t places, double n, const double *restrict sum, const double *restrict square,
+                             double *restrict shift) {
+    int64_t far = 0;
+    for (ptrdiff_t j = 0; j < places; j++) {
+        const double mean = sum[j] / n, m2 = square[j] - n * (mean * mean);
+        shift[j] = mean * mean <= 16 * m2 ? 0 : mean;
+        far |= shift[j] != 0;
+    }
+    return !far;
+}
+
+/* sum and square to the places, of differences to the shift. */
+OC_INLINE void FN(shifted_sums)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *x,
+                                int ahead, double *restrict shift, double *restrict sum, double *restrict square) {
+    const double zero = 0;
+    const ptrdiff_t places = FN(places)(columns, head), k = rows < FN(sample) ? rows : FN(sample);
+    FN(clear)(columns, head, shift);
+    FN(clear)(columns, head, sum);
+    FN(clear)(columns, head, square);
+    if (FN(two_pass)) {
+        FN(add)(1, columns, stride, head, x, &zero, 0, shift);
+        FN(add)(rows, columns, stride, head, x, shift, 1, sum);
+        for (ptrdiff_t j = 0; j < places; j++)
+            shift[j] = shift[j] + sum[j] / (double)rows;
+    } else {
+        FN(add_squares)(k, columns, stride, head, x, ahead, sum, square);
+        if (FN(take_shift)(places, (double)k, sum, square, shift)) {  // the sums so far are what they would be again
+            FN(add_squares)(rows - k, columns, stride, head, x + k * stride, ahead, sum, square);
+            return;
+        }
+        FN(clear)(columns, head, square);
+    }
+    FN(clear)(columns, head, sum);
+    FN(add_deviations)(rows, columns, stride, head, x, shift, ahead, sum, square);
+}
+
 static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *vx, double *moments,
                              int how) {
-    const double n = (double)outer, zero = 0;
-    const ptrdiff_t k = FN(two_pass) || outer < 4 ? outer : 4;
-    for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
-        const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
+    const double n = (double)outer;
+    for (ptrdiff_t first = 0, columns; first < inner; first += columns) {
+        columns = FN(next_tile)(inner - first);
         const X_T *x = (const X_T *)vx + first;
         const ptrdiff_t head = FN(head)(stride, x), places = FN(places)(columns, head);
         double shift[OC_PLACES] OC_ON_LINE, sum[OC_PLACES] OC_ON_LINE, square[OC_PLACES] OC_ON_LINE;
-        FN(clear)(columns, head, shift);
-        FN(clear)(columns, head, sum);
-        FN(clear)(columns, head, square);
-        if (FN(two_pass))
-            FN(add)(1, columns, stride, head, x, &zero, 0, shift);
-        FN(add)(k, columns, stride, head, x, shift, 1, sum);
-        for (ptrdiff_t j = 0; j < places; j++)
-            shift[j] = shift[j] + sum[j] / (double)k;
-        FN(clear)(columns, head, sum);
         if (how & OC_FROM_MEMORY)
-            FN(add_deviations)(outer, columns, stride, head, x, shift, 1, sum, square);
+            FN(shifted_sums)(outer, columns, stride, head, x, 1, shift, sum, square);
         else
-            FN(add_deviations)(outer, columns, stride, head, x, shift, 0, sum, square);
+            FN(shifted_sums)(outer, columns, stride, head, x, 0, shift, sum, square);
         for (ptrdiff_t j = 0; j < places; j++) {
             sum[j] = sum[j] / n;
             square[j] = square[j] - n * (sum[j] * sum[j]);
@@ -248,8 +292,8 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 }
 
 OC_SUMS(sums_rows_body) {
-    for (ptrdiff_t first = 0; first < inner; first += OC_WIDE) {
-        const ptrdiff_t columns = inner - first < OC_WIDE ? inner - first : OC_WIDE;
+    for (ptrdiff_t first = 0, columns; first < inner; first += columns) {
+        columns = FN(next_tile)(inner - first);
         const ptrdiff_t head = FN(head)(stride, u + first);
         double sum[OC_PLACES] OC_ON_LINE, product[OC_PLACES] OC_ON_LINE;
         FN(clear)(columns, head, sum);
@@ -310,7 +354,8 @@ OC_SUMS_KERNELS(segments)
 #define OC_EACH_ELEMENT(constants, ...)                                                                               \
     do {                                                                                                              \
         const ptrdiff_t head = FN(head)(stride, y), columns = inner;                                                  \
-        const int whole_lines = how && columns >= OC_SHORT && stride % FN(line) == 0;                                 \
+        const ptrdiff_t few = how || per_column ? OC_SHORT : OC_WIDE / 2;                                             \
+        const int whole_lines = columns >= few && stride % FN(line) == 0;                                             \
         for (ptrdiff_t r = 0; r < outer; r++) {                                                                       \
             if (!whole_lines) {                                                                                       \
                 OC_OVER_COLUMNS(columns, head, (void)0, OC_PUT_ELEMENT(constants, __VA_ARGS__));                      \

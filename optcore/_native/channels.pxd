@@ -11,7 +11,8 @@ cdef struct Plan:
     Py_ssize_t item, number           # bytes of an element and of a constant, which bfloat16 keeps apart
     Py_ssize_t channels, count        # count: values of a channel
     Py_ssize_t outer, inner, stride   # of a panel
-    Py_ssize_t width, panel, panels   # columns, columns of a panel
+    Py_ssize_t width, panel, panels   # columns, columns of a panel, about: its first one lies on a line of the result,
+    Py_ssize_t grain, skew            # of so many columns, a power of 2; so many of them lie before column 0
     Py_ssize_t fold, tail
     Py_ssize_t run, piece, pieces     # a block is `run` runs, or one of the `pieces` of a long run
     Py_ssize_t blocks, per_chunk, chunks

@@ -10,15 +10,16 @@ cdef enum:
     SEGMENT = 8192  # values of a block of segments: two passes over it stay in the first-level cache
     BLOCK = 65536   # values of a block of rows: in the second-level cache
     ROWS = 128      # rows of it, at least
-    PANEL = 512     # columns of it, at most: their sums stay in the first-level cache
+    PANEL = 512     # columns of it, about: their sums stay in the first-level cache
     LINE = 64       # bytes
     GROUP = 4096    # values of the channels that a thread takes together: in the first-level cache
     SCALED = 256    # beside what optcore.h has for `how`: the inputs take powers of 2 first
 
 
 # ------------------------------------------------------------------------------------------------------ the partition
-# It depends on the shape alone. Channels first: a panel is a channel, `outer` segments of `inner` elements. Rows: a
-# panel is up to PANEL columns. Few channels are folded: `fold` rows are read as one row of fold*C columns, in whole cache
+# It depends on the shape alone, but for columns between panels, whose sums are their own. Channels first: a panel is a
+# channel, `outer` segments of `inner` elements. Rows: a panel is some PANEL columns, from a cache line of the result on: no two
+# threads write to the same one. Few channels are folded: `fold` rows are read as one row of fold*C columns, in whole cache
 # lines where that can be, whose columns are joined at the end; the rows that are left over are the tail. A panel's blocks are joined in order within a chunk,
 # then its chunks by a binary tree.
 cdef inline Py_ssize_t _ceil(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -38,16 +39,18 @@ cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtyp
     p.dtype, p.number = dtype, 8 if dtype == OC_F64 else 4
     p.item = 2 if dtype == OC_BF16 else p.number
     p.channels, p.count = channels, outer * inner
-    p.fold, p.pieces = 1, 1
+    p.fold, p.pieces, p.grain = 1, 1, 1
     if channels == 1:  # one contiguous channel, however it is written
         outer, inner = 1, outer * inner
     if inner == 1 and channels != 1:
         p.form = OC_ROWS
         p.fold = _fold(channels, p.number) if channels else 1
         p.width, p.outer, p.tail = p.fold * channels, outer // p.fold, outer % p.fold
-        p.panel = p.piece = p.inner = min(<Py_ssize_t>PANEL, p.width)
+        p.panel = min(<Py_ssize_t>PANEL, p.width)
         p.panels = _ceil(p.width, PANEL)
         p.stride, p.run = p.width, max(<Py_ssize_t>ROWS, BLOCK // max(1, p.panel))
+        if p.width % (LINE // p.item) == 0:
+            p.grain = LINE // p.item
     else:
         p.form = OC_SEGMENTS
         p.outer, p.inner, p.stride = outer, inner, channels * inner
@@ -65,14 +68,25 @@ cdef struct Block:
     Py_ssize_t outer, inner, offset
 
 
+cdef inline Py_ssize_t _start(const Plan *p, Py_ssize_t panel) noexcept nogil:
+    """The first column of a panel."""
+    cdef Py_ssize_t at = panel * p.panel
+    if p.form == OC_SEGMENTS:
+        return panel
+    return p.width if panel == p.panels else max(<Py_ssize_t>0, at - ((at + p.skew) & (p.grain - 1)))
+
+
+cdef inline Py_ssize_t _columns(const Plan *p, Py_ssize_t panel) noexcept nogil:
+    return 1 if p.form == OC_SEGMENTS else _start(p, panel + 1) - _start(p, panel)
+
+
 cdef inline Block _block(const Plan *p, Py_ssize_t panel, Py_ssize_t b) noexcept nogil:
     cdef Block k
     cdef Py_ssize_t first = b // p.pieces * p.run
     cdef Py_ssize_t start = b % p.pieces * p.piece
-    cdef Py_ssize_t limit = min(p.inner, p.width - panel * p.panel) if p.form == OC_ROWS else p.inner
     k.outer = min(p.run, p.outer - first)
-    k.inner = min(p.piece, limit - start)
-    k.offset = first * p.stride + panel * p.inner + start
+    k.inner = _columns(p, panel) if p.form == OC_ROWS else min(p.piece, p.inner - start)
+    k.offset = first * p.stride + (_start(p, panel) if p.form == OC_ROWS else panel * p.inner + start)
     return k
 
 
@@ -108,24 +122,20 @@ cdef void _join(const Job *job, const Measure *m, Py_ssize_t columns, double na,
     job.k.add_sums(columns, a + lda, b + ldb)
 
 
-cdef inline Py_ssize_t _columns(const Plan *p, Py_ssize_t panel) noexcept nogil:
-    return min(p.panel, p.width - panel * p.panel)
-
-
 cdef inline double *_partial(const Plan *p, const Measure *m, Py_ssize_t panel, Py_ssize_t chunk) noexcept nogil:
-    return m.partial + (chunk * p.width + panel * p.panel) * SLOTS
+    return m.partial + (chunk * p.width + _start(p, panel)) * SLOTS
 
 
 cdef void _measure_chunk(const Job *job, const Measure *m, Py_ssize_t panel, Py_ssize_t chunk) noexcept nogil:
     cdef const Plan *p = &job.p
-    cdef double scratch[SLOTS * PANEL]
+    cdef double scratch[SLOTS * (PANEL + LINE)]
     cdef double *out = _partial(p, m, panel, chunk)
     cdef Py_ssize_t b, first = chunk * p.per_chunk
     cdef Py_ssize_t columns = _columns(p, panel)
     cdef Block k
     for b in range(first, min(first + p.per_chunk, p.blocks)):
         k = _block(p, panel, b)
-        _measure(job, m, p.form, k.outer, k.inner, p.stride, k.offset, panel * p.panel, out if b == first else scratch)
+        _measure(job, m, p.form, k.outer, k.inner, p.stride, k.offset, _start(p, panel), out if b == first else scratch)
         if b > first:
             _join(job, m, columns, _values_before(p, b) - _values_before(p, first), out, columns,
                   _values_before(p, b + 1) - _values_before(p, b), scratch, columns)
@@ -143,9 +153,11 @@ cdef inline Py_ssize_t _part_of(const Plan *p, Py_ssize_t parts, Py_ssize_t task
 cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ssize_t parts, Py_ssize_t t) noexcept nogil:
     """Join the chunks by one tree, whatever the parts: the nodes within part t, or with t < 0 those within none."""
     cdef const Plan *p = &job.p
-    cdef Py_ssize_t i, end, part, step = 1
-    cdef Py_ssize_t columns = _columns(p, panel)
+    cdef Py_ssize_t i, end, part, columns, step = 1
     cdef double begin, middle
+    if p.chunks < 2:
+        return
+    columns = _columns(p, panel)
     while step < p.chunks:
         i = 0
         while i + step < p.chunks:
@@ -166,10 +178,10 @@ cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ss
 cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcept nogil:
     """Join the columns that hold the same channel, then the tail; leave the panel's channels in the result."""
     cdef const Plan *p = &job.p
-    cdef double scratch[SLOTS * PANEL]
+    cdef double scratch[SLOTS * (PANEL + LINE)]
     cdef double *a = _partial(p, m, panel, 0)
     cdef Py_ssize_t s, g, step = 1
-    cdef Py_ssize_t columns = _columns(p, panel)
+    cdef Py_ssize_t columns = _columns(p, panel), start = _start(p, panel)
     cdef Py_ssize_t channels = columns // p.fold
     while step < p.fold and p.blocks:
         g = 0
@@ -186,7 +198,7 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
             a, columns = scratch, channels
     for s in range(SLOTS if m.u == NULL else 2):
         if p.blocks or p.tail:
-            memcpy(m.result + s * p.channels + panel * p.panel, a + s * columns, channels * sizeof(double))
+            memcpy(m.result + s * p.channels + start, a + s * columns, channels * sizeof(double))
 
 
 cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil:
@@ -279,7 +291,7 @@ cdef void _apply_chunk(const Job *job, Py_ssize_t panel, Py_ssize_t chunk, int h
     cdef Block k
     for b in range(min(first + p.per_chunk, p.blocks) - 1, first - 1, -1):
         k = _block(p, panel, b)
-        _apply(job, k.outer, k.inner, p.stride, k.offset, panel * p.panel, how)
+        _apply(job, k.outer, k.inner, p.stride, k.offset, _start(p, panel), how)
 
 
 cdef void _apply_rows(const Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
@@ -296,7 +308,7 @@ cdef void _apply_rows(const Job *job, Py_ssize_t first, Py_ssize_t end) noexcept
 cdef void _run_group(Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """Take panels from the measure to the result, which is written last panel first: the likeliest to be in cache."""
     cdef Py_ssize_t panel, chunk
-    cdef Py_ssize_t first = begin * job.p.panel, last = min(end * job.p.panel, job.p.channels)
+    cdef Py_ssize_t first = _start(&job.p, begin), last = _start(&job.p, end)
     cdef int m, how
     for panel in range(begin, end):
         for m in range(job.n_measures):
@@ -365,16 +377,19 @@ cdef void _run_chunks(Job *job) noexcept nogil:
 
 cdef bint _by_panels(const Job *job) noexcept nogil:
     """Whether each thread has panels of its own, about as many as the others. A few panels of rows are faster by
-    rows, as they lie in memory."""
+    rows, as they lie in memory; so are results that nothing has to be measured for."""
     cdef const Plan *p = &job.p
-    if p.form == OC_ROWS and p.chunks > 1:
+    if p.form == OC_SEGMENTS:
+        return p.panels >= 4 * job.threads or (p.panels > 0 and p.panels % job.threads == 0)
+    if p.chunks > 1 or job.n_measures == 0:
         return False
-    return p.panels >= 4 * job.threads or (p.form == OC_SEGMENTS and p.panels > 0 and p.panels % job.threads == 0)
+    return p.panels >= 4 * job.threads or (job.threads > 1 and p.panels > 0 and p.panels % job.threads == 0)
 
 
 cdef void run(Job *job) noexcept nogil:
     """Measure, finish each channel, write."""
     job.threads = num_threads(job.p.count * job.p.channels)
+    job.p.skew = <size_t>job.out // job.p.item % job.p.grain
     if _by_panels(job):
         _all_parts(job, _run_part)
     else:
