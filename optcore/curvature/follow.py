@@ -32,8 +32,7 @@ class Follow:
         checks.integer("every", every)
         checks.number("tol", tol, open_low=True)
         checks.integer("seed", seed, low=0)
-        if not isinstance(preconditioned, bool):
-            raise TypeError(f"preconditioned: expected a bool, got {type(preconditioned).__name__}")
+        checks.flag("preconditioned", preconditioned)
         self._obj, self._every, self._batch = obj, int(every), obj.check_batch(batch)
         self._options = {"tol": tol, "seed": seed, "memory": memory}
         self._preconditioned = preconditioned
