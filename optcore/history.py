@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from optcore._native import reduce
+
 __all__ = ["History"]
 
 
@@ -74,7 +76,7 @@ class History:
         row |= {
             "loss": sum(v * k for v, k in zip(loss, examples, strict=True)) / sum(examples),
             "lr": self.steps["lr"][-1],
-            "grad_norm": _root_mean_square(norm),
+            "grad_norm": reduce.norm(np.array(norm)) / math.sqrt(n),
             "steps": len(self.steps["loss"]),
         }
         for name, values in self.epochs.items():
@@ -207,11 +209,6 @@ def json_line(row):
     """Return a row as a line of JSON; a number that is not finite becomes null."""
     row = {k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in row.items()}
     return json.dumps(row, allow_nan=False) + "\n"
-
-
-def _root_mean_square(values):
-    """Of numbers whose squares may overflow; NaN where one is, which hypot passes over beside infinity."""
-    return math.nan if any(map(math.isnan, values)) else math.hypot(*values) / math.sqrt(len(values))
 
 
 def _arrays(table):

@@ -5,7 +5,7 @@ import numpy as np
 from optcore import checks
 from optcore.curvature.operators import Hessian
 from optcore.curvature.pairs import eigenpairs
-from optcore.curvature.precondition import Preconditioned, preconditioner
+from optcore.curvature.precondition import Preconditioned, preconditioner, rooted
 from optcore.objective import check_objective
 
 
@@ -32,17 +32,22 @@ class Follow:
         checks.integer("every", every)
         checks.number("tol", tol, open_low=True)
         checks.integer("seed", seed, low=0)
-        if not isinstance(preconditioned, bool):
-            raise TypeError(f"preconditioned: expected a bool, got {type(preconditioned).__name__}")
+        checks.flag("preconditioned", preconditioned)
         self._obj, self._every, self._batch = obj, int(every), obj.check_batch(batch)
         self._options = {"tol": tol, "seed": seed, "memory": memory}
         self._preconditioned = preconditioned
         self.steps, self.values, self.residuals, self.lr, self.products = [], [], [], [], []
         self.vector = None
 
+    def on_start(self, run):
+        """Refuse another network, or a rule without a preconditioner, now rather than after so many steps."""
+        self._obj.check_theta(run.net.theta)
+        if self._preconditioned:
+            rooted(run.optimizer)
+
     def on_step(self, run):
-        """Measure after every so many steps."""
-        if run.step % self._every == 0:
+        """Measure after every so many steps; not before the rule's first one, where it has no preconditioner yet."""
+        if run.step % self._every == 0 and (run.optimizer.steps or not self._preconditioned):
             self.measure(run.net.theta, run.step, run.history.steps["lr"][-1], run.optimizer)
 
     def measure(self, theta, step, lr=float("nan"), optimizer=None):

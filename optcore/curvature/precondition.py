@@ -56,8 +56,8 @@ def preconditioner(optimizer):
 
     Parameters
     ----------
-    optimizer : optcore.optim rule or torch.optim rule
-        After at least one step. Never changed.
+    optimizer : optcore.optim rule, a wrapper around one, or torch.optim rule
+        After at least one step of the rule. Never changed.
 
     Returns
     -------
@@ -79,9 +79,8 @@ def preconditioner(optimizer):
     >>> oc.curvature.preconditioner(opt).round(12)
     array([3., 4.])
     """
+    optimizer = rooted(optimizer)
     name = type(optimizer).__name__
-    if not isinstance(getattr(optimizer, "param_groups", None), list) or name not in _ROOTS:
-        raise TypeError(f"optimizer: expected one of {', '.join(_ROOTS)}, got {name}")
     try:
         state = optimizer.state_dict(portable=True)
     except TypeError:  # PyTorch's
@@ -97,6 +96,16 @@ def preconditioner(optimizer):
 
 
 _ROOTS = ("SGD", "Adam", "AdamW", "NAdam", "RMSprop", "Adagrad")
+
+
+def rooted(optimizer):
+    """Return the rule inside of wrappers; a TypeError where it has no such diagonal."""
+    while getattr(optimizer, "opt", None) is not None:
+        optimizer = optimizer.opt
+    name = type(optimizer).__name__
+    if not isinstance(getattr(optimizer, "param_groups", None), list) or name not in _ROOTS:
+        raise TypeError(f"optimizer: expected one of {', '.join(_ROOTS)}, got {name}")
+    return optimizer
 
 
 def _arrays(params):

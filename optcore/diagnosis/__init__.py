@@ -5,8 +5,9 @@ import numpy as np
 from optcore.diagnosis.measure import measure
 from optcore.diagnosis.quantities import Quantity
 from optcore.diagnosis.report import Diagnosis, explain
+from optcore.diagnosis.thresholds import Thresholds
 from optcore.diagnosis.trials import tried
-from optcore.diagnosis.verdicts import Cause, Thresholds, decide
+from optcore.diagnosis.verdicts import Cause, decide
 from optcore.diagnosis.verify import Verification
 from optcore.process import one_pool
 

@@ -21,7 +21,7 @@ class Rule:
     ----------
     name : str
     lr : float
-        The largest rate of the groups, of a schedule the value at the next step.
+        The largest rate of the groups, of a schedule the value at the next step; of Rprop the mean size of its steps.
     momentum : float
         The weight b of the past in the step.
     effective_lr : float
@@ -272,6 +272,8 @@ def _described(name, cls, groups, state, flags, size, notes):
     if any(o.get("maximize") for o, _ in groups):
         threshold = None
     empty = not any(float(e.get("step", 0)) for e in entries)
+    if kind == "Rprop" and not empty:   # which moves each parameter by a step of its own: lr was the first one's size
+        lr = max(float(np.mean(np.asarray(e["step_size"]))) for e in entries if "step_size" in e)
     return Rule(name, lr, b, lr * share / (1 - b) if b < 1 else lr, threshold, scale, adaptive, empty,
                 _finite(entries), tuple(notes),
                 max((float(g["initial_lr"]) for g in state["param_groups"] if "initial_lr" in g), default=math.nan),

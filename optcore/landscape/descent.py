@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optcore import optim
+from optcore import checks, optim
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def descend(obj, starts, rules, steps=100):
     Raises
     ------
     TypeError, ValueError
-        Starts that do not fit, or a rule's own error.
+        Starts that do not fit, steps that are no number from 1 on, or a rule's own error.
 
     Examples
     --------
@@ -61,8 +61,7 @@ def descend(obj, starts, rules, steps=100):
     starts = np.atleast_2d(np.asarray(starts, dtype=obj.dtype))
     if starts.ndim != 2 or starts.shape[1] != obj.size:
         raise ValueError(f"starts: expected shape (s, {obj.size}), got {starts.shape}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: expected a whole number from 1 on, got {steps!r}")
+    checks.integer("steps", steps)
     return [_roll(obj, start, name, rule, steps) for start in starts for name, rule in rules.items()]
 
 

@@ -10,7 +10,8 @@ import pytest
 import optcore as oc
 from optcore.diagnosis.measure import measure
 from optcore.diagnosis.report import explain
-from optcore.diagnosis.verdicts import Thresholds, decide
+from optcore.diagnosis.thresholds import Thresholds
+from optcore.diagnosis.verdicts import decide
 
 ROOT = Path(__file__).resolve().parents[2]
 

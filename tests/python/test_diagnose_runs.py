@@ -97,6 +97,17 @@ def test_rates_that_differ_are_part_of_the_preconditioner():
     assert d.evidence["sharpness"].value == pytest.approx(0.25, rel=1e-6)
 
 
+def test_rprop_does_not_stop_with_its_rate():
+    """Each parameter has a step of its own, which the rate no longer touches: at 0 it goes on as before."""
+    theta, obj = np.ones(3), bowl([1, 2, 3])
+    opt = oc.optim.Rprop(theta, lr=1e-3)
+    for _ in range(5):
+        opt.step(obj.loss_and_grad(theta)[1])
+    opt.param_groups[0]["lr"] = 0.0
+    assert read(opt, 3).lr == pytest.approx(1e-3 * 1.2**4)      # grown with each gradient of the same sign
+    assert oc.diagnose(obj, theta, opt).verdict == "progressing"
+
+
 @pytest.mark.parametrize(("name", "options", "limit"), [
     ("adam", {"betas": (0.9, 0.999)}, 38), ("adamw", {"betas": (0.5, 0.999), "weight_decay": 0.0}, 6),
     ("rmsprop", {}, 2), ("rmsprop", {"momentum": 0.5}, 3)])

@@ -171,12 +171,32 @@ def test_follow_is_part_of_a_checkpoint(tmp_path):
         whole.load_state_dict({**whole.state_dict(), "vector": np.ones(3)})
 
 
-def test_follow_what_an_adaptive_rule_sees():
+@pytest.mark.parametrize("around", [lambda rule: rule, lambda rule: oc.optim.EMA(oc.optim.MultiSteps(rule, 1), 0.9)],
+                         ids=["rule", "wrappers"])
+def test_follow_what_an_adaptive_rule_sees(around):
     net, X, y = regression()
     obj, rule = nn.objective(net, "mse", X, y), oc.optim.Adam(net.theta, lr=1e-3)
     sharpness = oc.curvature.follow(obj, every=15, tol=1e-6, preconditioned=True)
-    oc.train.fit(net, X, y, "mse", rule, epochs=15, batch_size=None, callbacks=[sharpness], progress=False)
+    oc.train.fit(net, X, y, "mse", around(rule), epochs=15, batch_size=None, callbacks=[sharpness], progress=False)
     p = np.sqrt(rule.state_dict()["state"][0]["exp_avg_sq"] / (1 - 0.999**15)) + 1e-8
     dense = oc.curvature.Hessian(obj, net.theta) @ np.eye(obj.size)
     exact = np.linalg.eigvalsh(dense / np.sqrt(np.outer(p, p)))[-1]
     assert sharpness.values == pytest.approx([exact], rel=1e-5)
+
+
+def test_follow_waits_for_the_first_step_of_a_rule_and_refuses_before_it():
+    net, X, y = regression()
+    obj, before = nn.objective(net, "mse", X, y), net.theta.copy()
+
+    def run(rule, net=net):
+        sharpness = oc.curvature.follow(obj, every=1, preconditioned=True)
+        oc.train.fit(net, X, y, "mse", rule, epochs=3, batch_size=None, callbacks=[sharpness], progress=False)
+        return sharpness.steps
+
+    with pytest.raises(TypeError, match=r"^optimizer: expected one of SGD, .*, got Lion"):
+        run(oc.optim.Lion(net.theta))
+    other = nn.Sequential(nn.Linear(X.shape[1], 1), dtype="float64")
+    with pytest.raises(ValueError, match=r"^theta: expected shape"):
+        run(oc.optim.Adam(other.theta), other)
+    assert np.array_equal(net.theta, before)
+    assert run(oc.optim.MultiSteps(oc.optim.Adam(net.theta), 2)) == [2, 3]

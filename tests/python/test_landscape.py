@@ -165,6 +165,10 @@ def test_descent_is_the_rule_by_hand():
     fast, = landscape.descend(valley.objective, [[1.0, 1.0]], {"gd": ("sgd", {"lr": 1e200})}, steps=9)
     assert len(fast.thetas) < 10
     assert np.isfinite(fast.losses).all()
+    for steps, error in ((0, ValueError), (2.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match=f"^steps: expected .*, got {steps}"):
+            landscape.descend(valley.objective, [[1.0, 1.0]], {"gd": ("sgd", {})}, steps=steps)
+    assert len(landscape.descend(valley.objective, [[1.0, 1.0]], {"gd": ("sgd", {})}, np.int64(2))[0].losses) == 3
 
 
 @pytest.mark.parametrize("ending", ["gif", "html"])
