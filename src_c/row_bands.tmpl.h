@@ -1,10 +1,10 @@
-/* row_bands.tmpl.h: layer norm and RMS norm of rows of fewer columns than OC_LONG_ROW, in bands.
+/* row_bands.tmpl.h: layer norm and RMS norm of short rows, in bands.
  * Parameters: those of norm.tmpl.h; row_parts.tmpl.h before.
  *
  * A band has up to OC_BAND rows, as far as these have OC_BAND_VALUES values together, which stay in the first-level
  * cache: what one row has to wait for, sums of lanes, quotients and roots, is hidden behind the others, and one vector
- * holds a number of each of eight. A longer row hides them itself, and a band of such would leave the cache. Either way
- * each row goes through the same operations. */
+ * holds a number of each of eight. From OC_LONG_ROW columns on that saves less than it costs, in the backward pass and
+ * where rows come from memory. Either way each row goes through the same operations. */
 #define OC_LONG_ROW 512
 #define OC_BAND 16
 #define OC_BAND_VALUES 4096
@@ -195,4 +195,3 @@ OC_BANDS(backward)
 #undef OC_OVER_POWERS
 #undef OC_OVER_EIGHT
 #undef OC_BAND
-#undef OC_BAND_VALUES
