@@ -1,10 +1,10 @@
-/* row_bands.tmpl.h: layer norm and RMS norm of rows of fewer columns than OC_LONG_ROW, in bands.
+/* row_bands.tmpl.h: layer norm and RMS norm of short rows, in bands.
  * Parameters: those of norm.tmpl.h; row_parts.tmpl.h before.
  *
  * A band has up to OC_BAND rows, as far as these have OC_BAND_VALUES values together, which stay in the first-level
  * cache: what one row has to wait for, sums of lanes, quotients and roots, is hidden behind the others, and one vector
- * holds a number of each of eight. A longer row hides them itself, and a band of such would leave the cache. Either way
- * each row goes through the same operations. */
+ * holds a number of each of eight. From OC_LONG_ROW columns on that saves less than it costs, in the backward pass and
+ * where rows come from memory. Either way each row goes through the same operations. */
 #define OC_LONG_ROW 512
 #define OC_BAND 16
 #define OC_BAND_VALUES 4096
@@ -56,9 +56,9 @@ OC_INLINE FN(projection) FN(projection_at)(const FN(projections) *u, ptrdiff_t r
     return (FN(projection)){u->power[r % 8], u->scale[r % 8], u->mean[r % 8], u->slope[r % 8], u->rest[r % 8]};
 }
 
-OC_INLINE void FN(no_sums_behind)(ptrdiff_t rows, FN(sums) *sums) {
-    for (; rows % 8; rows++)
-        memset(sums[rows], 0, sizeof *sums);
+OC_INLINE void FN(clear_behind)(ptrdiff_t rows, FN(sums) *sums) {
+    if (rows < OC_BAND)
+        memset(sums[rows], 0, (size_t)(OC_BAND - rows) * sizeof *sums);
 }
 
 /* shift, rest, m2 of up to eight rows, from their sums: of x and x^2 in float32. */
@@ -73,7 +73,7 @@ OC_INLINE void FN(moments_of)(const oc_rows *p, ptrdiff_t rows, const X_T *x, co
         OC_OVER_EIGHT(rest[r] = 0; m2[r] = square[r]);
         return;
     }
-    OC_OVER_EIGHT(far |= FN(is_far)(n, rest[r], square[r])); /* alone: one vector of all above */
+    OC_OVER_EIGHT(far |= FN(is_far)(n, rest[r], square[r])); /* alone: an int among doubles would halve the vectors */
     for (ptrdiff_t r = 0; r < (far ? rows : 0); r++) {
         double moments[3];
         if (!FN(two_pass) && !FN(is_far)(n, rest[r], square[r]))
@@ -106,10 +106,12 @@ static OC_APART void FN(measure)(const oc_rows *p, ptrdiff_t first, ptrdiff_t ro
     FN(put)(rows, p->every, of.s, p->inv_std + first * p->every);
 }
 
+/* In double, FN(run_moments) takes rows that have a mean. */
 static OC_APART void FN(sum_rows)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, FN(sums) *sums) {
     const X_T *x = (const X_T *)p->x + first * p->stride;
-    FN(no_sums_behind)(rows, sums);
-    for (ptrdiff_t r = 0; r < rows && !(FN(two_pass) && p->centred); r++)
+    rows = FN(two_pass) && p->centred ? 0 : rows;
+    FN(clear_behind)(rows, sums);
+    for (ptrdiff_t r = 0; r < rows; r++)
         FN(deviation_fours)(p->columns, x + r * p->stride, 0, sums[r]);
 }
 
@@ -155,7 +157,7 @@ static OC_APART void FN(project_rows)(const oc_rows *p, ptrdiff_t first, ptrdiff
 
 static OC_APART void FN(sum_adjoints)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, FN(sums) *sums) {
     const X_T *dy = (const X_T *)p->dy + first * p->stride, *x = (const X_T *)p->x + first * p->stride;
-    FN(no_sums_behind)(rows, sums);
+    FN(clear_behind)(rows, sums);
     for (ptrdiff_t r = 0; r < rows; r++)
         FN(adjoint_fours)(p->columns, dy + r * p->stride, p->weight, x + r * p->stride, p->mean[(first + r) * p->every],
                           sums[r]);
@@ -195,4 +197,3 @@ OC_BANDS(backward)
 #undef OC_OVER_POWERS
 #undef OC_OVER_EIGHT
 #undef OC_BAND
-#undef OC_BAND_VALUES

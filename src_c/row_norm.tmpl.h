@@ -112,9 +112,9 @@ OC_INLINE void FN(no_sums)(const oc_rows *p) {
     memset(p->dbias, 0, (size_t)p->columns * sizeof(double));
 }
 
-/* All rows, the short ones in bands. */
+/* All rows, in bands where that pays. */
 static void FN(rows_forward)(const oc_rows *p) {
-    if (p->columns < OC_LONG_ROW)
+    if (p->columns < (p->past_caches ? OC_LONG_ROW : OC_BAND_VALUES / 2))
         FN(forward_bands)(p);
     else
         for (ptrdiff_t r = 0; r < p->rows; r++)
@@ -144,4 +144,5 @@ static void FN(rows_backward_jvp)(const oc_rows *p) {
 #undef OC_PAST_OR_NOT
 #undef OC_AHEAD
 #undef OC_LONG_ROW
+#undef OC_BAND_VALUES
 #undef AT

@@ -16,6 +16,8 @@ cdef enum:
     # Bytes from which a new array lies to the cache lines as x does, so that the kernels can read and write full lines
     # of both.
     ALIGNED = 65536
+    # ... and half of so many bytes further: a load that agrees with a store before it in the address's last bits waits for it.
+    ALIAS = 4096
 
 
 cdef cnp.ndarray checked_values(object a, str name, int intent):
@@ -48,10 +50,10 @@ cdef cnp.ndarray output_like(object out, cnp.ndarray x):
         return like(out, "out", x, OUT)
     if cnp.PyArray_NBYTES(x) < ALIGNED:
         return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
-    cdef cnp.npy_intp size = cnp.PyArray_NBYTES(x) + LINE
+    cdef cnp.npy_intp size = cnp.PyArray_NBYTES(x) + ALIAS
     cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, 0)
-    return np.ndarray((<object>x).shape, x.dtype, room,
-                      (<Py_ssize_t>cnp.PyArray_DATA(x) - <Py_ssize_t>cnp.PyArray_DATA(room)) & (LINE - 1))
+    cdef Py_ssize_t offset = <Py_ssize_t>cnp.PyArray_DATA(x) - <Py_ssize_t>cnp.PyArray_DATA(room)
+    return np.ndarray((<object>x).shape, x.dtype, room, (offset + ALIAS // 2) & (ALIAS - 1))
 
 
 cdef cnp.ndarray parameter(object a, str name, tuple shape, str per):
