@@ -65,11 +65,11 @@ OC_INLINE float oc_from_bf16(uint16_t h) {
 }
 
 /* `add` to the 16 bits that go: 0x7fff + the last bit that stays rounds to nearest, ties to even; a random number from 0
- * to 0xffff rounds up as often as what goes is large. Infinity stays infinity, and so does NaN: all of them as one, whose
- * low bits carry nothing over. */
+ * to 0xffff rounds up as often as what goes is large. Infinity stays infinity, and so does NaN: all of them
+ * as one, to which nothing is added. */
 OC_INLINE uint16_t oc_to_bf16(float x, uint32_t add) {
-    const uint32_t b = oc_bits(x), size = b & 0x7fffffffu;
-    return (uint16_t)(((b >> 16) & 0x8000u) | (((size > 0x7f800000u ? 0x7fc00000u : size) + add) >> 16));
+    const uint32_t b = oc_bits(x);
+    return (uint16_t)((x != x ? (b & 0x80000000u) | 0x7fc00000u : b + add) >> 16);
 }
 
 OC_INLINE uint16_t oc_nearest_bf16(float x) {
@@ -119,17 +119,19 @@ OC_INLINE float oc_from_signed(uint8_t code) {
     return oc_of_bits((wide & 0x87f00000u) | ((uint32_t)OC_SIGNED_BIAS << 23)) - oc_base(OC_SIGNED_BIAS, sign);
 }
 
-/* `x` is the value, `inverse` that of the scale; the first 20 bits of `random` are added to the 20 that go. */
+/* `x` is the value, `inverse` that of the scale; the first 20 bits of `random` are added to the 20 that go. The codes are
+ * put together before they are bytes: vectors are narrowed once. */
 OC_INLINE uint8_t oc_to_unsigned(float x, float inverse, uint32_t random) {
     const uint32_t sum = oc_bits(inverse * x + oc_base(OC_UNSIGNED_BIAS, 0)) + (random >> 12);
-    const uint8_t code = (uint8_t)(sum >> 20), least = x > 0;
-    return code > least ? code : least;
+    const uint32_t least = ((uint32_t)OC_UNSIGNED_BIAS << 23) + (x > 0 ? 1u << 20 : 0);
+    return (uint8_t)((sum > least ? sum : least) >> 20);
 }
 
+/* Bit 27, the first that the code keeps, is 1 in every sum: there the sign comes to lie. */
 OC_INLINE uint8_t oc_to_signed(float x, float inverse, uint32_t random) {
     const uint32_t sign = oc_bits(x) & 0x80000000u;
     const uint32_t sum = oc_bits(inverse * x + oc_base(OC_SIGNED_BIAS, sign)) + (random >> 12);
-    return (uint8_t)(((sum >> 24) & 0x80u) | ((sum >> 20) & 0x7fu));
+    return (uint8_t)((sum & ((sum >> 4) | ~(1u << 27))) >> 20);
 }
 
 /* The scale of a block from its largest size. Beyond 2^-90 it falls no more, so that the smallest code stands for a normal
