@@ -26,10 +26,10 @@ cdef inline Py_ssize_t _ceil(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef inline Py_ssize_t _fold(Py_ssize_t channels, Py_ssize_t number) noexcept nogil:
-    """How many rows are read as one."""
+cdef inline Py_ssize_t _fold(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t number) noexcept nogil:
+    """How many rows are read as one: no more than leave enough of them to pay for joining their columns."""
     cdef Py_ssize_t whole = LINE // number // min(LINE // number, channels & -channels)  # rows that fill whole lines
-    cdef Py_ssize_t fold = PANEL // channels
+    cdef Py_ssize_t fold = min(PANEL // channels, outer // ROWS)
     return max(1, fold // whole * whole or fold)
 
 
@@ -44,7 +44,7 @@ cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtyp
         outer, inner = 1, outer * inner
     if inner == 1 and channels != 1:
         p.form = OC_ROWS
-        p.fold = _fold(channels, p.number) if channels else 1
+        p.fold = _fold(outer, channels, p.number) if channels else 1
         p.width, p.outer, p.tail = p.fold * channels, outer // p.fold, outer % p.fold
         p.panel = min(<Py_ssize_t>PANEL, p.width)
         p.panels = _ceil(p.width, PANEL)
