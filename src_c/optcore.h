@@ -300,8 +300,8 @@ typedef void oc_merge_fn(ptrdiff_t channels, double na, double *a, ptrdiff_t lda
 typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
 
 /* What batch norm makes of each channel's moments, and of the sums of u = dy and u*(x - mean), over `count` values: rows are
- * `ld` apart. high, scale and shift are what `normalise` takes, `constants` the six rows of `combine`, as double; `narrow`: to be
- * kept as float. */
+ * `ld` apart. high, scale and shift are what `normalise` takes, `constants` the six rows of `combine`, as double; `narrow`: to
+ * be kept as float. */
 typedef void oc_standardise_fn(ptrdiff_t channels, double count, double eps, const double *moments, ptrdiff_t ld,
                                double *mean, double *rest, double *m2, double *var, double *inv_std);
 typedef void oc_forward_constants_fn(ptrdiff_t channels, int narrow, const double *mean, const double *rest,
