@@ -299,6 +299,19 @@ typedef void oc_merge_fn(ptrdiff_t channels, double na, double *a, ptrdiff_t lda
 /* a <- a + b. */
 typedef void oc_add_fn(ptrdiff_t n, double *a, const double *b);
 
+/* What batch norm makes of each channel's moments, and of the sums of u = dy and u*(x - mean), over `count` values: rows are
+ * `ld` apart. high, scale and shift are what `normalise` takes, `constants` the six rows of `combine`, as double; `narrow`: to
+ * be kept as float. */
+typedef void oc_standardise_fn(ptrdiff_t channels, double count, double eps, const double *moments, ptrdiff_t ld,
+                               double *mean, double *rest, double *m2, double *var, double *inv_std);
+typedef void oc_forward_constants_fn(ptrdiff_t channels, int narrow, const double *mean, const double *rest,
+                                     const double *inv_std, const double *weight, const double *bias, double *high,
+                                     double *scale, double *shift);
+typedef void oc_backward_constants_fn(ptrdiff_t channels, int narrow, double count, const double *mean,
+                                      const double *rest, const double *inv_std, const double *weight,
+                                      const double *sums, double *dweight, double *dbias, double *constants,
+                                      ptrdiff_t ld);
+
 /* y from the arrays `in`, which share the block's layout and do not overlap y. Row k of the constants `coef` (of the
  * arithmetic dtype) begins at coef[k*ld]. in[0] is x; high is the mean as the dtype holds it.
  *     normalise   y = (x - high)*scale + bias            coef: high, scale, bias
@@ -493,6 +506,9 @@ typedef struct {
     oc_row_norm_kernels row_norm[OC_N_NORM_DTYPES];
     oc_merge_fn *merge_moments;
     oc_add_fn *add_sums;
+    oc_standardise_fn *standardise;
+    oc_forward_constants_fn *forward_constants;
+    oc_backward_constants_fn *backward_constants;
     oc_activation_kernels activation[OC_N_ACTIVATIONS][OC_N_DTYPES];
     oc_loss_kernels loss[OC_N_DTYPES];
     oc_window_kernels window[OC_N_DTYPES];

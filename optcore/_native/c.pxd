@@ -143,6 +143,15 @@ cdef extern from "optcore.h" nogil:
     ctypedef void oc_merge_fn(Py_ssize_t channels, double na, double *a, Py_ssize_t lda, double nb, const double *b,
                               Py_ssize_t ldb) noexcept
     ctypedef void oc_add_fn(Py_ssize_t n, double *a, const double *b) noexcept
+    ctypedef void oc_standardise_fn(Py_ssize_t channels, double count, double eps, const double *moments, Py_ssize_t ld,
+                                    double *mean, double *rest, double *m2, double *var, double *inv_std) noexcept
+    ctypedef void oc_forward_constants_fn(Py_ssize_t channels, int narrow, const double *mean, const double *rest,
+                                          const double *inv_std, const double *weight, const double *bias, double *high,
+                                          double *scale, double *shift) noexcept
+    ctypedef void oc_backward_constants_fn(Py_ssize_t channels, int narrow, double count, const double *mean,
+                                           const double *rest, const double *inv_std, const double *weight,
+                                           const double *sums, double *dweight, double *dbias, double *constants,
+                                           Py_ssize_t ld) noexcept
     enum:
         OC_PAST_CACHES, OC_WRAPPED, OC_FROM_MEMORY
         OC_MAX_INPUTS
@@ -267,6 +276,9 @@ cdef extern from "optcore.h" nogil:
         oc_row_norm_kernels row_norm[3]
         oc_merge_fn *merge_moments
         oc_add_fn *add_sums
+        oc_standardise_fn *standardise
+        oc_forward_constants_fn *forward_constants
+        oc_backward_constants_fn *backward_constants
         oc_activation_kernels activation[OC_N_ACTIVATIONS][2]
         oc_loss_kernels loss[2]
         oc_window_kernels window[2]

@@ -32,7 +32,7 @@ cdef struct Job:
     const oc_kernels *k
     int threads, n_measures, n_in
     Measure measures[MEASURES]
-    void (*finish)(Job *, Py_ssize_t) noexcept nogil   # the constants of one channel; NULL: none
+    void (*finish)(Job *, Py_ssize_t, Py_ssize_t) noexcept nogil    # the constants of these channels; NULL: none
     oc_channel_fn *apply                               # NULL: measure only
     const char *ins[4]
     char *out

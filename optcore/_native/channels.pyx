@@ -1,6 +1,5 @@
 """The OpenMP drivers of normalization: measure every channel, turn the measures into constants, write with them."""
 from cython.parallel cimport prange
-from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 from optcore._native.c cimport OC_BF16, OC_F64, OC_MAX_INPUTS, OC_ROWS, OC_SEGMENTS, OC_WRAPPED, oc_all_safe, oc_norm_kernels
 from optcore._native.factors cimport are_safe, take_powers
@@ -26,10 +25,10 @@ cdef inline Py_ssize_t _ceil(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef inline Py_ssize_t _fold(Py_ssize_t channels, Py_ssize_t number) noexcept nogil:
-    """How many rows are read as one."""
+cdef inline Py_ssize_t _fold(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t number) noexcept nogil:
+    """How many rows are read as one: no more than leave enough of them to pay for joining their columns."""
     cdef Py_ssize_t whole = LINE // number // min(LINE // number, channels & -channels)  # rows that fill whole lines
-    cdef Py_ssize_t fold = PANEL // channels
+    cdef Py_ssize_t fold = min(PANEL // channels, outer // ROWS)
     return max(1, fold // whole * whole or fold)
 
 
@@ -44,7 +43,7 @@ cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtyp
         outer, inner = 1, outer * inner
     if inner == 1 and channels != 1:
         p.form = OC_ROWS
-        p.fold = _fold(channels, p.number) if channels else 1
+        p.fold = _fold(outer, channels, p.number) if channels else 1
         p.width, p.outer, p.tail = p.fold * channels, outer // p.fold, outer % p.fold
         p.panel = min(<Py_ssize_t>PANEL, p.width)
         p.panels = _ceil(p.width, PANEL)
@@ -225,23 +224,6 @@ cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint power
             memcpy(job.coef + at + i, job.coef + at, min(wrapped(&job.p), i))
 
 
-cdef void _standardise(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """Mean and deviation of channels whose moments are measured."""
-    cdef const double *moments = job.measures[0].result
-    cdef double *m2 = job.m2
-    cdef double *var = job.var
-    cdef double *inv_std = job.inv_std
-    cdef double count = job.p.count, eps = job.eps
-    cdef Py_ssize_t c, n = job.p.channels
-    for c in range(first, end):
-        job.mean[c] = moments[c] + moments[n + c]
-        job.rest[c] = moments[n + c] - (job.mean[c] - moments[c])
-        m2[c] = moments[2 * n + c]
-    for c in range(first, end):  # few enough arrays for the compiler to vectorise
-        var[c] = m2[c] / count
-        inv_std[c] = 1 / sqrt(var[c] + eps)
-
-
 cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """Whether the dtype holds the factors of these channels."""
     return job.p.dtype == OC_F64 or (oc_all_safe(count, job.inv_std + first)
@@ -250,13 +232,12 @@ cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept 
 
 cdef bint _finish(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """Turn these channels' measures into constants; return whether the dtype holds them."""
-    cdef Py_ssize_t c
     if job.n_measures and job.measures[0].u == NULL:
-        _standardise(job, first, end)
+        job.k.standardise(end - first, job.p.count, job.eps, job.measures[0].result + first, job.p.channels,
+                          job.mean + first, job.rest + first, job.m2 + first, job.var + first, job.inv_std + first)
     if job.finish == NULL:
         return True
-    for c in range(first, end):
-        job.finish(job, c)
+    job.finish(job, first, end)
     return all_safe(job, first, end - first)
 
 

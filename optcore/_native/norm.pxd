@@ -24,8 +24,8 @@ cdef void measure(Job *job, const void *u, const void *v, const double *mean) no
 # NULL; or, with y NULL, that of a forward pass without residual, its output being made again from x.
 cdef void gate(Job *job, const void *y, void *kept) noexcept nogil
 cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil   # the running statistics
-cdef void finish_forward(Job *job, Py_ssize_t c) noexcept nogil
-cdef void finish_backward(Job *job, Py_ssize_t c) noexcept nogil
+cdef void finish_forward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil
+cdef void finish_backward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil
 # Run it: element-wise results from the first n_in of `ins` to `out`.
 cdef void write(Job *job, int n_in, void *out, oc_channel_fn *apply) noexcept nogil
 # Move the running statistics by a batch's, whose weight is `new`.

@@ -61,28 +61,28 @@ cdef inline double _clipped(double value, double low, double high) noexcept nogi
     return low if value < low else high if value > high else value
 
 
-cdef void _finish_renorm(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_renorm(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """y = w*(x_hat*r + d) + b, with r and d the ratio of the deviations and the distance of the means, clipped."""
-    cdef double run_std = sqrt(job.run_var[c] + job.eps)
-    job.r[c] = _clipped(sqrt(job.var[c] + job.eps) / run_std, 1 / job.r_max, job.r_max)
-    job.d[c] = _clipped((job.mean[c] - job.run_mean[c]) / run_std, -job.d_max, job.d_max)
-    job.bias[c] += job.weight[c] * job.d[c]
-    job.weight[c] *= job.r[c]
-    finish_forward(job, c)
+    cdef double run_std
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        run_std = sqrt(job.run_var[c] + job.eps)
+        job.r[c] = _clipped(sqrt(job.var[c] + job.eps) / run_std, 1 / job.r_max, job.r_max)
+        job.d[c] = _clipped((job.mean[c] - job.run_mean[c]) / run_std, -job.d_max, job.d_max)
+        job.bias[c] += job.weight[c] * job.d[c]
+        job.weight[c] *= job.r[c]
+    finish_forward(job, first, end)
 
 
-cdef inline double _scale(Job *job, Py_ssize_t c) noexcept nogil:
-    return job.weight[c] * job.inv_std[c]
+cdef void _constants_of_output(Job *job, Py_ssize_t first, Py_ssize_t end, Py_ssize_t scale) noexcept nogil:
+    """Rows 0, `scale` and the one after it, of w*x_hat + b."""
+    cdef double *row = job.constants + scale * job.p.channels + first
+    job.k.forward_constants(end - first, job.p.dtype != OC_F64, job.mean + first, job.rest + first, job.inv_std + first,
+                            job.weight + first, job.bias + first, job.constants + first, row, row + job.p.channels)
 
 
-cdef inline double _shift(Job *job, Py_ssize_t c) noexcept nogil:
-    return job.bias[c] - _scale(job, c) * _low(job, c)
-
-
-cdef void finish_forward(Job *job, Py_ssize_t c) noexcept nogil:
-    put(job, 0, c, job.mean[c])
-    put(job, 1, c, _scale(job, c))
-    put(job, 2, c, _shift(job, c))
+cdef void finish_forward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    _constants_of_output(job, first, end, 1)
 
 
 cdef void combine(Job *job, Py_ssize_t c, double b, double constant, double a, double m) noexcept nogil:
@@ -95,69 +95,79 @@ cdef void combine(Job *job, Py_ssize_t c, double b, double constant, double a, d
     put(job, 5, c, m)
 
 
-cdef void finish_backward(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void finish_backward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """dx = w*s*(dy - mean(dy) - x_hat*mean(dy*x_hat))."""
-    cdef double a = job.weight[c] * job.inv_std[c]
-    job.dbias[c] = _sum(job, 0, c)
-    job.dweight[c] = _product(job, 0, c)
-    combine(job, c, -a * (job.dweight[c] / job.p.count), 0, a, job.dbias[c] / job.p.count)
+    job.k.backward_constants(end - first, job.p.dtype != OC_F64, job.p.count, job.mean + first, job.rest + first,
+                             job.inv_std + first, job.weight + first, job.measures[0].result + first,
+                             job.dweight + first, job.dbias + first, job.constants + first, job.p.channels)
 
 
-cdef void _finish_backward_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_backward_evaluation(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """dx = w*s*dy."""
-    job.dbias[c] = _sum(job, 0, c)
-    job.dweight[c] = _product(job, 0, c)
-    put(job, 0, c, 0)
-    put(job, 1, c, job.weight[c] * job.inv_std[c])
-    put(job, 2, c, 0)
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        job.dbias[c] = _sum(job, 0, c)
+        job.dweight[c] = _product(job, 0, c)
+        put(job, 0, c, 0)
+        put(job, 1, c, job.weight[c] * job.inv_std[c])
+        put(job, 2, c, 0)
 
 
-cdef void _finish_jvp(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_jvp(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """ry = w*s*(rx - mean(rx) - x_hat*mean(x_hat*rx)) + rw*x_hat + rb; the R-operator of s is -s^2*mean(x_hat*rx)."""
-    cdef double a = job.weight[c] * job.inv_std[c]
-    cdef double slope = _product(job, 0, c) / job.p.count
-    job.rmean[c] = _sum(job, 0, c) / job.p.count
-    job.rinv_std[c] = -job.inv_std[c] * job.inv_std[c] * slope
-    combine(job, c, job.rweight[c] - a * slope, job.rbias[c], a, job.rmean[c])
+    cdef double a, slope
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        a = job.weight[c] * job.inv_std[c]
+        slope = _product(job, 0, c) / job.p.count
+        job.rmean[c] = _sum(job, 0, c) / job.p.count
+        job.rinv_std[c] = -job.inv_std[c] * job.inv_std[c] * slope
+        combine(job, c, job.rweight[c] - a * slope, job.rbias[c], a, job.rmean[c])
 
 
-cdef void _finish_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_jvp_evaluation(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """ry = w*s*rx + rw*x_hat + rb."""
-    combine(job, c, job.rweight[c], job.rbias[c], job.weight[c] * job.inv_std[c], 0)
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        combine(job, c, job.rweight[c], job.rbias[c], job.weight[c] * job.inv_std[c], 0)
 
 
-cdef void _finish_backward_jvp(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_backward_jvp(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """The backward pass, differentiated. With r the R-operator and rx_hat = s*(rx - mean(rx) - x_hat*mean(x_hat*rx)),
 
         rdx = r(w*s)*(dy - mean(dy) - x_hat*k) + w*s*(rdy - mean(rdy) - rx_hat*k - x_hat*rk)
         k = mean(dy*x_hat),  rk = mean(rdy*x_hat) + mean(dy*rx_hat)
     """
-    cdef double n = job.p.count, s = job.inv_std[c]
-    cdef double rmean = _sum(job, 1, c) / n
-    cdef double k = _product(job, 0, c) / n
-    cdef double slope = -(job.rinv_std[c] / s) / s
-    cdef double rk = (_product(job, 1, c) + _product(job, 2, c)) / n - s * slope * k
-    cdef double a = job.weight[c] * s
-    cdef double ra = job.rweight[c] * s + job.weight[c] * job.rinv_std[c]
-    cdef double constant = a * k * s * _rounding(job, job.rmean[c]) - a * _rounding(job, rmean)
-    job.dbias[c] = _sum(job, 1, c)
-    job.dweight[c] = n * rk
-    combine(job, c, a * (s * slope * k - rk) - ra * k, constant, ra, _sum(job, 0, c) / n)
-    put(job, 6, c, a)
-    put(job, 7, c, rmean)
-    put(job, 8, c, -a * k)
-    put(job, 9, c, job.rmean[c])
+    cdef double s, rmean, k, slope, rk, a, ra, constant, n = job.p.count
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        s = job.inv_std[c]
+        rmean = _sum(job, 1, c) / n
+        k = _product(job, 0, c) / n
+        slope = -(job.rinv_std[c] / s) / s
+        rk = (_product(job, 1, c) + _product(job, 2, c)) / n - s * slope * k
+        a = job.weight[c] * s
+        ra = job.rweight[c] * s + job.weight[c] * job.rinv_std[c]
+        constant = a * k * s * _rounding(job, job.rmean[c]) - a * _rounding(job, rmean)
+        job.dbias[c] = _sum(job, 1, c)
+        job.dweight[c] = n * rk
+        combine(job, c, a * (s * slope * k - rk) - ra * k, constant, ra, _sum(job, 0, c) / n)
+        put(job, 6, c, a)
+        put(job, 7, c, rmean)
+        put(job, 8, c, -a * k)
+        put(job, 9, c, job.rmean[c])
 
 
-cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """rdx = s*(rw*dy + w*rdy)."""
-    cdef Py_ssize_t row
-    job.dbias[c] = _sum(job, 1, c)
-    job.dweight[c] = _product(job, 1, c) + _product(job, 2, c)
-    for row in range(10):
-        put(job, row, c, 0)
-    put(job, 4, c, job.rweight[c] * job.inv_std[c])
-    put(job, 6, c, job.weight[c] * job.inv_std[c])
+    cdef Py_ssize_t c, row
+    for c in range(first, end):
+        job.dbias[c] = _sum(job, 1, c)
+        job.dweight[c] = _product(job, 1, c) + _product(job, 2, c)
+        for row in range(10):
+            put(job, row, c, 0)
+        put(job, 4, c, job.rweight[c] * job.inv_std[c])
+        put(job, 6, c, job.weight[c] * job.inv_std[c])
 
 
 # --------------------------------------------------------------------------------------------------------- the checks
@@ -324,16 +334,12 @@ cdef void measure(Job *job, const void *u, const void *v, const double *mean) no
 
 cdef void gate(Job *job, const void *y, void *kept) noexcept nogil:
     cdef Measure *m = &job.measures[job.n_measures - 1]
-    cdef Py_ssize_t c
     m.gated = True
     m.gate, m.kept = <char *>y, <char *>kept
     if y != NULL:
         return
     memset(job.constants, 0, job.rows * job.p.channels * sizeof(double))
-    for c in range(job.p.channels):
-        put(job, 0, c, job.mean[c])
-        put(job, 6, c, _scale(job, c))
-        put(job, 7, c, _shift(job, c))
+    _constants_of_output(job, 0, job.p.channels, 6)
     publish(job, 0, job.p.channels, False)
 
 
@@ -530,7 +536,7 @@ cdef bint _remakes(Job *job) noexcept:
     if job.p.dtype == OC_F64:
         return True
     for c in range(job.p.channels):
-        put(job, 6, c, _scale(job, c))
+        put(job, 6, c, job.weight[c] * job.inv_std[c])
     return oc_all_safe(job.p.channels, job.inv_std) and oc_all_safe(job.p.channels, job.constants + 6 * job.p.channels)
 
 

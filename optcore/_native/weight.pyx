@@ -18,44 +18,56 @@ cdef inline double _dot(Job *job, int m, Py_ssize_t c) noexcept nogil:
     return job.measures[m].result[job.p.channels + c]
 
 
-cdef void _finish_norm(Job *job, Py_ssize_t c) noexcept nogil:
-    job.var[c] = _dot(job, 0, c)  # |v|^2
-    put(job, 0, c, 0)
-    put(job, 1, c, job.weight[c] / sqrt(job.var[c]))
-    put(job, 2, c, 0)
+cdef void _finish_norm(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        job.var[c] = _dot(job, 0, c)  # |v|^2
+        put(job, 0, c, 0)
+        put(job, 1, c, job.weight[c] / sqrt(job.var[c]))
+        put(job, 2, c, 0)
 
 
-cdef void _finish_backward(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_backward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """dg = sum(dw*x_hat), dv = g*s*(dw - x_hat*dg)."""
-    cdef double a = job.weight[c] * job.inv_std[c]
-    job.dweight[c] = _dot(job, 0, c) * job.inv_std[c]
-    combine(job, c, -a * job.dweight[c], 0, a, 0)
+    cdef double a
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        a = job.weight[c] * job.inv_std[c]
+        job.dweight[c] = _dot(job, 0, c) * job.inv_std[c]
+        combine(job, c, -a * job.dweight[c], 0, a, 0)
 
 
-cdef void _finish_jvp(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_jvp(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """R{|v|} = sum(rv*x_hat), rw = rg*x_hat + g*s*(rv - x_hat*R{|v|})."""
-    cdef double a = job.weight[c] * job.inv_std[c]
-    job.rmean[c] = _dot(job, 0, c) * job.inv_std[c]
-    combine(job, c, job.rweight[c] - a * job.rmean[c], 0, a, 0)
+    cdef double a
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        a = job.weight[c] * job.inv_std[c]
+        job.rmean[c] = _dot(job, 0, c) * job.inv_std[c]
+        combine(job, c, job.rweight[c] - a * job.rmean[c], 0, a, 0)
 
 
-cdef void _finish_backward_jvp(Job *job, Py_ssize_t c) noexcept nogil:
+cdef void _finish_backward_jvp(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """The backward pass, differentiated. With rx_hat = s*(rv - x_hat*R{|v|}),
 
         rdg = sum(rdw*x_hat) + sum(dw*rx_hat)
         rdv = R{g*s}*(dw - x_hat*dg) + g*s*(rdw - rx_hat*dg - x_hat*rdg)
     """
-    cdef double s = job.inv_std[c], rnorm = job.rmean[c]
-    cdef double dg = _dot(job, 0, c) * s
-    cdef double rdg = _dot(job, 1, c) * s + (_dot(job, 2, c) - dg * rnorm) * s
-    cdef double a = job.weight[c] * s
-    cdef double ra = (job.rweight[c] - a * rnorm) * s
-    job.dweight[c] = rdg
-    combine(job, c, a * (dg * rnorm * s - rdg) - ra * dg, 0, ra, 0)
-    put(job, 6, c, a)
-    put(job, 7, c, 0)
-    put(job, 8, c, -a * dg)
-    put(job, 9, c, 0)
+    cdef double s, rnorm, dg, rdg, a, ra
+    cdef Py_ssize_t c
+    for c in range(first, end):
+        s = job.inv_std[c]
+        rnorm = job.rmean[c]
+        dg = _dot(job, 0, c) * s
+        rdg = _dot(job, 1, c) * s + (_dot(job, 2, c) - dg * rnorm) * s
+        a = job.weight[c] * s
+        ra = (job.rweight[c] - a * rnorm) * s
+        job.dweight[c] = rdg
+        combine(job, c, a * (dg * rnorm * s - rdg) - ra * dg, 0, ra, 0)
+        put(job, 6, c, a)
+        put(job, 7, c, 0)
+        put(job, 8, c, -a * dg)
+        put(job, 9, c, 0)
 
 
 # ---------------------------------------------------------------------------------------------------------- the calls

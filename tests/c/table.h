@@ -325,6 +325,23 @@ static void call_merge(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t
     k->merge_moments(n, 3, a[1], n, 5, a[0], n);
 }
 
+static void call_standardise(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    (void)t, (void)d, (void)width;
+    k->standardise(n, 3, 100, a[0], n, a[1], a[2], a[3], a[4], a[5]);
+}
+
+static void call_forward_constants(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                   void **a) {
+    (void)t, (void)width;
+    k->forward_constants(n, d == OC_F32, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
+}
+
+static void call_backward_constants(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width,
+                                    void **a) {
+    (void)t, (void)width;
+    k->backward_constants(n, d == OC_F32, 3, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], n);
+}
+
 /* `which` is the form, or the form + OC_N_FORMS: past the caches. Rows without gaps are called below. */
 static void call_channels(oc_channel_fn *const *f, const test *t, ptrdiff_t n, ptrdiff_t width, int n_in, void **a) {
     const int form = t->which % OC_N_FORMS;
@@ -485,6 +502,8 @@ static void call_dropout(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff
 #define SQUARES {INOUT_POSITIVE, EACH, 1}
 #define NONE {ABSENT, ONE, 0}
 #define SUM {DOUBLE_OUT, ONE, 1}
+#define OF_CHANNEL(rows) {DOUBLE_IN, UNIT, rows}
+#define RESULT(rows) {DOUBLE_OUT, UNIT, rows}
 #define RUN {IN, STRIDED, 1}
 #define RUN_OUT {OUT, STRIDED, 1}
 #define PER(form, k, times) {k, form == OC_ROWS ? WIDTH : ONE, times}
@@ -684,6 +703,12 @@ static const test table[] = {
     {"add_sums", call_add, ELEMENTS, 1, 0, NULL, {{DOUBLE_IN, UNIT, 1}, {DOUBLE_OUT, UNIT, 1}, {DOUBLE_IN, UNIT, 1}}},
     {"merge_moments", call_merge, ELEMENTS, 0, 0, NULL,
      {{DOUBLE_IN, UNIT, 3}, {DOUBLE_OUT, UNIT, 3}, {DOUBLE_IN, UNIT, 3}}},
+    {"standardise", call_standardise, ELEMENTS, 0, 0, NULL,
+     {OF_CHANNEL(3), RESULT(1), RESULT(1), RESULT(1), RESULT(1), RESULT(1)}},
+    {"forward_constants", call_forward_constants, ELEMENTS, 0, 0, NULL,
+     {OF_CHANNEL(1), OF_CHANNEL(1), OF_CHANNEL(1), OF_CHANNEL(1), OF_CHANNEL(1), RESULT(1), RESULT(1), RESULT(1)}},
+    {"backward_constants", call_backward_constants, ELEMENTS, 0, 0, NULL,
+     {OF_CHANNEL(1), OF_CHANNEL(1), OF_CHANNEL(1), OF_CHANNEL(1), OF_CHANNEL(2), RESULT(1), RESULT(1), RESULT(6)}},
     NORM("segments", OC_SEGMENTS),
     NORM("rows", OC_ROWS),
     CHANNELS("segments", OC_SEGMENTS, OC_SEGMENTS),
