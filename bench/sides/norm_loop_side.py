@@ -1,4 +1,5 @@
-"""Plain C loops with a norm's traffic: once over the arrays, or ("twice") reading first what a result depends on."""
+"""Plain C loops with a norm's traffic: once over the arrays, or reading first what a result depends on ("twice"), with
+the sums in double that exact statistics ask for ("in double")."""
 
 import ctypes
 
@@ -17,6 +18,8 @@ def prepare(work, variant):
     n, one, threads = ctypes.c_ssize_t(x.size), ctypes.c_float(1), oc.get_num_threads()
 
     def read(*arrays):
+        if variant == "in double":
+            library.sum_in_double(n, harness.pointer(arrays[0]), harness.pointer(arrays[-1]), threads)
         for a in arrays if variant == "twice" else ():
             library.read_all(n, harness.pointer(a), threads)
 
