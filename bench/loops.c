@@ -151,6 +151,17 @@ void blend_past(ptrdiff_t n, const float *restrict x, const float *restrict u, f
 }
 #endif
 
+/* The sums of u and of u*x in double, which exact statistics ask for: what batch norm needs before it can write. */
+double sum_in_double(ptrdiff_t n, const float *restrict x, const float *restrict u, int threads) {
+    double sum = 0, product = 0;
+#pragma omp parallel for simd num_threads(threads) schedule(static) reduction(+ : sum, product)
+    for (ptrdiff_t i = 0; i < n; i++) {
+        sum += (double)u[i];
+        product += (double)u[i] * (double)x[i];
+    }
+    return sum + product;
+}
+
 /* One array read, nothing written. */
 float read_all(ptrdiff_t n, const float *restrict x, int threads) {
     float sum = 0;

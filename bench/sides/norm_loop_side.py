@@ -1,5 +1,5 @@
-"""Plain C loops with a norm's traffic: once over the arrays, or ("twice") reading first what a result depends on; or
-("past") once, and writing past the caches."""
+"""Plain C loops with a norm's traffic: once over the arrays, or reading first what a result depends on ("twice"), with
+the sums in double that exact statistics ask for ("in double"); or ("past") once, and writing past the caches."""
 
 import ctypes
 
@@ -20,6 +20,8 @@ def prepare(work, variant):
     scale, blend = (library.scale_past, library.blend_past) if variant == "past" else (library.scale, library.blend)
 
     def read(*arrays):
+        if variant == "in double":
+            library.sum_in_double(n, harness.pointer(arrays[0]), harness.pointer(arrays[-1]), threads)
         for a in arrays if variant == "twice" else ():
             library.read_all(n, harness.pointer(a), threads)
 
