@@ -5,8 +5,8 @@ known before the first result can be written, so x (and dy) are walked twice. "l
 there is; "walking twice" reads them, then does the same: where it takes as long as batch norm does, memory is the
 limit, of every implementation. "in double" takes a sum and a sum of products in double on the first walk, which exact
 statistics cannot do without: the limit of arrays in cache. A row or a group stays in cache between its statistics and
-its results: "loop" is the limit of the other norms, or "past the caches", the same loop with stores that do not read what
-they overwrite.
+its results: "loop" is the limit of the other norms, or "past the caches", the same loop with stores that do not read
+what they overwrite.
 
 Batch norm with ReLU: in one pass against PyTorch's two operations, and against our own two. In training nothing but x
 has to be read, and dy; so the fused form walks as much as batch norm alone.
