@@ -12,12 +12,12 @@ from optcore._native.arrays cimport (
     IN, OUT, checked, checked_index, disjoint, dtype_of, has_size, is_bf16, type_of_numbers,
 )
 from optcore._native.c cimport (
-    OC_F32, OC_F64, OC_FROM_MEMORY, OC_MAX_INPUTS, OC_PAST_CACHES, oc_all_safe, oc_channel_fn, oc_norm_kernels,
+    OC_F32, OC_F64, OC_FROM_MEMORY, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, oc_all_safe, oc_channel_fn, oc_norm_kernels,
 )
 from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, plan, publish, run, wrapped
 from optcore._native.core cimport kernels
 from optcore._native.norm_arrays cimport (
-    CACHES, LINE, MEMORY, at_least_zero, checked_values, integer, like, output_like, real_number,
+    CACHES, LINE, at_least_zero, checked_values, integer, like, output_like, real_number,
 )
 
 import math
@@ -225,6 +225,10 @@ cdef cnp.ndarray _counter(object a):
 # ---------------------------------------------------------------------------------------------------------- the calls
 cdef enum:
     VECTORS = 13  # the per-channel arrays of a job, mean to dbias
+    # Bytes that a pass over rows reads from which they are asked for ahead, and from which the result goes past the
+    # caches: all of it is read again before it is written. Channels first it is CACHES.
+    AHEAD = 10 << 20
+    PAST = 14 << 20
 
 
 
@@ -353,8 +357,11 @@ cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil:
 
 cdef void write(Job *job, int n_in, void *out, oc_channel_fn *apply) noexcept nogil:
     job.n_in, job.out, job.apply = n_in, <char *>out, apply
-    cdef Py_ssize_t size = (n_in + 1) * job.p.count * job.p.channels * job.p.item
-    job.how = (OC_PAST_CACHES if size > CACHES else 0) | (OC_FROM_MEMORY if size > MEMORY else 0)
+    cdef Py_ssize_t size = job.p.count * job.p.channels * job.p.item
+    if job.p.form == OC_ROWS:
+        job.how = (OC_PAST_CACHES if n_in * size > PAST else 0) | (OC_FROM_MEMORY if n_in * size > AHEAD else 0)
+    else:
+        job.how = OC_PAST_CACHES if (n_in + 1) * size > CACHES else 0
     run(job)
 
 

@@ -6,8 +6,6 @@ cdef enum:
     # Bytes of all arrays that a pass touches from which what it writes would push out of a third-level cache what is read
     # again, or not be found there itself. The result then goes past the caches.
     CACHES = 20 << 20
-    # And from which most of what is read comes from memory.
-    MEMORY = 44 << 20
 
 cdef cnp.ndarray checked_values(object a, str name, int intent)  # x, y and their kin: float32, float64 or bfloat16
 cdef cnp.ndarray like(object a, str name, cnp.ndarray x, int intent)  # an array of the dtype and shape of x
