@@ -8,7 +8,7 @@ from optcore import norm
 # Rows shorter and longer than a line, a vector, a block of lanes; whole and cut bands of them; one row, more rows than
 # blocks; a fold of blocks.
 SHAPES = [(1, 1), (300, 3), (33, 15), (517, 16), (70, 17), (40, 64), (129, 100), (1000, 129), (37, 300), (11, 511),
-          (5, 8192), (3, 20001), (1, 40000), (0, 3)]
+          (9, 700), (5, 8192), (3, 20001), (1, 40000), (0, 3)]
 
 
 def cases(rng):
