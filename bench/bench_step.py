@@ -1,8 +1,9 @@
 """A training step (forward, backward, update), float32, Adam, against PyTorch, JAX and scikit-learn.
 
 "optcore" is what a step of ``oc.train.fit`` takes, with its gathering of the batch, checks and history; "own loop" is
-``net.loss_and_grad`` and ``opt.step``; "products" are a step's matrix products alone: a limit for who calls this BLAS.
-The peers are given their batches ready. Each side has a process of its own.
+``net.loss_and_grad`` and ``opt.step``; "products" are a step's matrix products alone, a limit for who calls this BLAS;
+"and update" are those and the update, which roots and divisions limit. The peers are given their batches ready. Each
+side has a process of its own.
 """
 
 from functools import partial
@@ -15,7 +16,8 @@ from work import LeNet, Training
 import optcore as oc
 from optcore.nn.compiled import loss_form
 
-OURS, LOOP, TORCH, JAX, SKLEARN, PRODUCTS = "optcore", "own loop", "PyTorch", "JAX", "scikit-learn", "products"
+OURS, LOOP, TORCH, JAX, SKLEARN = "optcore", "own loop", "PyTorch", "JAX", "scikit-learn"
+PRODUCTS, UPDATE = "products", "and update"
 # Times faster than each of the peers.
 ROWS = {
     "64-128-10, batch 32, batch norm": (Training((64, 128, 10), 32, 64, True), {TORCH: 10, JAX: 4, SKLEARN: 8}),
@@ -31,9 +33,10 @@ TOLERANCE = 1e-6
 def race(pool, work, rounds=7, seconds=0.1):
     """Return the seconds of each side, after checking that those with the same start agree."""
     with workers.Sides(pool) as sides:
-        names = (OURS, LOOP, TORCH) if isinstance(work, LeNet) else (OURS, LOOP, TORCH, JAX, SKLEARN, PRODUCTS)
+        limits = (PRODUCTS, UPDATE)
+        names = (OURS, LOOP, TORCH) if isinstance(work, LeNet) else (OURS, LOOP, TORCH, JAX, SKLEARN, *limits)
         for name in names:
-            mine = name in (LOOP, PRODUCTS)
+            mine = name in (LOOP, *limits)
             sides.add(name, OURS if mine else name, work, name if mine else None)
         for name in names[1:4]:
             apart = np.median(np.abs(sides.results[name] - sides.results[OURS]))
@@ -60,9 +63,11 @@ def limit(work, times):
     layers = list(zip(work.sizes, work.sizes[1:], strict=False))
     pairs = work.batch * (3 * sum(a * b for a, b in layers) - layers[0][0] * layers[0][1])
     alone = harness.median(times, PRODUCTS)
-    peers = ", ".join(f"{name} {harness.ratio(times, name, PRODUCTS):.2f}x" for name in (TORCH, JAX, SKLEARN))
+    peers, least = (", ".join(f"{name} {harness.ratio(times, name, ours):.2f}x" for name in (TORCH, JAX, SKLEARN))
+                    for ours in (PRODUCTS, UPDATE))
     print(f"{'':<33}{alone * 1e6:8.1f} us, {alone / harness.median(times, OURS):.0%}, are its products "
-          f"({2e-9 * pairs / alone:.0f} GFLOP/s); with nothing else {peers}", flush=True)
+          f"({2e-9 * pairs / alone:.0f} GFLOP/s); with nothing else {peers};\n"
+          f"{'':<33}{harness.median(times, UPDATE) * 1e6:8.1f} us with the update: {least}", flush=True)
 
 
 def overhead(rounds=7):

@@ -1,5 +1,5 @@
 """optcore's training step: what ``oc.train.fit`` takes for one, a loop of a user's own ("own loop"), or nothing but the
-matrix products of a step, cut as it cuts them ("products")."""
+matrix products of a step, cut as it cuts them ("products"), or those and the update ("and update")."""
 
 import numpy as np
 from work import LeNet
@@ -39,10 +39,10 @@ def network(work):
 
 
 def prepare(work, variant):
-    if variant == "products":
-        return products(work), lambda: [np.zeros(1)]
     net = network(work)
     opt = oc.optim.Adam(net.theta, lr=work.lr)
+    if variant in ("products", "and update"):
+        return products(work, opt, np.full_like(net.theta, 1e-3), variant != "products"), lambda: [np.zeros(1)]
     X, y = work.data()
     run = own_loop(net, opt, work, X, y) if variant == "own loop" else fit(net, opt, work, X, y)
     return run, lambda: list(net.parameters.values())
@@ -74,7 +74,7 @@ def own_loop(net, opt, work, X, y):
     return run
 
 
-def products(work):
+def products(work, opt, grad, update):
     jobs = []
     for i, (a, b) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
         x, y, weight = (np.ones(shape, "float32") for shape in ((work.batch, a), (work.batch, b), (b, a)))
@@ -86,5 +86,7 @@ def products(work):
             for _ in range(count):
                 for job in jobs:
                     matmul(*job)
+                if update:
+                    opt.step(grad)
 
     return run
