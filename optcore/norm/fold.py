@@ -32,7 +32,7 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
     Returns
     -------
     weight, bias : ndarray
-        New arrays in the dtype of `weight`.
+        New C-contiguous arrays in the dtype of `weight`.
 
     Raises
     ------
@@ -68,4 +68,4 @@ def fold_batch_norm(weight, bias, bn_weight, bn_bias, running_mean, running_var,
     each[channel_axis] = channels
     with np.errstate(all="ignore"):  # without a variance or beyond the dtype: infinite or NaN, as the two layers
         scale = w / np.sqrt(var + eps)
-        return (weight * scale.reshape(each)).astype(weight.dtype), (scale * (c - mean) + b).astype(weight.dtype)
+        return (weight * scale.reshape(each)).astype(weight.dtype, "C"), (scale * (c - mean) + b).astype(weight.dtype)

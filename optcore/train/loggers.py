@@ -2,9 +2,9 @@
 
 import contextlib
 import importlib
-import os
 import sys
 
+from optcore import checks
 from optcore.history import json_line
 
 __all__ = ["JSONLines", "TensorBoard"]
@@ -36,7 +36,7 @@ class JSONLines:
     """
 
     def __init__(self, path):
-        self.path, self.file = os.fspath(path), None
+        self.path, self.file = checks.path("path", path), None
 
     def on_start(self, run):
         """Write what is behind, and stay open."""
@@ -91,7 +91,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder):
-        self.folder, self.writer = os.fspath(folder), None
+        self.folder, self.writer = checks.path("folder", folder), None
         self._open = _summary_writer()
 
     def on_start(self, run):

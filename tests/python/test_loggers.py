@@ -63,6 +63,12 @@ def test_nan_is_null(tmp_path):
                                       "grad_norm": 1.0, "examples": 1}]
 
 
+@pytest.mark.parametrize(("logger", "name"), [(JSONLines, "path"), (TensorBoard, "folder")])
+def test_a_place_that_is_no_path_is_named(logger, name):
+    with pytest.raises(TypeError, match=f"^{name}: expected a path, got int"):
+        logger(3)
+
+
 def test_table_and_data_frame():
     X, y = problem()
     history = quiet(network(), X, y, epochs=3, validation=0.2)

@@ -113,6 +113,14 @@ def test_folding_rounds_once():
     assert np.array_equal(bias, (-a * mean).astype(np.float32))
 
 
+def test_a_folded_view_is_laid_out_as_networks_take_it():
+    """As of scikit-learn's coefs_, which are transposed views."""
+    weight = np.arange(6.0).reshape(3, 2).T
+    folded, _ = norm.fold_batch_norm(weight, None, np.full(2, 2.0), None, np.zeros(2), np.ones(2), eps=0.0)
+    assert folded.flags.c_contiguous
+    assert np.array_equal(folded, 2 * weight)
+
+
 def test_a_folded_network_of_the_library_is_the_network():
     """oc.nn holds weights as [out, in] and [out, in, height, width], as `fold_batch_norm` takes them."""
     rng = np.random.default_rng(12)
