@@ -8,7 +8,8 @@ Peers run as they come. PyTorch's foreach rules have temporaries, for which the 
 "kept" is PyTorch with an allocator that keeps them (GLIBC_TUNABLES). Where it makes a difference both are shown.
 
 A target is what is to be reached; a floor, beside a higher target, is what has been reached before. Beside a
-target that is missed stands what the loop would reach: the limit of this run.
+target that is missed stands what the loop would reach: the limit of this run. Beside a storage stand the share of the
+bytes and what a step takes in cache: where memory is fast that arithmetic is the limit.
 
     python bench/bench_update.py [WORD ...]    # the rows whose title or number of parameters has one of the words;
                                                # "storages" for AdamW in other storages
@@ -71,6 +72,7 @@ ROWS = [
 # Of AdamW at 64 M: the storage, the largest share of the float32 time, the least times PyTorch fused.
 STORAGES = [("states bfloat16", BFLOAT16_STATES, 0.73, None), ("all bfloat16", BFLOAT16, 0.55, None),
             ("states 8-bit", INT8_STATES, 0.62, 1.6)]
+IN_CACHE = 1 << 13, 1 << 14  # parameters of steps of one thread, whose difference is time of elements alone
 
 
 def peers(row):
@@ -158,11 +160,21 @@ def measure_storages(pool):
         sides.add("fused, all bfloat16", "torch", works["all bfloat16"], "fused")
         failed = {title: error for title, work in works.items() if (error := refusal(sides, title, work))}
         times = sides.race(9, 0.1)
+        cached = {title: in_cache(sides, storage) for title, storage, *_ in STORAGES if title not in failed}
     print(f"AdamW, {size:,}, other storages: float32 {harness.median(times, 'optcore') * 1e6:.2f} us, PyTorch fused "
           f"{harness.ratio(times, 'fused'):.2f}x of that, all bfloat16 "
           f"{harness.ratio(times, 'fused, all bfloat16'):.2f}x", flush=True)
-    return sum(report_storage(times, works[title], plain, failed.get(title), title, most, least)
+    return sum(report_storage(times, works[title], plain, failed.get(title) or cached[title], title, most, least)
                for title, _, most, least in STORAGES)
+
+
+def in_cache(sides, storage):
+    """Seconds that one thread's step of AdamW takes an element where memory has no part in it."""
+    few, many = (f"{storage}, {size}" for size in IN_CACHE)
+    for name, size in zip((few, many), IN_CACHE, strict=True):
+        sides.add(name, "optcore", Work("AdamW", ((size,),), storage=storage))
+    times = sides.race(7, 0.02, (few, many))
+    return (harness.median(times, many) - harness.median(times, few)) / (IN_CACHE[1] - IN_CACHE[0])
 
 
 def refusal(sides, title, work):
@@ -173,16 +185,20 @@ def refusal(sides, title, work):
         return error
 
 
-def report_storage(times, work, plain, error, title, most, least):
-    if error:
-        print(f"    {title}: target {most} of the float32 time, MISSED: {error}", flush=True)
+def report_storage(times, work, plain, cached, title, most, least):
+    """Print a storage; return how many targets it misses. ``cached`` is what `in_cache` returned, or the error."""
+    if not isinstance(cached, float):
+        print(f"    {title}: target {most} of the float32 time, MISSED: {cached}", flush=True)
         return 1
     share = statistics.median(a / b for a, b in zip(times[title], times["optcore"], strict=True))
     against, missed = judged(harness.ratio(times, "fused", title), least, None, "x")
     seconds = harness.median(times, title)
+    allowed = most * harness.median(times, "optcore") * oc.get_num_threads() / work.size
     print(f"    {title}: {seconds * 1e6:.2f} us, {speed(work, seconds)}; {share:.3f} of the float32 time (target {most}"
-          f"{', MISSED' if share > most else ''}; the bytes allow {work.bytes_each / plain.bytes_each:.2f}), "
-          f"fused {against}", flush=True)
+          f"{', MISSED' if share > most else ''}; the bytes allow {work.bytes_each / plain.bytes_each:.2f}), fused "
+          f"{against}\n        in cache one thread takes {cached * 1e9:.2f} ns an element, the target leaves "
+          f"{allowed * 1e9:.2f}",
+          flush=True)
     return missed + (share > most)
 
 

@@ -174,17 +174,27 @@ OC_INLINE void FN(follow)(ptrdiff_t at, ptrdiff_t n, const oc_staged *s, const T
 /* A line more than a power of two: else all rooms would share the same sets of the cache. */
 typedef T FN(room)[FN(stage) + OC_LINE / sizeof(T)];
 
-/* The rooms within `memory`: the first state's, stream 2, half a stage further than theta in the bits of an address that a
- * processor compares first. A load waits for the stores before it that look alike, and a kernel that waits for what it has
- * just put into a room does not ask memory for theta and g ahead of time: up to 1.9 times as slow, as the stack happens to lie. */
-OC_INLINE FN(room) *FN(rooms_beside)(size_t theta, T *memory) {
-    const size_t start = theta + OC_STAGE / 2 - 2 * sizeof(FN(room)) - (size_t)memory;
+/* How far beyond theta a room is to begin, in the bits of an address that a processor compares first. A load waits for the
+ * stores before it that look alike, and a kernel that waits for what it has just put into a room does not ask memory for
+ * theta and g ahead of time: up to 1.9 times as slow, as arrays happen to lie. So no room begins a little beyond theta or g, nor
+ * theta a little beyond a room; the rooms are half of OC_ALIAS and a line apart, which is why half of it is what counts. */
+OC_INLINE size_t FN(room_offset)(const oc_staged *s) {
+    const size_t half = OC_ALIAS / 2, g = ((size_t)s->x[1].data - (size_t)s->x[0].data) & (half - 1);
+    if (g < 3 * half / 8)
+        return (half + g) / 2;
+    return g < half / 2 + 2 * OC_LINE ? g - 2 * OC_LINE : half / 2;
+}
+
+/* The rooms within `memory`: the first state's, stream 2, lies as far beyond theta. */
+OC_INLINE FN(room) *FN(rooms_beside)(const oc_staged *s, ptrdiff_t begin, T *memory) {
+    const size_t theta = (size_t)s->x[0].data + (size_t)begin * sizeof(T);
+    const size_t start = theta + FN(room_offset)(s) - 2 * sizeof(FN(room)) - (size_t)memory;
     return (FN(room) *)(memory + (start & (OC_ALIAS - OC_LINE)) / sizeof(T));
 }
 
 static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_staged *s, const oc_coefficients *c) {
     T memory[(OC_ALIAS + OC_MAX_STREAMS * sizeof(FN(room))) / sizeof(T)] OC_ON_LINE;
-    FN(room) *rooms = FN(rooms_beside)((size_t)s->x[0].data + (size_t)begin * sizeof(T), memory);
+    FN(room) *rooms = FN(rooms_beside)(s, begin, memory);
     void *x[OC_MAX_STREAMS];
     for (ptrdiff_t at = begin; at < begin + n; at += FN(stage)) {
         const ptrdiff_t m = begin + n - at < FN(stage) ? begin + n - at : FN(stage);
