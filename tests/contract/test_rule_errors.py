@@ -98,3 +98,16 @@ def test_a_masked_gradient_is_refused(dtype):
     with pytest.raises(TypeError, match="gradient of params: expected a NumPy array, got MaskedArray"):
         opt.step(np.ma.masked_array(np.ones(3, dtype), [True, False, False]))
     assert (theta == 1).all()
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("shape", (3, 4), "expected the shape"), ("dtype", "i4", "expected dtype"), ("dtype", ">f4", "native byte order")])
+def test_a_gradient_changed_in_place_since_the_last_step(name, value, said):
+    p, g = [np.ones((4, 3), "float32") for _ in range(2)]
+    opt = oc.optim.AdamW([p], lr=0.1)
+    opt.step([g])
+    before = p.copy()
+    setattr(g, name, value)
+    with pytest.raises((TypeError, ValueError), match=said):
+        opt.step([g])
+    assert np.array_equal(p, before)

@@ -619,3 +619,20 @@ def test_names_and_get():
         assert oc.optim.get(name).__name__.lower() == name
     with pytest.raises(ValueError, match=r"expected one of .*got 'adamx'"):
         oc.optim.get("adamx")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", ["AdamW", "RMSprop", "Lion", "Rprop"])
+def test_a_part_of_a_vector_is_updated_alone(rule, dtype):
+    """Of every length and place in a cache line: as within a longer array, and what lies around it stays."""
+    longer, gradient = np.ones(40, dtype), np.linspace(-1, 1, 40).astype(dtype)
+    getattr(oc.optim, rule)(longer, lr=0.1).step(gradient)
+    for n in range(1, 34):
+        for begin in (0, 5, 15):
+            around = np.full(64, 7, dtype)
+            part = around[begin:begin + n]
+            part[:] = 1
+            getattr(oc.optim, rule)(part, lr=0.1).step(gradient[:n].copy())
+            assert np.array_equal(part, longer[:n])
+            assert (around[:begin] == 7).all()
+            assert (around[begin + n:] == 7).all()
