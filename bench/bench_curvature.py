@@ -19,7 +19,7 @@ import numpy as np
 ROWS = {  # name -> (widths, what, peers, rounds)
     "pairs-100k": ((784, 128, 10), "pairs", ("torch", "pyhessian", "curvlinops", "eigenthings"), 3),
     "pairs-1M": ((784, 1024, 256, 10), "pairs", ("torch", "pyhessian", "curvlinops", "eigenthings"), 1),
-    "density-100k": ((784, 128, 10), "density", ("pyhessian", "eigenthings"), 1),
+    "density-100k": ((784, 128, 10), "density", ("pyhessian", "eigenthings"), 3),
     "density-1M": ((784, 1024, 256, 10), "density", ("pyhessian",), 1),
 }
 TOL = 1e-4
