@@ -247,10 +247,11 @@ typedef struct {
     void (*dots)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *rows, const void *y, ptrdiff_t step,
                  double *result);
     void (*subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const double *factor, const void *rows, void *y);
-    /* The three in one reading of the rows, up to eight at a time: y -= of_y[i]*row[i], z -= of_z[i]*row[i], then the dot of each
-     * with what z is by now, to result[i*step]. */
-    void (*sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *rows, const double *of_y, void *y,
-                  const double *of_z, void *z, ptrdiff_t step, double *result);
+    /* Both in one reading of the rows, up to four at a time: from each of 2 + fresh vectors, which begin `stride` elements apart
+     * too, vector[v] -= factor[v*m + i]*row[i]; then the dot of each row with what the last `fresh`, 1 or 2 of them, are
+     * by now, to result[(v*m + i)*step]. */
+    void (*sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *rows, int fresh, const double *factor,
+                  void *vectors, ptrdiff_t step, double *result);
 } oc_reduce_kernels;
 
 /* The penalty of a block of weights, the sum of l1*|w| + l2*w^2/2, in double; its gradient, in which |w| has slope 0 at 0, is

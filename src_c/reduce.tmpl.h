@@ -49,35 +49,46 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
 }
 #undef ROWS
 
-/* `rows` of them, at most ROWS: a level with 32 registers of 8 doubles has room for the sums of eight. They are asked for a
- * kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a block. */
-#define ROWS 8
+/* `rows` of them, at most ROWS: a level with 32 registers of 8 doubles has room for the sums of four with two vectors. They are
+ * asked for a kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a block. */
+#define ROWS 4
 #define AHEAD 256
-OC_INLINE void FN(sweep_rows)(int rows, ptrdiff_t n, ptrdiff_t stride, const T *x, const double *of_y, T *y,
-                              const double *of_z, T *z, ptrdiff_t step, double *result) {
-    T a[ROWS], b[ROWS];
-    for (int r = 0; r < rows; r++)
-        a[r] = (T)of_y[r], b[r] = (T)of_z[r];
-    double lane[ROWS][OC_LANES] = {{0}};
+OC_INLINE void FN(sweep_rows)(int rows, int fresh, ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const T *x,
+                              const double *factor, T *y, ptrdiff_t step, double *result) {
+    T a[4][ROWS];
+    for (int v = 0; v < 2 + fresh; v++)
+        for (int r = 0; r < rows; r++)
+            a[v][r] = (T)factor[v * m + r];
+    double lane[2][ROWS][OC_LANES] = {{{0}}};
     OC_OVER_LANES_AFTER(n, for (int r = 0; r < rows; r++) OC_PREFETCH(x + r * stride + i0 + AHEAD);,
-                        T p = y[i]; T q = z[i];
-                        for (int r = 0; r < rows; r++) p -= a[r] * x[r * stride + i], q -= b[r] * x[r * stride + i];
-                        y[i] = p; z[i] = q;
-                        for (int r = 0; r < rows; r++) lane[r][l] += (double)x[r * stride + i] * (double)q);
-    for (int r = 0; r < rows; r++)
-        result[r * step] = oc_fold_lanes(lane[r]);
+                        T p[4];
+                        for (int v = 0; v < 2 + fresh; v++) {
+                            p[v] = y[v * stride + i];
+                            for (int r = 0; r < rows; r++) p[v] -= a[v][r] * x[r * stride + i];
+                            y[v * stride + i] = p[v];
+                        }
+                        for (int v = 0; v < fresh; v++)
+                            for (int r = 0; r < rows; r++) lane[v][r][l] += (double)x[r * stride + i] * (double)p[2 + v]);
+    for (int v = 0; v < fresh; v++)
+        for (int r = 0; r < rows; r++)
+            result[(v * m + r) * step] = oc_fold_lanes(lane[v][r]);
 }
 
-static void FN(sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *vx, const double *of_y, void *y,
-                      const double *of_z, void *z, ptrdiff_t step, double *result) {
-    const T *x = vx;
+OC_INLINE void FN(sweep_over)(int fresh, ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const T *x, const double *factor,
+                              T *y, ptrdiff_t step, double *result) {
     ptrdiff_t r = 0;
     for (; r + ROWS <= m; r += ROWS)
-        FN(sweep_rows)(ROWS, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
-    for (; r + ROWS / 2 <= m; r += ROWS / 2)
-        FN(sweep_rows)(ROWS / 2, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
+        FN(sweep_rows)(ROWS, fresh, n, m, stride, x + r * stride, factor + r, y, step, result + r * step);
     for (; r < m; r++)
-        FN(sweep_rows)(1, n, stride, x + r * stride, of_y + r, y, of_z + r, z, step, result + r * step);
+        FN(sweep_rows)(1, fresh, n, m, stride, x + r * stride, factor + r, y, step, result + r * step);
+}
+
+static void FN(sweep)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *rows, int fresh, const double *factor,
+                      void *vectors, ptrdiff_t step, double *result) {
+    if (fresh == 2)
+        FN(sweep_over)(2, n, m, stride, rows, factor, vectors, step, result);
+    else
+        FN(sweep_over)(1, n, m, stride, rows, factor, vectors, step, result);
 }
 #undef ROWS
 #undef AHEAD

@@ -123,8 +123,8 @@ cdef extern from "optcore.h" nogil:
                      double *result) noexcept nogil
         void (*subtract)(Py_ssize_t n, Py_ssize_t m, Py_ssize_t stride, const double *factor, const void *rows,
                          void *y) noexcept nogil
-        void (*sweep)(Py_ssize_t n, Py_ssize_t m, Py_ssize_t stride, const void *rows, const double *of_y, void *y,
-                      const double *of_z, void *z, Py_ssize_t step, double *result) noexcept nogil
+        void (*sweep)(Py_ssize_t n, Py_ssize_t m, Py_ssize_t stride, const void *rows, int fresh,
+                      const double *factor, void *vectors, Py_ssize_t step, double *result) noexcept nogil
 
     ctypedef double oc_penalty_fn(Py_ssize_t n, double l1, double l2, const void *w, void *g) noexcept nogil
 

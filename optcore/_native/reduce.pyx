@@ -3,7 +3,7 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, frexp, ldexp, sqrt
 
-from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, has_size, same_dtype, same_shape
+from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_dtype, same_shape
 from optcore._native.c cimport OC_BLOCK, OC_F32, oc_reduce_kernels
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
@@ -113,20 +113,23 @@ def count_nonfinite(x):
     return int(_reduce(COUNT_NONFINITE, a, a))
 
 
-cdef cnp.ndarray _rows(object rows, cnp.ndarray x):
+cdef cnp.ndarray _rows(object rows, cnp.ndarray x, str name, int ndim):
     cdef cnp.ndarray a = checked(rows, "rows", IN)
-    same_dtype(a, "rows", x, "x")
-    if cnp.PyArray_NDIM(a) != 2 or cnp.PyArray_NDIM(x) != 1 or cnp.PyArray_DIM(a, 1) != cnp.PyArray_DIM(x, 0):
-        raise ValueError(f"rows: expected shape (rows, {cnp.PyArray_SIZE(x)}) for a vector x, "
-                         f"got {tuple((<object>a).shape)} and {tuple((<object>x).shape)}")
+    same_dtype(a, "rows", x, name)
+    if cnp.PyArray_NDIM(x) != ndim:
+        raise ValueError(f"{name}: expected {ndim} dimensions, got shape {tuple((<object>x).shape)}")
+    if cnp.PyArray_NDIM(a) != 2 or cnp.PyArray_DIM(a, 1) != cnp.PyArray_DIM(x, ndim - 1):
+        raise ValueError(f"rows: expected shape (rows, {cnp.PyArray_DIM(x, ndim - 1)}) for {name} of shape "
+                         f"{tuple((<object>x).shape)}, got {tuple((<object>a).shape)}")
     return a
 
 
-cdef const double *_factors(object factors, str name, Py_ssize_t rows) except? NULL:
-    cdef cnp.ndarray f = checked(factors, name, IN)
+cdef const double *_factors(object factors, tuple shape) except? NULL:
+    cdef cnp.ndarray f = checked(factors, "factors", IN)
     if cnp.PyArray_TYPE(f) != cnp.NPY_FLOAT64:
-        raise TypeError(f"{name}: expected float64, got {(<object>f).dtype}")
-    has_size(f, name, rows, "row")
+        raise TypeError(f"factors: expected float64, got {(<object>f).dtype}")
+    if tuple((<object>f).shape) != shape:
+        raise ValueError(f"factors: expected shape {shape}, one value per row, got {tuple((<object>f).shape)}")
     return <const double *>cnp.PyArray_DATA(f)
 
 
@@ -145,7 +148,7 @@ cdef cnp.ndarray _row_sums(cnp.ndarray partial):
 def components(rows, x):
     """``rows @ x`` in double, rows [m, n]: a block of x is read once for all rows."""
     cdef cnp.ndarray v = checked(x, "x", IN)
-    cdef cnp.ndarray a = _rows(rows, v)
+    cdef cnp.ndarray a = _rows(rows, v, "x", 1)
     cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, size
     cdef Py_ssize_t n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
     cdef cnp.npy_intp *shape = [m, n_blocks]
@@ -163,9 +166,9 @@ def components(rows, x):
 def subtract_rows(rows, factors, x):
     """``x -= factors @ rows`` in place, rows [m, n] one after the other; factors [m] float64, rounded to x's dtype."""
     cdef cnp.ndarray v = checked(x, "x", OUT)
-    cdef cnp.ndarray a = _rows(rows, v)
+    cdef cnp.ndarray a = _rows(rows, v, "x", 1)
     cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, size
-    cdef const double *factor = _factors(factors, "factors", m)
+    cdef const double *factor = _factors(factors, (m,))
     disjoint(v, "x", a, "rows")
     cdef const char *p = cnp.PyArray_BYTES(a)
     cdef char *q = cnp.PyArray_BYTES(v)
@@ -175,30 +178,28 @@ def subtract_rows(rows, factors, x):
         k.subtract(size, m, n, factor, p + b * OC_BLOCK * item, q + b * OC_BLOCK * item)
 
 
-def sweep(rows, of_x, x, of_y, y):
-    """``x -= of_x @ rows`` and ``y -= of_y @ rows`` in place, then return ``rows @ y``: as `subtract_rows` twice and
-    `components`, in one reading of the rows. y meets up to eight at a time: what it loses to later ones is not in the
-    components along earlier ones, which is nothing where rows are orthogonal.
+def sweep(rows, factors, vectors):
+    """``vectors -= factors @ rows`` in place, then return ``vectors[2:] @ rows.T``: in one reading of the rows [m, n].
+
+    Three or four vectors [2 + fresh, n]; factors [2 + fresh, m] float64. A vector meets up to four rows at a time: what it
+    loses to later ones is not in the components along earlier ones, which is nothing where rows are orthogonal.
     """
-    cdef cnp.ndarray v = checked(x, "x", OUT), w = checked(y, "y", OUT)
-    cdef cnp.ndarray a = _rows(rows, v)
+    cdef cnp.ndarray v = checked(vectors, "vectors", OUT)
+    cdef cnp.ndarray a = _rows(rows, v, "vectors", 2)
     cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1), item = cnp.PyArray_ITEMSIZE(a), b, at
     cdef Py_ssize_t n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
-    cdef const double *f = _factors(of_x, "of_x", m)
-    cdef const double *g = _factors(of_y, "of_y", m)
-    same_dtype(w, "y", v, "x")
-    same_shape(w, "y", v, "x")
-    disjoint(v, "x", a, "rows")
-    disjoint(w, "y", a, "rows")
-    disjoint(w, "y", v, "x")
-    cdef cnp.npy_intp *shape = [m, n_blocks]
+    cdef int fresh = <int>cnp.PyArray_DIM(v, 0) - 2
+    if not 1 <= fresh <= 2:
+        raise ValueError(f"vectors: expected three or four, got shape {tuple((<object>v).shape)}")
+    cdef const double *f = _factors(factors, (fresh + 2, m))
+    disjoint(v, "vectors", a, "rows")
+    cdef cnp.npy_intp *shape = [fresh * m, n_blocks]
     cdef cnp.ndarray partial = cnp.PyArray_EMPTY(2, shape, cnp.NPY_FLOAT64, 0)
     cdef double *part = <double *>cnp.PyArray_DATA(partial)
     cdef const char *p = cnp.PyArray_BYTES(a)
     cdef char *q = cnp.PyArray_BYTES(v)
-    cdef char *r = cnp.PyArray_BYTES(w)
     cdef const oc_reduce_kernels *k = &kernels().reduce[dtype_of(a)]
     for b in prange(n_blocks, nogil=True, schedule="static", num_threads=num_threads(m * n)):
         at = b * OC_BLOCK * item
-        k.sweep(min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK), m, n, p + at, f, q + at, g, r + at, n_blocks, part + b)
-    return _row_sums(partial)
+        k.sweep(min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK), m, n, p + at, fresh, f, q + at, n_blocks, part + b)
+    return _row_sums(partial).reshape(fresh, m)

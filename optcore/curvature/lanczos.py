@@ -13,6 +13,7 @@ from optcore._native import blas, reduce
 from optcore.curvature.quadrature import Probe
 
 _EPS = float(np.finfo(np.float64).eps)
+_LINE = 16  # numbers in one or two cache lines
 
 
 def most_vectors(n, memory, dtype=np.float64):
@@ -25,6 +26,10 @@ def most_vectors(n, memory, dtype=np.float64):
 def most_steps(n, memory, dtype=np.float64):
     """How many Lanczos steps a number of bytes allows: the basis holds one vector more; at least 2."""
     return max(2, min(most_vectors(n, memory, dtype) - 1, n))
+
+
+def _longer(vector):
+    return np.append(vector, 0.0)
 
 
 def project(w, rows):
@@ -98,18 +103,20 @@ class Lanczos:
 
     def __init__(self, product, start, max_steps, dtype=np.float64, locked=None):
         locked = np.empty((0, start.size)) if locked is None else locked
-        self._product, self._locked = product, len(locked)
+        self._product, self._locked, self._size = product, len(locked), start.size
         n = start.size - len(locked)  # the dimension of the space
-        self._basis = np.empty((len(locked) + min(max_steps, n) + 1, start.size), dtype)
-        self._basis[:len(locked)] = locked
+        width = -(-start.size // _LINE) * _LINE  # rows that begin on cache lines are read in two thirds of the time
+        self._basis = np.empty((len(locked) + min(max_steps, n) + 1, width), dtype)
+        self._basis[:, start.size:] = 0.0
+        self._basis[:len(locked), :start.size] = locked
         first = self._basis[len(locked)]
-        first[:] = start
+        first[:start.size] = start
         project(first, self._basis[:len(locked)])
         self._square = reduce.sum_squares(first)
         first /= sqrt(self._square)
         self._alpha, self._beta = [], []
         self._dimension = n
-        self._along = np.zeros(len(locked))  # of the last vector, what is still to be taken out of it
+        self._along = np.zeros((2, max(len(locked) - 1, 0)))  # what is still to be taken out of the last two vectors
         self.exhausted, self.noise = False, 0.0
 
     @property
@@ -119,61 +126,131 @@ class Lanczos:
 
     def run(self, steps):
         """Continue for a number of steps, or until the space is exhausted; return the Ritz values."""
-        for _ in range(steps):
-            if self.exhausted or self.steps == len(self._basis) - self._locked - 1:
-                break
-            self._step()
+        end = min(self.steps + steps, len(self._basis) - self._locked - 1)
+        while self.steps < end and not self.exhausted:
+            self._step(end - self.steps)
         return self.ritz()
 
-    def _step(self):
-        """One step, with one reading of the basis.
+    def _step(self, most):
+        """One or two steps, at most as many as asked for, with one reading of the basis.
 
         What a product has along the basis beside the three terms of the recurrence is its own error: small. So it is
-        measured now and taken out of the new vector at the next step, when the basis is read again (delayed
-        reorthogonalisation: Hernandez, Roman, Tomas 2007; Bielich et al. 2022). The product with the vector as it was,
-        q + Q c, has along the basis H Q c = Q T c more, which is known and goes at once, so that nothing grows.
+        measured now and taken out of the new vectors at the next step, when the basis is read again (delayed
+        reorthogonalisation: Hernandez, Roman, Tomas 2007; Bielich et al. 2022); the second product takes the first's
+        vector as it is, where that is sure to be orthogonal to the root of the rounding unit (Simon 1984). The product
+        with a vector as it was, q + Q c, has along the basis H Q c = Q T c more, which is known and goes at once, so
+        nothing grows.
         """
-        j = self.steps
-        known, w = np.split(self._basis[:self._locked + j + 2], [-1])
+        last, before, beta = self._locked + self.steps, self._along, self._beta[-1] if self._beta else 0.0
+        new = [self._recurrence()]
+        known, size = [self._image(before[1]) - beta * _longer(before[0])], reduce.norm(new[0])
+        if most > 1 and not self._locked and self._may_wait(size, known[0]):
+            self._append(size, new[0])
+            known[0] /= size
+            new.append(self._recurrence())
+            known.append(self._image(known[0][:-1]) - size * _longer(before[1]))
+        measured = self._swept(last, before, known, new)
+        if len(new) == 2:
+            self._end_two(last, *known, *measured, *new)
+        else:
+            self._end_one(last, *known, *measured, *new)
+
+    def _recurrence(self):
+        """Append alpha; return what the three terms leave of the product with the last vector: the next row."""
+        last = self._locked + self.steps
+        known, w = np.split(self._basis[max(last - 1, self._locked):last + 2], [-1])
         q, w = known[-1], w[0]  # the next row: no temporary takes as much memory
-        w[:] = self._product(q)
-        alpha = reduce.dot(q, w)
-        reduce.subtract_rows(known[-2:] if j else known[-1:], np.array([*self._beta[-1:], alpha]), w)
-        before = reduce.sweep(known[:-1], self._along, q, self._images(alpha), w)
-        components = np.append(before, reduce.dot(q, w))
-        self.noise = max(self.noise, float(np.linalg.norm(before[self._locked:])))
-        self._alpha.append(alpha + float(components[-1]) - (self._beta[-1] * float(self._along[-1]) if j else 0.0))
-        self._along, beta = self._delayed(known, components, w)
-        self._beta.append(beta)
-        scale = max(np.abs(self._alpha).max(), max(self._beta[:-1], default=0.0))
+        w[:self._size] = self._product(q[:self._size])
+        self._alpha.append(reduce.dot(q, w))
+        reduce.subtract_rows(known, np.array([*self._beta[-1:], self._alpha[-1]]), w)
+        return w
+
+    def _image(self, c):
+        """(T - alpha) c: what the error c of the last vector brought into its product, along the same vectors and one
+        more."""
+        image, alpha, beta = np.zeros(len(c) + 1), np.array(self._alpha), np.array(self._beta)
+        c, own = c[self._locked:], image[self._locked:]
+        own[:c.size] = c * (alpha[:c.size] - alpha[-1])
+        own[1:c.size + 1] += c * beta[:c.size]
+        own[:max(c.size - 1, 0)] += c[1:] * beta[:max(c.size - 1, 0)]
+        return image
+
+    def _may_wait(self, size, known):
+        """Whether a product may begin from what the recurrence left, of this norm, before it is measured."""
+        eps = float(np.finfo(self._basis.dtype).eps)
+        doubt = float(np.linalg.norm(known)) + self.noise + eps * self._scale()
+        return self.steps < self._dimension and doubt < sqrt(eps) * size
+
+    def _swept(self, last, before, known, new):
+        """Take what is known of them out of the last two vectors and the new ones; return the components of the latter,
+        along all before each."""
+        old = before.shape[1]
+        swept = np.empty((len(new), 0))
+        if old:
+            factors = np.stack([*before, *(row[:old] for row in known)])
+            swept = reduce.sweep(self._basis[:old], factors, self._basis[old:last + 1 + len(new)])
+        return [np.append(row, reduce.components(self._basis[old:last + 1 + i], w))
+                for i, (row, w) in enumerate(zip(swept, new, strict=True))]
+
+    def _end_one(self, last, known, components, w):
+        self._alpha[-1] += float(components[-1])
+        self._hear(components[:-1], known)
+        left, beta = self._delayed(self._basis[:last + 1], components, w)
+        self._append(beta, w)
+        self._along = np.stack([np.zeros(last), left / (beta or 1.0)])
+
+    def _end_two(self, last, known, known_second, components, of_second, first, second):
+        basis, root, beta = self._basis[:last + 2], sqrt(np.finfo(first.dtype).eps), self._beta[-1]
+        if float(np.linalg.norm(components)) > root:  # no product before had such an error: the second one is in vain
+            first *= beta
+            self._alpha.pop(), self._beta.pop()
+            return self._end_one(last, beta * known, beta * components, first)
+        self._hear(beta * components[:-1], beta * known)
+        self._hear(of_second[:-1] - self._image(components)[:-1], known_second)
+        self._alpha[-2] += beta * float(components[-1])
+        self._alpha[-1] += float(of_second[-1]) - beta * float(components[-1])
+        if float(np.linalg.norm(of_second)) > root * reduce.norm(second):
+            reduce.subtract_rows(basis[:-1], components, first)
+            project(second, basis)
+            components, of_second = np.zeros(last + 1), reduce.components(basis, second)
+        left, beta = self._delayed(basis, of_second, second)
+        self._append(beta, second)
+        self._along = np.stack([components, left / (beta or 1.0)])
+
+    def _hear(self, components, known):
+        """Keep the largest error of a product: of its components, of which the last known one is still among them."""
+        error = components[self._locked:].copy()
+        error[len(known) - 1 - self._locked:][:1] -= known[-1]
+        self.noise = max(self.noise, float(np.linalg.norm(error)))
+
+    def _scale(self):
+        """About the norm of the operator."""
+        return max(np.abs(self._alpha).max(), max(self._beta, default=0.0))
+
+    def _append(self, beta, w):
+        """Append beta, the norm of w, and normalise w, unless the space is exhausted."""
         eps = float(np.finfo(w.dtype).eps)
-        self.exhausted = beta <= 10 * eps * sqrt(j + 1) * scale or j + 1 == self._dimension
+        exhausted = beta <= 10 * eps * sqrt(self.steps) * self._scale()
+        self._beta.append(beta)
+        self.exhausted = exhausted or self.steps == self._dimension
         if not self.exhausted:
             w /= beta
-            self._along /= beta
-
-    def _images(self, alpha):
-        """(T - alpha) c: what the error c of the last vector brought into its product, along the vectors before it."""
-        images = np.zeros_like(self._along)
-        c, image = self._along[self._locked:], images[self._locked:]
-        image[:] = c * (np.array(self._alpha) - alpha)
-        image[1:] += c[:-1] * self._beta[:-1]
-        image[:-1] += c[1:] * self._beta[:-1]
-        return images
 
     def _delayed(self, known, components, w):
         """What of w's components along the basis the next step takes out, and the norm of w; the others go now.
 
-        Up to the root of the rounding unit they leave the recurrence as it is (Simon 1984). A large part of w goes
-        twice (Daniel, Gragg, Kaufman, Stewart 1976). Locked vectors have no T that says what their products are.
+        Up to the root of the rounding unit they leave the recurrence as it is (Simon 1984), but the next reading does
+        not have w's predecessor. A large part of w goes twice (Daniel, Gragg, Kaufman, Stewart 1976). Locked vectors
+        have no T that says what their products are.
         """
         size, norm = float(np.linalg.norm(components)), reduce.norm(w)
         if not self._locked and size <= sqrt(np.finfo(w.dtype).eps) * norm:
-            return components, norm
+            reduce.subtract_rows(known[-1:], components[-1:], w)
+            return components[:-1], norm
         reduce.subtract_rows(known, components, w)
         if size > 0.1 * reduce.norm(w):
             project(w, known)
-        return np.zeros(len(known)), reduce.norm(w)
+        return np.zeros(len(components) - 1), reduce.norm(w)
 
     def ritz(self):
         """Return the Ritz values of the steps so far."""
@@ -191,10 +268,13 @@ class Lanczos:
 
     def vectors(self, coordinates):
         """Return Ritz vectors, as columns, from their coordinates."""
+        old = self._along.shape[1]
+        reduce.subtract_rows(self._basis[:old], self._along[0], self._basis[old])
+        self._along[0] = 0.0
         basis = self._basis[self._locked:self._locked + self.steps]
         rows = np.empty((coordinates.shape[1], basis.shape[1]), basis.dtype)
         blas.matmul(np.ascontiguousarray(coordinates.T, basis.dtype), basis, rows)
-        return rows.T
+        return rows[:, :self._size].T
 
     def slack(self, values):
         """How far rounding and the error of the products may have moved Ritz values."""

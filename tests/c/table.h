@@ -217,8 +217,7 @@ static void call_subtract(const test *t, const oc_kernels *k, oc_dtype d, ptrdif
 }
 
 static void call_sweep(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
-    (void)t;
-    k->reduce[d].sweep(width, n, width, a[0], a[1], a[2], a[3], a[4], 1, a[5]);
+    k->reduce[d].sweep(width, n, width, a[0], t->which, a[1], a[2], 1, a[3]);
 }
 
 static void call_column_sums(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
@@ -670,8 +669,8 @@ static const test table[] = {
     {"count_nonfinite", call_count, ELEMENTS, 0, 0, NULL, {X, SUM}},
     {"dots", call_dots, ROWS, 1, 0, NULL, {X, {IN, WIDTH, 1}, {DOUBLE_OUT, UNIT, 1}}},
     {"subtract", call_subtract, ROWS, 0, 0, NULL, {{DOUBLE_IN, UNIT, 1}, X, {INOUT, WIDTH, 1}}},
-    {"sweep", call_sweep, ROWS, 0, 0, NULL,
-     {X, {DOUBLE_IN, UNIT, 1}, {INOUT, WIDTH, 1}, {DOUBLE_IN, UNIT, 1}, {INOUT, WIDTH, 1}, {DOUBLE_OUT, UNIT, 1}}},
+    {"sweep", call_sweep, ROWS, 0, 1, NULL, {X, {DOUBLE_IN, UNIT, 3}, {INOUT, WIDTH, 3}, {DOUBLE_OUT, UNIT, 1}}},
+    {"sweep of two", call_sweep, ROWS, 0, 2, NULL, {X, {DOUBLE_IN, UNIT, 4}, {INOUT, WIDTH, 4}, {DOUBLE_OUT, UNIT, 2}}},
     {"mse", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},
     {"mse loss only", call_mse, ELEMENTS, 0, 0, NULL, {X, X, SUM, NONE}},
     {"huber", call_huber, ELEMENTS, 0, 0, NULL, {X, X, SUM, Y}},

@@ -105,43 +105,42 @@ def test_projections_on_rows(n, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("m", [0, 1, 7, 8, 21])
-def test_a_sweep_subtracts_twice_and_projects(n, dtype, m):
+@pytest.mark.parametrize("fresh", [1, 2])
+def test_a_sweep_subtracts_and_projects(n, dtype, m, fresh):
     rng = np.random.default_rng(n)
-    rows, (x, y) = rng.standard_normal((m, n)).astype(dtype), rng.standard_normal((2, n)).astype(dtype)
-    rows[1::2, ::2] = 0  # neighbours share every other element: components feel the order in which y is met
-    of_x, of_y = rng.standard_normal((2, m))
-    left_x, left_y = x.copy(), y.copy()
-    found = reduce.sweep(rows, of_x, left_x, of_y, left_y)
+    rows, begin = rng.standard_normal((m, n)).astype(dtype), rng.standard_normal((2 + fresh, n)).astype(dtype)
+    rows[1::2, ::2] = 0  # neighbours share every other element: components feel the order in which rows are met
+    factors, left = rng.standard_normal((2 + fresh, m)), begin.copy()
+    found = reduce.sweep(rows, factors, left)
     eps, wide = np.finfo(dtype).eps, rows.astype(float)
-    for left, begin, factors in ((left_x, x, of_x), (left_y, y, of_y)):
-        size = np.abs(begin) + np.abs(factors) @ np.abs(wide)
-        # Of m multiples each passes three roundings, of the factor, the product and the difference.
-        assert (np.abs(left - (begin - factors @ wide)) <= 2 * (m + 3) * eps * size).all()
-    for start in range(0, m - m % 8, 8):
-        seen = y - of_y[:start + 8] @ wide[:start + 8]
-        bound = 2 * (m + 3) * eps * (np.abs(wide[start:start + 8]) @ (np.abs(y) + np.abs(of_y) @ np.abs(wide)))
-        assert (np.abs(found[start:start + 8] - wide[start:start + 8] @ seen) <= bound).all()
-    if m % 8:
-        assert found[-1] == reduce.dot(rows[-1], left_y)
-    assert found.shape == (m,)
+    size = np.abs(begin) + np.abs(factors) @ np.abs(wide)
+    # Of m multiples each passes three roundings, of the factor, the product and the difference.
+    assert (np.abs(left - (begin - factors @ wide)) <= 2 * (m + 3) * eps * size).all()
+    assert found.shape == (fresh, m)
+    for start in range(0, m - m % 4, 4):
+        seen = begin - factors[:, :start + 4] @ wide[:start + 4]
+        bound = 2 * (m + 3) * eps * (size @ np.abs(wide[start:start + 4]).T)
+        assert (np.abs(found[:, start:start + 4] - (seen @ wide[start:start + 4].T)[2:]) <= bound[2:]).all()
+    if m % 4:
+        assert [*found[:, -1]] == [reduce.dot(rows[-1], x) for x in left[2:]]
 
 
 def test_errors_of_projections():
     rows, x = np.ones((2, 9)), np.ones(9)
-    two, y = np.ones(2), np.ones(9)
-    for arguments, message in (((rows, np.ones(3), x, two, y), "of_x: expected shape"),
-                               ((rows, two, x, np.ones(1), y), "of_y: expected shape"),
-                               ((rows, two, x, two, np.ones(8)), "y: expected the shape of x"),
-                               ((rows, two, x, two, x), "y: .*overlaps x"),
-                               ((rows, two, rows[0], two, y), "overlaps rows"),
-                               ((rows, two, x, two, rows[1]), "overlaps rows")):
+    three, factors = np.ones((3, 9)), np.ones((3, 2))
+    for arguments, message in (((rows, np.ones((3, 3)), three), "factors: expected shape"),
+                               ((rows, factors, np.ones((3, 8))), "rows: expected shape"),
+                               ((rows, factors, x), "vectors: expected 2 dimensions"),
+                               ((rows, factors, np.ones((2, 9))), "vectors: expected three or four"),
+                               ((rows, factors, np.ones((5, 9))), "vectors: expected three or four"),
+                               ((three[:2], factors, three), "vectors: .*overlaps rows")):
         with pytest.raises(ValueError, match=message):
             reduce.sweep(*arguments)
-    for arguments, message in (((rows, two.astype("f4"), x, two, y), "of_x: expected float64"),
-                               ((rows, two, x, two, y.astype("f4")), "y: expected the dtype of x")):
+    for arguments, message in (((rows, factors.astype("f4"), three), "factors: expected float64"),
+                               ((rows, factors, three.astype("f4")), "rows: expected the dtype of vectors")):
         with pytest.raises(TypeError, match=message):
             reduce.sweep(*arguments)
-    assert (y == 1).all()
+    assert (three == 1).all()
     for bad in (rows[:, :8].copy(), x):
         with pytest.raises(ValueError, match="rows: expected shape"):
             reduce.components(bad, x)

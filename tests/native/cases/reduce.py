@@ -18,8 +18,10 @@ def cases(rng):
             factors = reduce.components(rows, x)
             reduce.subtract_rows(rows, factors, less)
             yield f"projection {dtype} {n}", [factors, less]
-            rows, of_x, of_y = rng.standard_normal((19, n)).astype(dtype), *rng.standard_normal((2, 19))
-            yield f"sweep {dtype} {n}", [reduce.sweep(rows, of_x, x, of_y, less), x, less]
+            rows, vectors = rng.standard_normal((19, n)).astype(dtype), rng.standard_normal((4, n)).astype(dtype)
+            factors = rng.standard_normal((4, 19))
+            yield f"sweep {dtype} {n}", [reduce.sweep(rows, factors, vectors), vectors,
+                                         reduce.sweep(rows, factors[:3], vectors[:3]), vectors]
 
 
 def dtype_tiny(dtype):
