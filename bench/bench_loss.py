@@ -1,6 +1,7 @@
 """Softmax cross-entropy with its gradient, float32, against PyTorch, JAX and a plain C loop with the same traffic.
 
-Bytes: 8 an element, read z and write dz. "loop" is a plain loop that reads one array and writes one.
+Bytes: 8 an element, read z and write dz. "loop" is a plain loop that reads one array and writes one. What a logit takes
+one thread in cache is arithmetic; its share of the time, on all threads, says whether that or memory is the limit.
 
 PyTorch's side is the four operators that its cross_entropy and its backward pass reach, without Python's autograd;
 beside it stands what a user calls, ``torch.nn.functional.cross_entropy`` and ``backward``. Every side runs in a process
@@ -8,6 +9,7 @@ of its own, with an allocator that keeps its pages (GLIBC_TUNABLES).
 """
 
 import harness
+import numpy as np
 import workers
 from work import Logits
 
@@ -38,16 +40,29 @@ def race(pool, work, names, rounds=9):
         return sides.race(rounds, 0.05)
 
 
+def in_cache(classes):
+    """Return the seconds a logit takes one thread where logits and gradient, half a megabyte, stay in its cache."""
+    z, target = Logits(max(1, 65536 // classes), classes).data()
+    dz, threads = np.empty_like(z), oc.get_num_threads()
+    oc.set_num_threads(1)
+    try:
+        return harness.burst(harness.repeated(lambda: oc.functional.cross_entropy(z, target, out=dz)), 0.2) / z.size
+    finally:
+        oc.set_num_threads(threads)
+
+
 def report(pool, n, classes, target, target_jax):
     """Print a row; return how many targets it misses."""
     times = race(pool, Logits(n, classes), (OURS, LOOP, OPERATORS, AUTOGRAD, JAX))
     seconds = harness.median(times, OURS)
+    arithmetic = in_cache(classes)
     ratio = {name: harness.ratio(times, name) for name in times}
     wanted = {OPERATORS: target, JAX: target_jax}
     shown = ", ".join(f"{name} " + (harness.verdict(ratio[name], wanted[name]) if wanted.get(name)
                                     else f"{ratio[name]:6.2f}x") for name in (OPERATORS, AUTOGRAD, JAX))
     print(f"{n}x{classes}".ljust(12) + f"{seconds * 1e6:8.1f} us {8 * n * classes / seconds / 1e9:6.1f} GB/s, "
-          f"{ratio[LOOP]:5.2f} of the loop; {shown}", flush=True)
+          f"{ratio[LOOP]:5.2f} of the loop; {shown}; {arithmetic * 1e9:.3f} ns a logit in cache on one thread, "
+          f"{arithmetic * n * classes / oc.get_num_threads() / seconds:.2f} of the time", flush=True)
     return sum(w is not None and ratio[name] < w for name, w in wanted.items())
 
 

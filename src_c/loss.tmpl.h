@@ -133,12 +133,36 @@ static void FN(find_top)(FN(tile) *s, const T *z) {
             FN(fold_top)(s->top + strip * OC_LANES);
 }
 
+/* Asks for a vector's lines. */
+OC_INLINE void FN(prefetch)(const T *next) {
+    for (int l = 0; l < OC_LANES; l += OC_LINE / (int)sizeof(T))
+        OC_PREFETCH(next + l);
+}
+
+OC_INLINE void FN(prefetch_out)(const T *next) {
+    for (int l = 0; l < OC_LANES; l += OC_LINE / (int)sizeof(T))
+        OC_PREFETCH_OUT(next + l);
+}
+
 /* e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long that
- * no processor looks far enough ahead to have several under way. */
-OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e) {
+ * no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads and
+ * writes as it goes, unless next is NULL: all at once they would wait for each other. */
+OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
-    OC_OVER_STRIP(n, (void)skip; r[i] = FN(reduce_neg)(x[i] - top[l], power + i));
-    OC_OVER_STRIP(n, (void)skip; e[i] = FN(exp_reduced)(r[i], power[i]));
+    for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
+        if (next)
+            FN(prefetch)(next + at);
+        OC_IN_PLACE OC_ROLLED
+        for (int l = 0; l < OC_LANES; l++)
+            r[at + l] = FN(reduce_neg)(x[at + l] - top[l], power + at + l);
+    }
+    for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
+        if (next)
+            FN(prefetch_out)(next_out + at);
+        OC_IN_PLACE OC_ROLLED
+        for (int l = 0; l < OC_LANES; l++)
+            e[at + l] = FN(exp_reduced)(r[at + l], power[at + l]);
+    }
 }
 
 /* Their sums: rest += e - [e = 1], ones += [e = 1]. Where there are four to a lane, they are added in T first, a rounding
@@ -176,21 +200,13 @@ OC_INLINE void FN(sum_step)(ptrdiff_t n, const T *e, double *rest, T *ones) {
 OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, T *ones) {
     const int skip = OC_LANES - (int)(n % OC_LANES);
     T fresh[OC_LANES] OC_ON_LINE;
-    FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last);
+    FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last, NULL, NULL);
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++) {
         const T value = last[l];
         fresh[l] = l < skip ? 0 : value;
     }
     FN(sum_step)(OC_LANES, fresh, rest, ones);
-}
-
-/* Asks for the lines that are needed next: of the next tile's input and output. */
-OC_INLINE void FN(prefetch)(ptrdiff_t n, const T *next, const T *out) {
-    for (ptrdiff_t i = 0; i < n; i += OC_LINE / (ptrdiff_t)sizeof(T)) {
-        OC_PREFETCH(next + i);
-        OC_PREFETCH_OUT(out + i);
-    }
 }
 
 /* e and r; e may be z. */
@@ -202,14 +218,16 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
         T *e = s->e ? s->e + strip * s->n : NULL, lane_ones[OC_LANES] OC_ON_LINE = {0};
         double lane_rest[OC_LANES] OC_ON_LINE = {0};
+        const T *next = x + ahead, *next_out = out ? out + strip * s->n + ahead : next;
         if (whole < s->n)
             FN(exp_last)(s->n, x, top, last, lane_rest, lane_ones);
         for (ptrdiff_t start = 0; start < whole; start += OC_CHUNK) {
             const ptrdiff_t m = whole - start < OC_CHUNK ? whole - start : OC_CHUNK;
             T *es = e ? e + start : chunk;
-            if (!s->transposed)
-                FN(prefetch)(m, x + ahead + start, (out ? out + strip * s->n : x) + ahead + start);
-            FN(exp_step)(m, x + start, top, es);
+            if (s->transposed)
+                FN(exp_step)(m, x + start, top, es, NULL, NULL);
+            else
+                FN(exp_step)(m, x + start, top, es, next + start, next_out + start);
             FN(sum_step)(m, es, lane_rest, lane_ones);
         }
         if (e && whole < s->n)
