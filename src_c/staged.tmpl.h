@@ -51,19 +51,11 @@ OC_INLINE void FN(load_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int 
         FN(decode)(FN(block_at)(j, n), (const uint8_t *)a->data + at + j, scales[j / OC_STATE_BLOCK], is_signed, to + j);
 }
 
-/* The scales of what is kept as codes. A block's is the end of a chain of dependent operations, too long to wait for: those of
- * all arrays come first, the codes after them. */
-OC_INLINE void FN(store_scales)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, const T *from) {
-    if (a->storage != OC_AS_SIGNED_CODES && a->storage != OC_AS_UNSIGNED_CODES)
-        return;
+OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int is_signed, uint64_t key, int stream,
+                               const T *from) {
     float *scales = (float *)a->extra + at / OC_STATE_BLOCK;
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK)
         scales[j / OC_STATE_BLOCK] = oc_scale(FN(largest_size)(FN(block_at)(j, n), from + j));
-}
-
-OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int is_signed, uint64_t key, int stream,
-                               const T *from) {
-    const float *scales = (const float *)a->extra + at / OC_STATE_BLOCK;
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK)
         FN(encode)(FN(block_at)(j, n), from + j, 1 / scales[j / OC_STATE_BLOCK], is_signed, oc_start(key, at + j, stream),
                    (uint8_t *)a->data + at + j);
@@ -129,8 +121,8 @@ static void FN(load)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, void *vto) {
     }
 }
 
-/* Where there are scales already. */
-static void FN(store_scaled)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t key, int stream, const T *from) {
+static void FN(store)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t key, int stream, const void *vfrom) {
+    const T *from = vfrom;
     FN(store_high)(at, n, a, key, stream, from);
     if (a->rounding == OC_ROUND_PAIR) {
         const oc_array low = FN(low_part)(a);
@@ -140,11 +132,6 @@ static void FN(store_scaled)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint6
             rest[i] = from[i] - rest[i];
         FN(store_high)(at, n, &low, key, stream, rest);
     }
-}
-
-static void FN(store)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t key, int stream, const void *from) {
-    FN(store_scales)(at, n, a, from);
-    FN(store_scaled)(at, n, a, key, stream, from);
 }
 
 /* The elements from `at` on as T: in place where they are that already, else in `room`; NULL where there are none. */
@@ -201,12 +188,9 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             x[k] = FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, c);
-        for (int k = 2; k < OC_MAX_STREAMS; k++)
-            if (x[k] == rooms[k])
-                FN(store_scales)(at, m, &s->x[k], rooms[k]);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             if (k != 1 && x[k] == rooms[k])
-                FN(store_scaled)(at, m, &s->x[k], s->key, k, rooms[k]);
+                FN(store)(at, m, &s->x[k], s->key, k, rooms[k]);
         FN(follow)(at, m, s, x[0], rooms[1]);
     }
 }
