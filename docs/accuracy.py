@@ -212,7 +212,7 @@ FORMS = {"single": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"
 # of a constant to float32 is one; a square root halves what is under it.
 MEAN = 4              # keep*x + (rest*x + add*y): of add, the product, two sums
 ROOT = (1 + MEAN) / 2 + 1
-SIGMA = ROOT + 2 + 1  # times the bias correction, plus eps
+SIGMA = ROOT + 1      # plus eps; the bias correction is in eta
 ETA = 2               # its own, and the product with it
 # A norm of rounded numbers is off by no more than the worst of them.
 LAMB = MEAN + 2 + SIGMA + 1 + 1       # of u: m with its correction, the quotient, the decay
