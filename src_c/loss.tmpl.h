@@ -145,20 +145,18 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
 }
 
 /* e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long that
- * no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads and
- * writes as it goes, unless next is NULL: all at once they would wait for each other. */
+ * no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
+ * writes as it goes: all at once they would wait for each other. */
 OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
-        if (next)
-            FN(prefetch)(next + at);
+        FN(prefetch)(next + at);
         OC_IN_PLACE OC_ROLLED
         for (int l = 0; l < OC_LANES; l++)
             r[at + l] = FN(reduce_neg)(x[at + l] - top[l], power + at + l);
     }
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
-        if (next)
-            FN(prefetch_out)(next_out + at);
+        FN(prefetch_out)(next_out + at);
         OC_IN_PLACE OC_ROLLED
         for (int l = 0; l < OC_LANES; l++)
             e[at + l] = FN(exp_reduced)(r[at + l], power[at + l]);
@@ -200,7 +198,7 @@ OC_INLINE void FN(sum_step)(ptrdiff_t n, const T *e, double *rest, T *ones) {
 OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, T *ones) {
     const int skip = OC_LANES - (int)(n % OC_LANES);
     T fresh[OC_LANES] OC_ON_LINE;
-    FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last, NULL, NULL);
+    FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last, x, x);
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++) {
         const T value = last[l];
@@ -213,7 +211,7 @@ OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, doub
 static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
     T chunk[OC_CHUNK] OC_ON_LINE, last[OC_LANES] OC_ON_LINE;
     double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE, ones[OC_LANES];
-    const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->strips * s->n;
+    const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->transposed ? 0 : s->strips * s->n;
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
         T *e = s->e ? s->e + strip * s->n : NULL, lane_ones[OC_LANES] OC_ON_LINE = {0};
@@ -224,10 +222,7 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
         for (ptrdiff_t start = 0; start < whole; start += OC_CHUNK) {
             const ptrdiff_t m = whole - start < OC_CHUNK ? whole - start : OC_CHUNK;
             T *es = e ? e + start : chunk;
-            if (s->transposed)
-                FN(exp_step)(m, x + start, top, es, NULL, NULL);
-            else
-                FN(exp_step)(m, x + start, top, es, next + start, next_out + start);
+            FN(exp_step)(m, x + start, top, es, next + start, next_out + start);
             FN(sum_step)(m, es, lane_rest, lane_ones);
         }
         if (e && whole < s->n)
