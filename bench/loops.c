@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stddef.h>
 
-/* The update rules over one flat array: a body each, and one driver. */
+/* The update rules: a body each, and one driver. */
 typedef struct {
     double t; /* steps taken */
     int threads;
@@ -66,39 +66,64 @@ static void lion_body(ptrdiff_t n, float *restrict p, const float *restrict g, f
     }
 }
 
-static float clip_scale(ptrdiff_t n, const float *g, const options *o) {
+/* Arrays of a step: those of one tensor, or of many that lie apart. */
+typedef struct {
+    ptrdiff_t tensors;
+    const ptrdiff_t *sizes;
+    float **p, **g, **m, **v;
+} arrays;
+
+static float sum_squares(ptrdiff_t n, const float *g) {
+    float squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (ptrdiff_t i = 0; i < n; i++)
+        squares += g[i] * g[i];
+    return squares;
+}
+
+/* A thread takes a share of the one tensor, in whole cache lines, or whole tensors. */
+static ptrdiff_t share_of(const arrays *a, const options *o) {
+    return a->tensors > 1 ? 1 : (a->sizes[0] / o->threads + 16) / 16 * 16;
+}
+
+static float clip_scale(const arrays *a, const options *o) {
     if (o->clip_norm == 0)
         return 1;
     float squares = 0;
-#pragma omp parallel for simd num_threads(o->threads) schedule(static) reduction(+ : squares)
-    for (ptrdiff_t i = 0; i < n; i++)
-        squares += g[i] * g[i];
+    const ptrdiff_t share = share_of(a, o), n = a->tensors > 1 ? a->tensors : a->sizes[0];
+#pragma omp parallel for num_threads(o->threads) schedule(static) reduction(+ : squares)
+    for (ptrdiff_t i = 0; i < n; i += share)
+        squares += a->tensors > 1 ? sum_squares(a->sizes[i], a->g[i])
+                                  : sum_squares(n - i < share ? n - i : share, a->g[0] + i);
     return fminf(1, o->clip_norm / (sqrtf(squares) + 1e-6f));
 }
 
 /* Each step is a parallel region of its own, as it has to be between two gradients. */
-static void take(rule_body body, ptrdiff_t steps, ptrdiff_t n, float *p, const float *g, float *m, float *v,
-                 options *o) {
+static void take(rule_body body, ptrdiff_t steps, const arrays *a, options *o) {
     constants c = {.lr = o->lr, .kept = 1 - o->lr * o->weight_decay, .b1 = o->beta1, .b2 = o->beta2, .eps = o->eps};
+    const ptrdiff_t share = share_of(a, o), n = a->tensors > 1 ? a->tensors : a->sizes[0];
     for (; steps > 0; steps--) {
         o->t++;
-        c.scale = clip_scale(n, g, o);
+        c.scale = clip_scale(a, o);
         c.c1 = (float)(1 / (1 - pow(o->beta1, o->t)));
         c.c2 = (float)(1 / sqrt(1 - pow(o->beta2, o->t)));
         if (o->threads == 1) {
-            body(n, p, g, m, v, c);
+            for (ptrdiff_t k = 0; k < a->tensors; k++)
+                body(a->sizes[k], a->p[k], a->g[k], a->m[k], a->v[k], c);
             continue;
         }
-        const ptrdiff_t share = (n / o->threads + 16) / 16 * 16; /* whole cache lines */
 #pragma omp parallel for num_threads(o->threads) schedule(static)
         for (ptrdiff_t i = 0; i < n; i += share)
-            body(n - i < share ? n - i : share, p + i, g + i, m + i, v + i, c);
+            if (a->tensors > 1)
+                body(a->sizes[i], a->p[i], a->g[i], a->m[i], a->v[i], c);
+            else
+                body(n - i < share ? n - i : share, a->p[0] + i, a->g[0] + i, a->m[0] + i, a->v[0] + i, c);
     }
 }
 
 #define RULE(name)                                                                                                    \
-    void name(ptrdiff_t steps, ptrdiff_t n, float *p, const float *g, float *m, float *v, options *o) {               \
-        take(name##_body, steps, n, p, g, m, v, o);                                                                   \
+    void name(ptrdiff_t steps, const arrays *a, options *o) {                                                         \
+        take(name##_body, steps, a, o);                                                                               \
     }
 RULE(adamw)
 RULE(momentum)

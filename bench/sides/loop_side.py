@@ -1,6 +1,7 @@
 """The plain C loop: the limit. One flat array of as many parameters, no call from Python in between.
 
-``variant`` says where in a cache line its arrays begin: "aligned", or "as NumPy's" like the parameters of the others.
+``variant`` says where in a cache line its arrays begin: "aligned", or "as NumPy's" like the parameters of the others;
+"apart" is as many arrays as there are tensors, of one size, where those of the others begin.
 """
 
 import ctypes
@@ -27,21 +28,30 @@ class Options(ctypes.Structure):
                 *((name, ctypes.c_float) for name in ("lr", "weight_decay", "beta1", "beta2", "eps", "clip_norm"))]
 
 
+class Arrays(ctypes.Structure):
+    """struct arrays of loops.c."""
+
+    _fields_ = [("tensors", ctypes.c_ssize_t), ("sizes", ctypes.POINTER(ctypes.c_ssize_t)),
+                *((name, ctypes.POINTER(ctypes.c_void_p)) for name in "pgmv")]
+
+
 def prepare(work, variant):
-    offset = {"aligned": 0, "as NumPy's": NUMPY_OFFSET}[variant]
-    size = work.size
-    (p,), (g,) = Work(work.rule, ((size,),)).data(offset)
-    m, v = (array_at((size,), np.float32, offset) for _ in range(2))
-    options = Options(t=0, threads=oc.get_num_threads() if size > WORTH_TWO else 1, clip_norm=work.clip_norm or 0,
+    offset = 0 if variant == "aligned" else NUMPY_OFFSET
+    shapes = work.shapes if variant == "apart" else ((work.size,),)
+    params, grads = Work(work.rule, shapes).data(offset)
+    states = [[array_at(shape, np.float32, offset) for shape in shapes] for _ in range(2)]
+    held = params, grads, *states
+    count = len(shapes)
+    pointers = [(ctypes.c_void_p * count)(*(a.ctypes.data for a in each)) for each in held]
+    arrays = Arrays(count, (ctypes.c_ssize_t * count)(*(a.size for a in params)), *pointers)
+    options = Options(t=0, threads=oc.get_num_threads() if work.size > WORTH_TWO else 1, clip_norm=work.clip_norm or 0,
                       **_translated(work.options))
     loop = getattr(library, NAMES[work.rule])
-    given = (ctypes.c_ssize_t(size), *map(harness.pointer, (p, g, m, v)), ctypes.byref(options))
-    held = (p, g, m, v)
 
     def run(count, _held=held):
-        loop(ctypes.c_ssize_t(count), *given)
+        loop(ctypes.c_ssize_t(count), ctypes.byref(arrays), ctypes.byref(options))
 
-    return run, lambda: [p]
+    return run, lambda: params[:1]
 
 
 def _translated(options):
