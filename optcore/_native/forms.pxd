@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 from optcore._native.c cimport oc_activation_kernels
 from optcore._native.convolution cimport convolution
 from optcore._native.group_norm cimport group_norm
-from optcore._native.norm cimport vector
+from optcore._native.norm_job cimport vector
 from optcore._native.pooling cimport pool
 from optcore._native.row_norm cimport row_norm
 

@@ -19,7 +19,7 @@ from optcore._native.dense cimport sum_columns, sum_columns_room
 from optcore._native.dropout cimport dropout_at, dropout_call, run_dropout
 from optcore._native.functional cimport activation_call, run_activation, run_activation_backward
 from optcore._native.group_norm cimport group_norm, group_norm_room, run_group_norm, run_group_norm_backward
-from optcore._native.norm cimport (
+from optcore._native.norm_job cimport (
     begin, evaluate_with, finish_backward, finish_forward, follow, load, measure, room_of, store,
     vector, write,
 )

@@ -14,7 +14,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport kernels
 from optcore._native.factors cimport are_safe, take_powers
-from optcore._native.norm cimport load, store, vector
+from optcore._native.norm_job cimport load, store, vector
 from optcore._native.norm_arrays cimport (
     CACHES, LINE, apart, at_least_zero, checked_values, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )

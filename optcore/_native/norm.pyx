@@ -1,23 +1,23 @@
-"""Batch normalization: the argument checks, and the constants of each channel.
+"""Batch normalization: the argument checks, and the calls from Python.
 
-The four functions (forward, backward, and the R-operator of both) are one job of channels.pyx: measure every channel
-(its moments, or up to three pairs of sums), turn the measures into the channel's constants, and write an element-wise
-result with them. weight.pyx builds its jobs the same way.
+The four functions (forward, backward, and the R-operator of both) are one job of channels.pyx, built by norm_job.pyx:
+measure every channel (its moments, or up to three pairs of sums), turn the measures into the channel's constants, and
+write an element-wise result with them. weight.pyx builds its jobs the same way.
 """
 cimport numpy as cnp
-from libc.math cimport sqrt
 from libc.stdint cimport INT64_MAX, int64_t
-from libc.string cimport memcpy, memset
+
 from optcore._native.arrays cimport (
     IN, OUT, checked, checked_index, disjoint, dtype_of, has_size, is_bf16, type_of_numbers,
 )
-from optcore._native.c cimport (
-    OC_F32, OC_F64, OC_FROM_MEMORY, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, oc_all_safe, oc_channel_fn, oc_norm_kernels,
-)
-from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, plan, publish, run, wrapped
+from optcore._native.c cimport OC_F32, OC_F64, oc_all_safe, oc_channel_fn, oc_norm_kernels
+from optcore._native.channels cimport Job, Plan, plan, run
 from optcore._native.core cimport kernels
-from optcore._native.norm_arrays cimport (
-    CACHES, LINE, at_least_zero, checked_values, integer, like, output_like, real_number,
+from optcore._native.norm_arrays cimport at_least_zero, checked_values, integer, like, output_like, real_number
+from optcore._native.norm_job cimport (
+    begin, evaluate_with, finish_backward, finish_backward_evaluation, finish_backward_jvp,
+    finish_backward_jvp_evaluation, finish_forward, finish_jvp, finish_jvp_evaluation, finish_renorm, follow, gate, load,
+    measure, put, room_of, store, vector, write,
 )
 
 import math
@@ -27,147 +27,6 @@ import numpy as np
 from optcore._native.functional import activation_backward
 
 cnp.import_array()
-
-
-# ------------------------------------------------------------------------------------ the constants of one channel
-# In double; n is the number of the channel's values, s its inv_std, x_hat = (x - mean)*s. src_c/optcore.h lists the rows of
-# constants that the element-wise kernels take.
-cdef void put(Job *job, Py_ssize_t row, Py_ssize_t c, double value) noexcept nogil:
-    job.constants[row * job.p.channels + c] = value
-
-
-cdef inline double _rounding(Job *job, double value) noexcept nogil:
-    """What is lost when the dtype holds the value."""
-    return value - <double><float>value if job.p.dtype != OC_F64 else 0
-
-
-cdef inline double _low(Job *job, Py_ssize_t c) noexcept nogil:
-    """What the dtype's mean lacks of the mean."""
-    return _rounding(job, job.mean[c]) + job.rest[c]
-
-
-cdef inline double _sum(Job *job, int m, Py_ssize_t c) noexcept nogil:
-    return job.measures[m].result[c]
-
-
-cdef inline double _product(Job *job, int m, Py_ssize_t c) noexcept nogil:
-    """The sum of u*x_hat, from the sum of u*(v - mean)."""
-    cdef double *r = job.measures[m].result
-    return (r[job.p.channels + c] - (job.rest[c] * r[c] if m < 2 else 0)) * job.inv_std[c]
-
-
-cdef inline double _clipped(double value, double low, double high) noexcept nogil:
-    """Which fmin and fmax are not: they take NaN for no value."""
-    return low if value < low else high if value > high else value
-
-
-cdef void _finish_renorm(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """y = w*(x_hat*r + d) + b, with r and d the ratio of the deviations and the distance of the means, clipped."""
-    cdef double run_std
-    cdef Py_ssize_t c
-    for c in range(first, end):
-        run_std = sqrt(job.run_var[c] + job.eps)
-        job.r[c] = _clipped(sqrt(job.var[c] + job.eps) / run_std, 1 / job.r_max, job.r_max)
-        job.d[c] = _clipped((job.mean[c] - job.run_mean[c]) / run_std, -job.d_max, job.d_max)
-        job.bias[c] += job.weight[c] * job.d[c]
-        job.weight[c] *= job.r[c]
-    finish_forward(job, first, end)
-
-
-cdef void _constants_of_output(Job *job, Py_ssize_t first, Py_ssize_t end, Py_ssize_t scale) noexcept nogil:
-    """Rows 0, `scale` and the one after it, of w*x_hat + b."""
-    cdef double *row = job.constants + scale * job.p.channels + first
-    job.k.forward_constants(end - first, job.p.dtype != OC_F64, job.mean + first, job.rest + first, job.inv_std + first,
-                            job.weight + first, job.bias + first, job.constants + first, row, row + job.p.channels)
-
-
-cdef void finish_forward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    _constants_of_output(job, first, end, 1)
-
-
-cdef void combine(Job *job, Py_ssize_t c, double b, double constant, double a, double m) noexcept nogil:
-    """The constants of a*(u - m) + b*x_hat + constant."""
-    put(job, 0, c, job.mean[c])
-    put(job, 1, c, job.inv_std[c])
-    put(job, 2, c, b)
-    put(job, 3, c, constant - b * job.inv_std[c] * _low(job, c) - a * _rounding(job, m))
-    put(job, 4, c, a)
-    put(job, 5, c, m)
-
-
-cdef void finish_backward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """dx = w*s*(dy - mean(dy) - x_hat*mean(dy*x_hat))."""
-    job.k.backward_constants(end - first, job.p.dtype != OC_F64, job.p.count, job.mean + first, job.rest + first,
-                             job.inv_std + first, job.weight + first, job.measures[0].result + first,
-                             job.dweight + first, job.dbias + first, job.constants + first, job.p.channels)
-
-
-cdef void _finish_backward_evaluation(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """dx = w*s*dy."""
-    cdef Py_ssize_t c
-    for c in range(first, end):
-        job.dbias[c] = _sum(job, 0, c)
-        job.dweight[c] = _product(job, 0, c)
-        put(job, 0, c, 0)
-        put(job, 1, c, job.weight[c] * job.inv_std[c])
-        put(job, 2, c, 0)
-
-
-cdef void _finish_jvp(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """ry = w*s*(rx - mean(rx) - x_hat*mean(x_hat*rx)) + rw*x_hat + rb; the R-operator of s is -s^2*mean(x_hat*rx)."""
-    cdef double a, slope
-    cdef Py_ssize_t c
-    for c in range(first, end):
-        a = job.weight[c] * job.inv_std[c]
-        slope = _product(job, 0, c) / job.p.count
-        job.rmean[c] = _sum(job, 0, c) / job.p.count
-        job.rinv_std[c] = -job.inv_std[c] * job.inv_std[c] * slope
-        combine(job, c, job.rweight[c] - a * slope, job.rbias[c], a, job.rmean[c])
-
-
-cdef void _finish_jvp_evaluation(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """ry = w*s*rx + rw*x_hat + rb."""
-    cdef Py_ssize_t c
-    for c in range(first, end):
-        combine(job, c, job.rweight[c], job.rbias[c], job.weight[c] * job.inv_std[c], 0)
-
-
-cdef void _finish_backward_jvp(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """The backward pass, differentiated. With r the R-operator and rx_hat = s*(rx - mean(rx) - x_hat*mean(x_hat*rx)),
-
-        rdx = r(w*s)*(dy - mean(dy) - x_hat*k) + w*s*(rdy - mean(rdy) - rx_hat*k - x_hat*rk)
-        k = mean(dy*x_hat),  rk = mean(rdy*x_hat) + mean(dy*rx_hat)
-    """
-    cdef double s, rmean, k, slope, rk, a, ra, constant, n = job.p.count
-    cdef Py_ssize_t c
-    for c in range(first, end):
-        s = job.inv_std[c]
-        rmean = _sum(job, 1, c) / n
-        k = _product(job, 0, c) / n
-        slope = -(job.rinv_std[c] / s) / s
-        rk = (_product(job, 1, c) + _product(job, 2, c)) / n - s * slope * k
-        a = job.weight[c] * s
-        ra = job.rweight[c] * s + job.weight[c] * job.rinv_std[c]
-        constant = a * k * s * _rounding(job, job.rmean[c]) - a * _rounding(job, rmean)
-        job.dbias[c] = _sum(job, 1, c)
-        job.dweight[c] = n * rk
-        combine(job, c, a * (s * slope * k - rk) - ra * k, constant, ra, _sum(job, 0, c) / n)
-        put(job, 6, c, a)
-        put(job, 7, c, rmean)
-        put(job, 8, c, -a * k)
-        put(job, 9, c, job.rmean[c])
-
-
-cdef void _finish_backward_jvp_evaluation(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """rdx = s*(rw*dy + w*rdy)."""
-    cdef Py_ssize_t c, row
-    for c in range(first, end):
-        job.dbias[c] = _sum(job, 1, c)
-        job.dweight[c] = _product(job, 1, c) + _product(job, 2, c)
-        for row in range(10):
-            put(job, row, c, 0)
-        put(job, 4, c, job.rweight[c] * job.inv_std[c])
-        put(job, 6, c, job.weight[c] * job.inv_std[c])
 
 
 # --------------------------------------------------------------------------------------------------------- the checks
@@ -223,146 +82,14 @@ cdef cnp.ndarray _counter(object a):
 
 
 # ---------------------------------------------------------------------------------------------------------- the calls
-cdef enum:
-    VECTORS = 13  # the per-channel arrays of a job, mean to dbias
-    # Bytes that a pass over rows reads from which they are asked for ahead, and from which the result goes past the
-    # caches: all of it is read again before it is written. Channels first it is CACHES.
-    AHEAD = 10 << 20
-    PAST = 14 << 20
-
-
-
 cdef vector whole(cnp.ndarray a) noexcept:
     return vector(NULL, OC_F32) if a is None else vector(cnp.PyArray_DATA(a), dtype_of(a))
-
-
-cdef void load(double *to, vector a, double otherwise, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if a.data == NULL:
-        for i in range(n):
-            to[i] = otherwise
-    elif a.dtype == OC_F32:
-        for i in range(n):
-            to[i] = (<const float *>a.data)[i]
-    else:
-        memcpy(to, a.data, n * sizeof(double))
-
-
-cdef void store(vector a, const double *values, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if a.dtype == OC_F32:
-        for i in range(n):
-            (<float *>a.data)[i] = <float>values[i]
-    else:
-        memcpy(a.data, values, n * sizeof(double))
-
-
-cdef void _blend(vector a, double keep, double add, const double *values, Py_ssize_t n) noexcept nogil:
-    """a <- keep*a + add*values, in double."""
-    cdef Py_ssize_t i
-    cdef float *f = <float *>a.data
-    cdef double *d = <double *>a.data
-    if a.dtype == OC_F32:
-        for i in range(n):
-            f[i] = <float>(keep * f[i] + add * values[i])
-    else:
-        for i in range(n):
-            d[i] = keep * d[i] + add * values[i]
-
-
-cdef void follow(const Job *job, vector mean, vector var, double new, bint unbiased) noexcept nogil:
-    cdef double n = job.p.count
-    if mean.data != NULL:
-        _blend(mean, 1 - new, new, job.mean, job.p.channels)
-    if var.data != NULL:
-        _blend(var, 1 - new, new * (n / (n - 1)) if unbiased else new, job.var, job.p.channels)
 
 
 cdef cnp.ndarray _array(const double *values, cnp.npy_intp n, int typenum):
     cdef cnp.ndarray a = cnp.PyArray_EMPTY(1, &n, typenum, 0)
     store(whole(a), values, n)
     return a
-
-
-# ------------------------------------------------------------------------------------------------- a job, step by step
-cdef Py_ssize_t _row_of_constants(const Plan *p) noexcept nogil:
-    """Odd in cache lines: rows a power of two apart would share few sets of the cache."""
-    return ((p.width * p.number + wrapped(p)) // LINE + 1 | 1) * LINE // p.number
-
-
-cdef Py_ssize_t room_of(const Plan *p, int measures, int rows) noexcept nogil:
-    rows += OC_MAX_INPUTS  # of powers, behind them
-    return ((VECTORS + measures * SLOTS + rows) * p.channels
-            + measures * (min(p.blocks, <Py_ssize_t>CHUNKS) * SLOTS + 1) * p.width
-            + rows * _row_of_constants(p) * p.number // 8 + LINE // 4)
-
-
-cdef inline double *_take(Job *job, Py_ssize_t n) noexcept nogil:
-    job.free += n
-    return job.free - n
-
-
-cdef void begin(Job *job, Plan p, int rows, const void *x, double *room) noexcept nogil:
-    cdef Py_ssize_t channels = p.channels
-    memset(job, 0, sizeof(Job))
-    job.p, job.k, job.free, job.ld = p, kernels(), room, _row_of_constants(&p)
-    memset(room, 0, VECTORS * channels * sizeof(double))  # the rest is written before it is read
-    job.mean, job.rest, job.inv_std = _take(job, channels), _take(job, channels), _take(job, channels)
-    job.m2, job.var = _take(job, channels), _take(job, channels)
-    job.weight, job.bias = _take(job, channels), _take(job, channels)
-    job.rmean, job.rinv_std = _take(job, channels), _take(job, channels)
-    job.rweight, job.rbias = _take(job, channels), _take(job, channels)
-    job.dweight, job.dbias = _take(job, channels), _take(job, channels)
-    job.rows, job.constants = rows, _take(job, (rows + OC_MAX_INPUTS) * channels)
-    # They lie to the cache lines as x does.
-    cdef size_t skew = (<size_t>x * (p.number // p.item) - <size_t>job.free) % LINE
-    job.coef = <char *>_take(job, ((rows + OC_MAX_INPUTS) * job.ld * p.number + LINE) // 8) + skew
-
-
-cdef void measure(Job *job, const void *u, const void *v, const double *mean) noexcept nogil:
-    cdef Plan *p = &job.p
-    cdef Measure *m = &job.measures[job.n_measures]
-    cdef Py_ssize_t fold
-    m.v = <const char *>v
-    m.partial = _take(job, p.chunks * p.width * SLOTS)
-    m.result = _take(job, SLOTS * p.channels)
-    memset(m.result, 0, SLOTS * p.channels * sizeof(double))  # of no values
-    job.n_measures += 1
-    if u == NULL:
-        return
-    cdef double *centre = _take(job, p.width)
-    m.u, m.mean = <const char *>u, centre
-    for fold in range(p.fold):
-        memcpy(centre + fold * p.channels, mean, p.channels * sizeof(double))
-
-
-cdef void gate(Job *job, const void *y, void *kept) noexcept nogil:
-    cdef Measure *m = &job.measures[job.n_measures - 1]
-    m.gated = True
-    m.gate, m.kept = <char *>y, <char *>kept
-    if y != NULL:
-        return
-    memset(job.constants, 0, job.rows * job.p.channels * sizeof(double))
-    _constants_of_output(job, 0, job.p.channels, 6)
-    publish(job, 0, job.p.channels, False)
-
-
-cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil:
-    cdef Py_ssize_t c
-    load(job.mean, mean, 0, job.p.channels)
-    load(job.var, var, 0, job.p.channels)
-    for c in range(job.p.channels):
-        job.inv_std[c] = 1 / sqrt(job.var[c] + job.eps)
-
-
-cdef void write(Job *job, int n_in, void *out, oc_channel_fn *apply) noexcept nogil:
-    job.n_in, job.out, job.apply = n_in, <char *>out, apply
-    cdef Py_ssize_t size = job.p.count * job.p.channels * job.p.item
-    if job.p.form == OC_ROWS:
-        job.how = (OC_PAST_CACHES if n_in * size > PAST else 0) | (OC_FROM_MEMORY if n_in * size > AHEAD else 0)
-    else:
-        job.how = OC_PAST_CACHES if (n_in + 1) * size > CACHES else 0
-    run(job)
 
 
 cdef class Call:
@@ -522,7 +249,7 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         _all_disjoint([("out", y)], buffers + read)
     call.load(job.weight, w, 1)
     call.load(job.bias, b, 0)
-    job.finish = _finish_renorm if renorm else finish_forward
+    job.finish = finish_renorm if renorm else finish_forward
     if train:
         call.measure(None, a, NULL)
     call.write((a,) if added is None else (a, added), y, apply)
@@ -575,7 +302,7 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
         call.gate(gate, kept)
     if kept is not None:  # the ReLU has been passed when dx is computed
         g, gate = kept, None
-    job.finish = finish_backward if training else _finish_backward_evaluation
+    job.finish = finish_backward if training else finish_backward_evaluation
     if self_gated:
         call.write((a, g), dx, k.combine_self_gated[form])
     elif training and gate is not None:
@@ -645,7 +372,7 @@ def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, ch
     call.load(job.rweight, per_channel(rweight, "rweight", job.p.channels), 0)
     call.load(job.rbias, per_channel(rbias, "rbias", job.p.channels), 0)
     cdef cnp.ndarray ry = output_like(None, a)
-    job.finish = _finish_jvp if training else _finish_jvp_evaluation
+    job.finish = finish_jvp if training else finish_jvp_evaluation
     if training:
         call.measure(r, a, job.mean)
     call.write((a, r), ry, job.k.norm[job.p.dtype].combine[job.p.form])
@@ -684,7 +411,7 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
     call.measure(g, a, job.mean)
     call.measure(rg, a, job.mean)
     call.measure(g, r, job.rmean)
-    job.finish = _finish_backward_jvp if training else _finish_backward_jvp_evaluation
+    job.finish = finish_backward_jvp if training else finish_backward_jvp_evaluation
     call.write((a, g, rg, r), rdx, job.k.norm[job.p.dtype].combine3[job.p.form])
     return rdx, call.vector(job.dweight, w), call.vector(job.dbias, w)
 

@@ -9,7 +9,7 @@ from libc.string cimport memset
 from optcore._native.arrays cimport IN, dtype_of
 from optcore._native.c cimport OC_F32, OC_F64, OC_SHORT, oc_add_fn, oc_row_norm_kernels, oc_rows, oc_rows_fn
 from optcore._native.core cimport kernels
-from optcore._native.norm cimport store, vector
+from optcore._native.norm_job cimport store, vector
 from optcore._native.norm_arrays cimport (
     CACHES, LINE, apart, at_least_zero, checked_values, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )

@@ -7,7 +7,8 @@ cimport numpy as cnp
 from libc.math cimport sqrt
 from optcore._native.arrays cimport IN, checked, same_dtype, same_shape
 from optcore._native.channels cimport Job
-from optcore._native.norm cimport Call, combine, per_channel, put
+from optcore._native.norm cimport Call, per_channel
+from optcore._native.norm_job cimport combine, put
 
 cnp.import_array()
 
