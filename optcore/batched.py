@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from optcore.checks import integer
-from optcore.objective import Objective
+from optcore.checks import integer, one_of
+from optcore.objective import KINDS, Objective
 
 __all__ = ["BatchedObjective"]
 
@@ -51,8 +51,9 @@ class BatchedObjective(Objective):
     one batch, those of the first batches are, up to `memory` bytes; the others are evaluated again.
 
     A subclass gives ``_value(theta, rows)``, the mean loss over the examples `rows` (a slice or an index array);
-    ``_evaluate(theta, rows)``, (loss, grad, state); ``_product(state, v, kind)`` with kind "hvp", "gauss_newton" or
-    "fisher"; and ``_bytes(state)``.
+    ``_evaluate(theta, rows)``, (loss, grad, state); ``_products(state, vs, kind)``, the products with each of a list of
+    vectors, with kind "hvp", "gauss_newton" or "fisher"; ``_bytes(state)``; and ``_check_kind(kind)`` where it does not
+    have them all.
 
     Parameters
     ----------
@@ -87,23 +88,33 @@ class BatchedObjective(Objective):
 
     def hvp(self, theta, v, batch=None):
         """Return the Hessian times v, exact up to rounding; see `optcore.Objective.hvp`."""
-        return self._products("hvp", theta, v, batch)
+        return self._mean("hvp", theta, [self.check_vector("v", v)], batch)[0]
 
     def gauss_newton(self, theta, v, batch=None):
         """Return the Gauss-Newton matrix times v; see `optcore.Objective.gauss_newton`."""
-        return self._products("gauss_newton", theta, v, batch)
+        return self._mean("gauss_newton", theta, [self.check_vector("v", v)], batch)[0]
 
     def fisher(self, theta, v, batch=None):
         """Return the empirical Fisher matrix times v; see `optcore.Objective.fisher`."""
-        return self._products("fisher", theta, v, batch)
+        return self._mean("fisher", theta, [self.check_vector("v", v)], batch)[0]
 
-    def _products(self, kind, theta, v, batch):
-        theta, v, batch = self.check_theta(theta), self.check_vector("v", v), self.check_batch(batch)
-        total = _Mean(v.dtype)
+    def multiply(self, theta, vs, batch=None, kind="hvp"):
+        """Return a matrix times each of several vectors; see `optcore.Objective.multiply`."""
+        return self._mean(one_of("kind", kind, KINDS), theta, self.check_vectors("vs", vs), batch)
+
+    def _mean(self, kind, theta, vs, batch):
+        """The products with vectors that have been checked, over all examples."""
+        self._check_kind(kind)
+        theta, batch = self.check_theta(theta), self.check_batch(batch)
+        totals = [_Mean(self.dtype) for _ in vs]
         for piece in self._at(theta, batch).pieces:
             state = piece.state if piece.state is not None else self._evaluate(theta, piece.rows)[2]
-            total.add(self._product(state, v, kind), piece.share)
-        return total.value()
+            for total, product in zip(totals, self._products(state, vs, kind), strict=True):
+                total.add(product, piece.share)
+        return [total.value() for total in totals]
+
+    def _check_kind(self, kind):
+        """Raise where there are no such products."""
 
     def _parts(self, batch):
         """(examples, their share of all) of one evaluation after the other."""

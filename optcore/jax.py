@@ -76,13 +76,9 @@ class JaxObjective(BatchedObjective):
         self._data = () if X is None else (X, y)
         super().__init__(np.asarray(theta0), len(X) if self._data else 1, batch_size)
 
-    def gauss_newton(self, theta, v, batch=None):
-        """Raise: a loss alone does not say what the outputs are."""
-        return Objective.gauss_newton(self, theta, v, batch)
-
-    def fisher(self, theta, v, batch=None):
-        """Raise, as `gauss_newton`."""
-        return Objective.fisher(self, theta, v, batch)
+    def _check_kind(self, kind):
+        if kind != "hvp":  # a loss alone does not say what the outputs are
+            Objective.gauss_newton(self, None, None)
 
     def _rows(self, rows):
         return tuple(self._taken(part[rows]) for part in self._data)
@@ -95,9 +91,9 @@ class JaxObjective(BatchedObjective):
         loss, grad = self._pair_of(theta, *data)
         return float(loss), np.asarray(grad), (theta, data)
 
-    def _product(self, state, v, kind):
+    def _products(self, state, vs, kind):
         theta, data = state
-        return np.asarray(self._product_of(theta, self._taken(v), *data))
+        return [np.asarray(self._product_of(theta, self._taken(v), *data)) for v in vs]
 
     def _bytes(self, state):
         return sum(part.nbytes for part in state[1])

@@ -148,17 +148,24 @@ def at_once(work, items, stop):
     """
     if len(items) == 1:
         return [work(items[0])]
-    share = max(1, get_num_threads() // len(items))
+    share, errors = max(1, get_num_threads() // len(items)), []
 
     def run(item):
-        with threads(share), one_pool:
-            return work(item)
+        try:
+            with threads(share), one_pool:
+                return work(item)
+        except BaseException as error:
+            errors.append(error)
+            stop()  # at once: the caller may wake late
+            raise
 
     with ThreadPoolExecutor(len(items)) as pool:
         running = [pool.submit(contextvars.copy_context().run, run, item) for item in items]
         try:
             wait(running, return_when=FIRST_EXCEPTION)
-            return [future.result() for future in running if future.done()]
+            if errors:
+                raise errors[0]
+            return [future.result() for future in running]
         except BaseException:
             stop()
             raise

@@ -141,11 +141,11 @@ class TorchObjective(BatchedObjective):
         grad = self._torch.autograd.grad(loss, flat, create_graph=True)[0]
         return float(loss.detach()), grad.detach().numpy(), (flat, z, loss, grad)
 
-    def _product(self, state, v, kind):
-        flat, z, loss, grad = state
-        v = self._torch.from_numpy(v)
-        result = self._derivative(grad, flat, v) if kind == "hvp" else self._sandwich(flat, z, loss, v, kind)
-        return result.detach().numpy()
+    def _products(self, state, vs, kind):
+        return [self._product(*state, self._torch.from_numpy(v), kind).detach().numpy() for v in vs]
+
+    def _product(self, flat, z, loss, grad, v, kind):
+        return self._derivative(grad, flat, v) if kind == "hvp" else self._sandwich(flat, z, loss, v, kind)
 
     def _sandwich(self, flat, z, loss, v, kind):
         """J' M J v; J v as the derivative of u -> J'u, which is linear (double backward)."""

@@ -1,5 +1,6 @@
 """The density of a whole spectrum by stochastic Lanczos quadrature, with its error."""
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from optcore import checks
 from optcore.curvature.estimates import Estimate
-from optcore.curvature.lanczos import Lanczos, most_steps, most_vectors
+from optcore.curvature.lanczos import Lanczos, most_steps, most_vectors, run_together
 from optcore.curvature.operators import Products
 from optcore.curvature.quadrature import Shares, counted, estimated
 from optcore.process import at_once, get_num_threads, one_pool
@@ -187,20 +188,23 @@ def spectral_density(H, probes=10, steps=80, seed=0, *, tau=None, confidence=0.9
 
 
 def _probes(product, rng, probes, steps, memory):
-    """The probes from starts drawn in turn; as many at once as there are threads, if products and memory allow it."""
+    """The probes from starts drawn in turn: in groups whose products are made together, as many groups at once as there
+    are threads, where products and memory allow it. The groups do not depend on the threads: neither do the bits."""
     fitting = max(1, most_vectors(product.n, memory, product.dtype) // (steps + 1))
-    most = min(get_num_threads(), fitting) if product.concurrent else 1
+    size = min(product.together, fitting, -(-probes // 2))
+    most = max(1, min(get_num_threads(), fitting // size)) if product.concurrent else 1
     found = []
     while len(found) < probes:
-        starts = [rng.standard_normal(product.n) for _ in range(min(most, probes - len(found)))]
-        found += at_once(partial(_probe, product, steps=steps), starts, product.stop)
+        groups = [[rng.standard_normal(product.n) for _ in range(min(size, probes - at))]
+                  for at in range(len(found), min(probes, len(found) + most * size), size)]
+        found += itertools.chain(*at_once(partial(_group, product, steps=steps), groups, product.stop))
     return tuple(found)
 
 
-def _probe(product, start, steps):
-    process = Lanczos(product, start, steps, product.dtype)
-    process.run(steps)
-    return process.probe()
+def _group(product, starts, steps):
+    processes = [Lanczos(product, start, steps, product.dtype) for start in starts]
+    run_together(processes, steps, product.multiply)
+    return [process.probe() for process in processes]
 
 
 def _density(probes, values, n, steps, product, tau, confidence):

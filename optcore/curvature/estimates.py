@@ -134,7 +134,8 @@ def diagonal(H, products=100, seed=0):
     H : Hessian, LinearOperator or array [n, n]
         Real and symmetric.
     products : int
-        From n on the diagonal is computed. Three vectors of n numbers are held.
+        From n on the diagonal is computed. Two vectors of n numbers are held, and two for each product that the
+        objective makes at once (``Objective.together``).
     seed : int
 
     Returns
@@ -161,9 +162,8 @@ def diagonal(H, products=100, seed=0):
         if n <= products:
             return Estimate(_diagonal(product), np.zeros(n), n, product.count)
         rng, mean, squares = np.random.default_rng(seed), np.zeros(n), np.zeros(n)
-        for i in range(products):  # Welford's recurrence
-            v = _signs(rng, n)
-            v *= product(v)
+        for i, (v, Hv) in enumerate(product.of(_signs(rng, n) for _ in range(products))):  # Welford's recurrence
+            v *= Hv
             v -= mean
             mean += v / (i + 1)
             squares += v * v * (i / (i + 1))
@@ -180,14 +180,11 @@ def _sketched(H, products, seed, memory, term):
     fitting = most_vectors(n, memory, product.dtype)
     with one_pool:
         if n <= products:
-            return Estimate(sum(term(v, product(v)) for v in _units(n)), 0.0, n, product.count)
+            return Estimate(sum(term(v, Hv) for v, Hv in product.of(_units(n))), 0.0, n, product.count)
         basis = _range(product, rng, min(products // 3, fitting))
-        known = sum(term(q, product(q)) for q in basis)
-        samples = []
-        while product.count < products:
-            v = _signs(rng, n, product.dtype)
-            project(v, basis)
-            samples.append(term(v, product(v)))
+        known = sum(term(q, Hq) for q, Hq in product.of(basis))
+        beside = _beside(basis, (_signs(rng, n, product.dtype) for _ in range(products - product.count)))
+        samples = [term(v, Hv) for v, Hv in product.of(beside)]
     error = np.std(samples, ddof=1) / sqrt(len(samples)) if len(samples) > 1 else np.nan
     return Estimate(float(known + np.mean(samples)), float(error), len(samples), product.count)
 
@@ -195,9 +192,9 @@ def _sketched(H, products, seed, memory, term):
 def _range(product, rng, k):
     """Orthonormal rows that span H S, S k random vectors; fewer where H has a lower rank."""
     basis, count = np.empty((k, product.n), product.dtype), 0
-    for _ in range(k):
+    for _, found in product.of(_signs(rng, product.n, product.dtype) for _ in range(k)):
         v = basis[count]
-        v[:] = product(_signs(rng, product.n, product.dtype))
+        v[:] = found
         length = reduce.norm(v)
         for _ in range(2):  # once leaves rounding (Daniel, Gragg, Kaufman, Stewart 1976)
             project(v, basis[:count])
@@ -208,18 +205,23 @@ def _range(product, rng, k):
     return basis[:count]
 
 
+def _beside(basis, vectors):
+    for v in vectors:
+        project(v, basis)
+        yield v
+
+
 def _signs(rng, n, dtype=np.float64):
     bits = rng.integers(0, 2, n, dtype=np.int8)
     return (2 * bits - 1).astype(dtype)
 
 
 def _units(n):
-    unit = np.zeros(n)
     for i in range(n):
+        unit = np.zeros(n)
         unit[i] = 1.0
         yield unit
-        unit[i] = 0.0
 
 
 def _diagonal(product):
-    return np.array([product(v)[i] for i, v in enumerate(_units(product.n))])
+    return np.array([Hv[i] for i, (_, Hv) in enumerate(product.of(_units(product.n)))])

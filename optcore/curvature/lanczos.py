@@ -39,6 +39,29 @@ def project(w, rows):
     return components
 
 
+def run_together(processes, steps, multiply):
+    """Continue each process as its `run` does, all at the same pace.
+
+    Parameters
+    ----------
+    processes : sequence of Lanczos
+    steps : int
+    multiply : callable
+        From a list of vectors to the list of their products: what the processes ask for at one time.
+    """
+    waiting = [(asks, next(asks, None)) for asks in (process.asks(steps) for process in processes)]
+    while waiting := [(asks, vector) for asks, vector in waiting if vector is not None]:
+        products = multiply([vector for _, vector in waiting])
+        waiting = [(asks, _sent(asks, product)) for (asks, _), product in zip(waiting, products, strict=True)]
+
+
+def _sent(asks, product):
+    try:
+        return asks.send(product)
+    except StopIteration:
+        return None
+
+
 def residual_norms(product, values, vectors):
     """``|H v - lambda v|`` of each pair."""
     norms = []
@@ -126,10 +149,14 @@ class Lanczos:
 
     def run(self, steps):
         """Continue for a number of steps, or until the space is exhausted; return the Ritz values."""
+        run_together([self], steps, lambda vs: [self._product(v) for v in vs])
+        return self.ritz()
+
+    def asks(self, steps):
+        """Continue for a number of steps, or until the space is exhausted: yields vectors, is sent their products."""
         end = min(self.steps + steps, len(self._basis) - self._locked - 1)
         while self.steps < end and not self.exhausted:
-            self._step(end - self.steps)
-        return self.ritz()
+            yield from self._step(end - self.steps)
 
     def _step(self, most):
         """One or two steps, at most as many as asked for, with one reading of the basis.
@@ -142,12 +169,12 @@ class Lanczos:
         nothing grows.
         """
         last, before, beta = self._locked + self.steps, self._along, self._beta[-1] if self._beta else 0.0
-        new = [self._recurrence()]
+        new = [(yield from self._recurrence())]
         known, size = [self._image(before[1]) - beta * _longer(before[0])], reduce.norm(new[0])
         if most > 1 and not self._locked and self._may_wait(size, known[0]):
             self._append(size, new[0])
             known[0] /= size
-            new.append(self._recurrence())
+            new.append((yield from self._recurrence()))
             known.append(self._image(known[0][:-1]) - size * _longer(before[1]))
         measured = self._swept(last, before, known, new)
         if len(new) == 2:
@@ -160,7 +187,7 @@ class Lanczos:
         last = self._locked + self.steps
         known, w = np.split(self._basis[max(last - 1, self._locked):last + 2], [-1])
         q, w = known[-1], w[0]  # the next row: no temporary takes as much memory
-        w[:self._size] = self._product(q[:self._size])
+        w[:self._size] = yield q[:self._size]
         self._alpha.append(reduce.dot(q, w))
         reduce.subtract_rows(known, np.array([*self._beta[-1:], self._alpha[-1]]), w)
         return w

@@ -1,5 +1,6 @@
 """The matrices of an objective at a point as linear operators, and the checks that every operator passes."""
 
+import itertools
 import threading
 from concurrent.futures import CancelledError
 
@@ -20,13 +21,13 @@ class _AtPoint(LinearOperator):
         check_objective(obj)
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise TypeError(f"progress: expected a bool or a callable, got {type(progress).__name__}")
-        self._multiply = getattr(obj, self._method)
+        self._objective = obj
         self._theta = obj.check_theta(theta)
         self._theta.flags.writeable = False
         self._batch = obj.check_batch(batch)
         self._report = show_count("products") if progress is True else progress or None
         self.products, self._counting = 0, threading.RLock()
-        self.concurrent = obj.concurrent
+        self.concurrent, self.together = obj.concurrent, obj.together
         self.product_error = obj.product_error
         self.product_dtype = obj.dtype
         super().__init__(np.dtype(np.float64), (obj.size, obj.size))
@@ -42,12 +43,31 @@ class _AtPoint(LinearOperator):
         -------
         array [n]
         """
-        product = self._multiply(self._theta, np.asarray(v).reshape(-1), self._batch)
+        product = getattr(self._objective, self._method)(self._theta, np.asarray(v).reshape(-1), self._batch)
+        self._count()
+        return product
+
+    def multiply(self, vs):
+        """Return the matrix times each of several vectors, in the objective's dtype; see `Objective.multiply`.
+
+        Parameters
+        ----------
+        vs : array [k, n] or sequence of k arrays [n]
+
+        Returns
+        -------
+        list of k arrays [n]
+        """
+        products = self._objective.multiply(self._theta, vs, self._batch, kind=self._method)
+        for _ in products:
+            self._count()
+        return products
+
+    def _count(self):
         with self._counting:
             self.products += 1
             if self._report:
                 self._report(self.products)
-        return product
 
     def __getstate__(self):
         return {**self.__dict__, "_counting": None}
@@ -59,7 +79,9 @@ class _AtPoint(LinearOperator):
         return np.asarray(self.product(v), dtype=np.float64)
 
     def _matmat(self, vectors):
-        return np.column_stack([self._matvec(v) for v in vectors.T])
+        vs, k = np.ascontiguousarray(vectors.T), self.together
+        products = [product for i in range(0, len(vs), k) for product in self.multiply(vs[i:i + k])]
+        return np.asarray(products, dtype=np.float64).reshape(vs.shape).T
 
     def _adjoint(self):
         return self
@@ -90,6 +112,8 @@ class Hessian(_AtPoint):
         What they are computed in.
     concurrent : bool
         Whether they may be computed in several threads at once, as the objective says.
+    together : int
+        How many `multiply` is best asked for at once, as the objective says.
     products : int
         How many products have been computed so far.
     product_error : float
@@ -169,24 +193,37 @@ class Products:
 
     def __init__(self, H):
         operator = symmetric_operator(H)
-        self._multiply = H.product if isinstance(H, _AtPoint) else operator.matvec
+        self._product = H.product if isinstance(H, _AtPoint) else operator.matvec
+        self._several = H.multiply if isinstance(H, _AtPoint) else lambda vs: map(self._product, vs)
         self.n = operator.shape[0]
         self.count, self._counting, self._stopped = 0, threading.Lock(), False
-        self.concurrent = getattr(H, "concurrent", False)
+        self.concurrent, self.together = getattr(H, "concurrent", False), getattr(H, "together", 1)
         self.error = product_error(H)
         self.dtype = np.dtype(getattr(H, "product_dtype", np.float64))
 
     def __call__(self, v):
         """Return H v, float32 where both are, else float64; FloatingPointError if it is not finite."""
+        return self.multiply([v])[0]
+
+    def multiply(self, vs):
+        """Return H v of each of several vectors, as a call does of one."""
         if self._stopped:
             raise CancelledError
         with self._counting:
-            self.count += 1
-            number = self.count
-        product = np.ascontiguousarray(self._multiply(v), np.result_type(v, self.dtype)).reshape(-1)
-        if reduce.count_nonfinite(product):
-            raise FloatingPointError(f"H: expected finite products, product {number} is not finite")
-        return product
+            first, self.count = self.count + 1, self.count + len(vs)
+        dtype = np.result_type(vs[0], self.dtype)
+        found = [self._product(vs[0])] if len(vs) == 1 else self._several(vs)
+        products = [np.ascontiguousarray(product, dtype).reshape(-1) for product in found]
+        for number, product in enumerate(products, first):
+            if reduce.count_nonfinite(product):
+                raise FloatingPointError(f"H: expected finite products, product {number} is not finite")
+        return products
+
+    def of(self, vs):
+        """Yield each of these vectors with its product: made together as far as that is worth it."""
+        vs = iter(vs)
+        while group := list(itertools.islice(vs, self.together)):
+            yield from zip(group, self.multiply(group), strict=True)
 
     def stop(self):
         """Let no further product begin: an error in one thread ends the work of the others."""
@@ -198,11 +235,9 @@ class Products:
         Half the Frobenius norm of A - A' estimates the error of A in the Frobenius norm, where the errors of
         A_ij and A_ji are independent, and so bounds the error of each eigenvalue (Weyl).
         """
-        unit, matrix = np.zeros(self.n), np.empty((self.n, self.n))
-        for i in range(self.n):
-            unit[i] = 1.0
-            matrix[i] = self(unit)
-            unit[i] = 0.0
+        matrix = np.empty((self.n, self.n))
+        for row, (_, product) in zip(matrix, self.of(np.eye(self.n)), strict=True):
+            row[:] = product
         noise = 0.5 * float(np.linalg.norm(matrix - matrix.T))
         return 0.5 * (matrix + matrix.T), noise
 

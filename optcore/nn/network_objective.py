@@ -14,6 +14,8 @@ from optcore.nn.variants import variants
 from optcore.objective import filters_of
 from optcore.process import one_pool
 
+_TOGETHER = 5  # directions in one product with X: more gain little, and each holds what its own analysis needs
+
 
 class NetworkObjective(BatchedObjective):
     """What `optcore.nn.objective` returns; see there."""
@@ -42,14 +44,14 @@ class NetworkObjective(BatchedObjective):
             weight = own if weight is None else own * weight
         self._beside = partial(NetworkObjective, loss=loss, X=self._x, y=self._y, mode=mode, dtype=dtype,
                                sample_weight=sample_weight, l1=l1, l2=l2, **batches)
+        self.together = _TOGETHER if self._program.shares_input else 1
         super().__init__(net.theta.astype(dtype), len(self._x), weight=weight, **batches)
 
-    def fisher(self, theta, v, batch=None):
-        """Return the empirical Fisher matrix times v, without penalties; see `optcore.Objective.fisher`."""
-        if self.mode == "train" and any(op.name == "batch_norm" for op in self._program.every_op()):
+    def _check_kind(self, kind):
+        mixes = self.mode == "train" and any(op.name == "batch_norm" for op in self._program.every_op())
+        if kind == "fisher" and mixes:
             raise ValueError('mode: expected "eval" for the empirical Fisher matrix, got "train": under batch norm an '
                              "example has no gradient of its own")
-        return super().fisher(theta, v, batch)
 
     def filters(self):
         """Return (start, stop) in theta of each filter; see `optcore.Objective.filters`."""
@@ -90,17 +92,15 @@ class NetworkObjective(BatchedObjective):
                 loss += self._penalty.add_gradient(theta, grad)
             return loss, grad, _State(records, dz, self._row.curvature(z, y, **weight), **weight)
 
-    def _product(self, state, v, kind):
-        out = np.empty_like(v)
+    def _products(self, state, vs, kind):
+        outs = np.empty((len(vs), self.size), self.dtype)
+        middle = state.outer if kind == "fisher" else state.curvature
         with one_pool:
-            if kind == "hvp":
-                passes.product(self._program, state.records, v, state.curvature, out)
-            else:
-                middle = state.curvature if kind == "gauss_newton" else state.outer
-                passes.sandwich(self._program, state.records, v, middle, out)
+            passes.products(self._program, state.records, vs, middle, outs, whole=kind == "hvp")
             if self._penalty is not None and kind != "fisher":
-                self._penalty.add_product(v, out)
-        return out
+                for v, out in zip(vs, outs, strict=True):
+                    self._penalty.add_product(v, out)
+        return outs
 
     def _bytes(self, state):
         return sum(record.x.nbytes + 2 * record.y.nbytes for record in state.records)

@@ -1,4 +1,4 @@
-"""The passes over a program: forward, backward, and the product with the Hessian.
+"""The passes over a program: forward, backward, and products with the Hessian.
 
 A pass is a function of (program, theta, buffers, x) and holds no state, so that an analysis can look
 anywhere without moving the network. Whoever calls one holds the pool (`process.one_pool`).
@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 
 from optcore.checks import array
-from optcore.nn.ops import OPS, Record
+from optcore.nn.ops import OPS, Record, linear_along_each, linear_gradient_of_each
 
 
 def check_input(program, x, dtype):
@@ -84,41 +84,43 @@ def backward(program, records, dy, grad, need_dx=False):
     return dy
 
 
-def product(program, records, v, r_loss, out):
-    """Write the Hessian times v into `out`: the derivative of both passes along v (Pearlmutter 1994).
+def products(program, records, vs, middle, outs, whole=True):
+    """Write the Hessian times each v into its out: the derivative of both passes along v (Pearlmutter 1994).
+
+    A first operation that is linear takes all directions at once: its products all have x for an operand, which BLAS
+    then reads and packs once.
 
     Parameters
     ----------
     program : Program
     records : list of Record
         As `forward` and `backward` left them; not changed.
-    v : ndarray [n]
-        The direction in which theta moves.
-    r_loss : callable
-        Takes the derivative of the output, returns that of the output's adjoint.
-    out : ndarray [n]
-    """
-    rz, passed = along(program, records, v)
-    if rz is not None:  # None: no parameters at all
-        backward_along(program, records, passed, r_loss(rz), out)
-
-
-def sandwich(program, records, v, middle, out):
-    """Write J' M J v into `out`: J the Jacobian of the outputs, M what `middle` multiplies by.
-
-    Parameters
-    ----------
-    program : Program
-    records : list of Record
-        As `forward` and `backward` left them; not changed.
-    v : ndarray [n]
+    vs : sequence of ndarray [n]
     middle : callable
-        Takes J v, the derivative of the output; may write into it.
-    out : ndarray [n]
+        From the derivative of the output to that of its adjoint; may write into it.
+    outs : sequence of ndarray [n]
+    whole : bool
+        False: J' M J v instead, with J the Jacobian of the outputs and M what `middle` multiplies by.
     """
-    rz, _ = along(program, records, v)
-    if rz is not None:
-        backward(program, [replace(record) for record in records], middle(rz), out)
+    first = program.first
+    if len(vs) == 1 or not program.shares_input:
+        for v, out in zip(vs, outs, strict=True):
+            _down_and_up(program, records, v, None, middle, out, whole, need_dx=False)
+        return
+    op, record, rest, behind = program.ops[first], records[first], program.behind_first, records[first + 1:]
+    moved = linear_along_each(record, [_views(op, v) for v in vs])
+    rdys = [_down_and_up(rest, behind, v, rx, middle, out, whole, need_dx=True)
+            for v, rx, out in zip(vs, moved, outs, strict=True)]
+    linear_gradient_of_each(record, rdys, [_views(op, out) for out in outs])
+
+
+def _down_and_up(program, records, v, rx, middle, out, whole, need_dx):
+    rz, passed = along(program, records, v, rx)
+    if rz is None:  # no parameters at all
+        return None
+    if whole:
+        return backward_along(program, records, passed, middle(rz), out, need_dx)
+    return backward(program, [replace(record) for record in records], middle(rz), out, need_dx)
 
 
 def along(program, records, v, rx=None):

@@ -99,6 +99,16 @@ class Program:
         """Index of the first operation that has parameters: nothing before it needs a gradient."""
         return next((i for i, op in enumerate(self.ops) if op.params), len(self.ops))
 
+    @cached_property
+    def behind_first(self):
+        """The operations after that one."""
+        return Program(self.ops[self.first + 1:])
+
+    @property
+    def shares_input(self):
+        """Whether products in several directions share work: where the first operation with parameters is linear."""
+        return any(op.name == "linear" for op in self.ops[self.first:self.first + 1])
+
     def every_op(self):
         """Yield every operation, and after a residual block those within it."""
         for op in self.ops:

@@ -8,6 +8,8 @@ from optcore import checks
 from optcore.objective.noise import relative_noise
 from optcore.objective.vectors import aligned, reals, scalar, starting_point
 
+KINDS = ("hvp", "gauss_newton", "fisher")
+
 
 class Objective:
     """A loss, its gradient and its Hessian-vector product as functions of a flat vector theta.
@@ -53,6 +55,9 @@ class Objective:
     concurrent : bool
         Whether products may be computed in several Python threads at once: true for `oc.nn`, whose analyses then use
         the cores better; set it where a callable or an overriding method allows that.
+    together : int
+        How many products `multiply` is best asked for at once: more than one for an `oc.nn` network that begins with a
+        linear layer.
     lower_bound : float
         What the loss is never below, where its form says so (0 for the losses of `oc.nn`); else -inf.
     product_error : float
@@ -79,6 +84,7 @@ class Objective:
 
     mode = None
     concurrent = False
+    together = 1
     lower_bound = -math.inf
 
     def __init__(self, loss=None, grad=None, hvp=None, theta0=None, n_examples=1, *, loss_and_grad=None,
@@ -282,6 +288,42 @@ class Objective:
         """
         return Objective.gauss_newton(self, theta, v, batch)
 
+    def multiply(self, theta, vs, batch=None, kind="hvp"):
+        """Return a matrix times each of several vectors, which may cost less than one product after the other.
+
+        Parameters
+        ----------
+        theta : array [n]
+        vs : array [k, n] or sequence of k arrays [n]
+            At least one.
+        batch : int array, optional
+        kind : {"hvp", "gauss_newton", "fisher"}
+            The method that gives one product.
+
+        Returns
+        -------
+        list of k arrays [n]
+
+        Raises
+        ------
+        TypeError, ValueError
+            No such kind, or what that method raises.
+
+        Notes
+        -----
+        A product may differ by rounding with the number of vectors that it is asked for with.
+
+        Examples
+        --------
+        >>> import numpy as np, optcore as oc
+        >>> H = np.array([[2.0, 1.0], [1.0, 0.0]])
+        >>> obj = oc.Objective(lambda t: 0.5 * t @ H @ t, hvp=lambda t, v: H @ v, theta0=np.ones(2))
+        >>> obj.multiply(np.ones(2), np.eye(2))
+        [array([2., 1.]), array([1., 0.])]
+        """
+        product, theta = getattr(self, checks.one_of("kind", kind, KINDS)), self.check_theta(theta)
+        return [product(theta, v, batch) for v in self.check_vectors("vs", vs)]
+
     def filters(self):
         """Return where in theta each filter stands, the weights into one unit.
 
@@ -364,6 +406,28 @@ class Objective:
             No real numbers, or another length.
         """
         return aligned(reals(name, v, self.size, self.dtype), self.dtype)
+
+    def check_vectors(self, name, vs):
+        """Return copies of directions in the objective's dtype.
+
+        Parameters
+        ----------
+        name : str
+            Of the argument, for the error.
+        vs : array [k, n] or sequence of arrays [n]
+
+        Returns
+        -------
+        list of array [n]
+
+        Raises
+        ------
+        TypeError, ValueError
+            None of them, or as `check_vector`.
+        """
+        if len(vs) == 0:
+            raise ValueError(f"{name}: expected at least one vector, got none")
+        return [self.check_vector(name, v) for v in vs]
 
     def check_batch(self, batch):
         """Return a batch as a copy in int64.

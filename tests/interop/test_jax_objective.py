@@ -47,7 +47,7 @@ theta, v, x, y = whole.check_theta(theta), whole.check_vector("v", v), aligned(x
 whole = oc.jax.objective(loss, params, x, y)
 whole._product_of = spy
 _, grad, state = whole._evaluate(theta, slice(None))
-product = whole._product(state, v, "hvp")
+product, = whole._products(state, [v], "hvp")
 for taken, ours in zip(calls[0][0], (theta, v, x, y), strict=True):
     assert taken.unsafe_buffer_pointer() == ours.ctypes.data
 assert np.shares_memory(product, np.asarray(calls[0][1]))

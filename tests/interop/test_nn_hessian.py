@@ -68,6 +68,23 @@ def test_product(loss, kind, name, mode):
     assert np.linalg.norm(obj.hvp(net.theta, v) - expected) < 1e-10 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("batch_size", [None, 7])
+@pytest.mark.parametrize("name", NETS)
+def test_several_vectors_at_once(name, batch_size):
+    """Where the first layer is linear they share its products; with batches, each of them."""
+    net, other, x, targets = pair(name)
+    obj = nn.objective(net, "cross_entropy", x, targets["classes"], mode="eval", batch_size=batch_size)
+    expected = dense_hessian(other, net.theta, x, targets["classes"], "cross_entropy", "eval")
+    vs = np.random.default_rng(1).standard_normal((3, obj.size))
+    for v, product in zip(vs, obj.multiply(net.theta, vs), strict=True):
+        # As for one product.
+        assert np.linalg.norm(product - expected @ v) < 1e-10 * np.linalg.norm(expected @ v)
+    for kind in ("gauss_newton", "fisher"):
+        for v, product in zip(vs, obj.multiply(net.theta, vs, kind=kind), strict=True):
+            one = getattr(obj, kind)(net.theta, v)  # compared with PyTorch's in test_outer_products.py
+            assert np.linalg.norm(product - one) < 1e-12 * np.linalg.norm(one)
+
+
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_hessian_on_a_batch(mode):
     net, other, x, targets = pair("batch norm")

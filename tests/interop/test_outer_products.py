@@ -143,7 +143,7 @@ def test_memory_is_shared_both_ways():
         return calls[-1][1]
 
     obj._derivative = spy
-    obj._product(state, v, "hvp")
+    obj._products(state, [v], "hvp")
     assert np.shares_memory(calls[-1][0].numpy(), v)
     assert np.shares_memory(obj.hvp(theta, v), calls[-1][1].numpy())
 
