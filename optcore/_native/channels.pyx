@@ -204,24 +204,30 @@ cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil:
     return LINE // p.item * p.number
 
 
-cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint powers) noexcept nogil:
-    """Write the constants of these channels as the element-wise kernels read them: in the dtype, for each fold, and the
-    first of a row once more behind its last, for OC_WRAPPED."""
-    cdef Py_ssize_t row, fold, i, at
+cdef inline void _narrow(float *to, const double *values, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = <float>values[i]
+
+
+cdef void publish(const Job *job, int row, int end, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """Write rows [row, end) of these channels' constants as the element-wise kernels read them: in the dtype, for each
+    fold, and the first of a row once more behind its last, for OC_WRAPPED."""
+    cdef Py_ssize_t fold, width = job.p.width * job.p.number
     cdef const double *values
-    for row in range(job.rows + OC_MAX_INPUTS if powers else job.rows):
+    cdef char *to
+    while row < end:
         values = job.constants + row * job.p.channels + first
         for fold in range(job.p.fold):
-            at = row * job.ld + fold * job.p.channels + first
-            for i in range(count):
-                if job.p.dtype == OC_F64:
-                    (<double *>job.coef)[at + i] = values[i]
-                else:
-                    (<float *>job.coef)[at + i] = <float>values[i]
+            to = job.coef + (row * job.ld + fold * job.p.channels + first) * job.p.number
+            if job.p.dtype == OC_F64:
+                memcpy(to, values, count * sizeof(double))
+            else:
+                _narrow(<float *>to, values, count)
         if first == 0:
-            at = row * job.ld * job.p.number
-            i = job.p.width * job.p.number
-            memcpy(job.coef + at + i, job.coef + at, min(wrapped(&job.p), i))
+            to = job.coef + row * job.ld * job.p.number
+            memcpy(to + width, to, min(wrapped(&job.p), width))
+        row += 1
 
 
 cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
@@ -241,13 +247,18 @@ cdef bint _finish(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     return all_safe(job, first, end - first)
 
 
+cdef inline int _rows(const Job *job, bint safe) noexcept nogil:
+    """How many rows of constants are left to be published: the last two of eight are since `remake`."""
+    return job.rows + OC_MAX_INPUTS if not safe else 6 if job.rows == 8 else job.rows
+
+
 cdef int _publish(Job *job, Py_ssize_t first, Py_ssize_t end, bint safe) noexcept nogil:
     """Publish these channels' constants; return how they are to be applied."""
     cdef Py_ssize_t c
     for c in range(first, first if safe else end):
         take_powers(job.constants + c, job.p.channels, job.rows, job.inv_std[c])
     if job.finish != NULL:
-        publish(job, first, end - first, not safe)
+        publish(job, 0, _rows(job, safe), first, end - first)
     return job.how if safe else job.how | SCALED
 
 
