@@ -92,8 +92,8 @@ def least(times, name, target):
     """What a missed target of batch norm leaves, and what of it we, the loops in double and an empty call take."""
     left, ours, loops, call = (1e6 * t for t in (harness.median(times, name) / target,
                                                  *(harness.median(times, n) for n in (OURS, IN_DOUBLE, EMPTY))))
-    return (f"    {target}x {name} is {left:.1f} us of our {ours:.1f}; loops in double {loops:.1f} + an empty call {call:.1f}"
-            f" = {loops + call:.1f}: " + ("they forbid it" if loops + call > left else "they leave room"))
+    return (f"    {target}x {name} is {left:.1f} us of our {ours:.1f}; loops in double {loops:.1f} + an empty call "
+            f"{call:.1f} = {loops + call:.1f}: " + ("they forbid it" if loops + call > left else "they leave room"))
 
 
 def against(times, name, target=None, floor=None):
