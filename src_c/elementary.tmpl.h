@@ -64,6 +64,12 @@ OC_INLINE T FN(abs)(T x) {
     return FN(of_bits)(FN(bits)(x) & ~((UINT)1 << (BITS - 1)));
 }
 
+/* x where `keep` is 1, 0 where it is 0, by the bits: what a condition chooses, gcc widens to double first and then chooses
+ * twice as often. */
+OC_INLINE T FN(where)(int keep, T x) {
+    return FN(of_bits)(FN(bits)(x) & -(UINT)keep);
+}
+
 /* e^r - 1 = r + r^2 q(r), |r| <= ln(2)/2, q = 1/2! + r/3! + ...
  * float: the q of degree 4 whose largest relative error of e^r - 1 is least (Remez; the coefficients rounded to float one
  * after the other, the later ones fitted again): 1.4e-8, less than a tenth of an ulp of e^r. It is evaluated in pairs of

@@ -255,7 +255,7 @@ OC_INLINE T FN(normal)(T x, T high, T scale, T bias) {
 }
 
 OC_INLINE T FN(passed)(int fused, T d, T output) {
-    return fused & (OC_GATED | OC_SELF_GATED) ? T_FN(relu_first)(output, d, 0) : d;
+    return fused & (OC_GATED | OC_SELF_GATED) ? T_FN(where)(!(output <= 0), d) : d;
 }
 
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
@@ -284,8 +284,12 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
         s[k / 4] += (double)d;                                                                                        \
         p[k / 4] += (double)d * ((double)X_GET(v[e]) - m);                                                            \
     } for (int f = 0; f < (K + 3) / 4; f++) { sum[j] += s[f]; product[j] += p[f]; })
-    if (!ahead)  // of two arrays, with those that come next, eight would not stay in the first-level cache
+/* Of two arrays, with those that come next, eight would not stay in the first-level cache; nor until a vector that is
+ * narrower than a line comes back to it, where rows a power of two apart share the cache's eight places. */
+#if defined(__AVX512F__)
+    if (!ahead)
         OC_PRODUCTS(8)
+#endif
     OC_PRODUCTS(4)
     OC_PRODUCTS(1)
 #undef OC_PRODUCTS

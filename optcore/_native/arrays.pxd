@@ -18,4 +18,5 @@ cdef int type_of_numbers(cnp.ndarray a) noexcept   # NPY_FLOAT64 or NPY_FLOAT32:
 cdef int same_dtype(cnp.ndarray a, str name, cnp.ndarray like, str like_name) except -1
 cdef int same_shape(cnp.ndarray a, str name, cnp.ndarray like, str like_name) except -1
 cdef int has_size(cnp.ndarray a, str name, Py_ssize_t n, str what) except -1
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept
 cdef int disjoint(cnp.ndarray a, str name, cnp.ndarray b, str other) except -1

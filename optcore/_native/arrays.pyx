@@ -75,9 +75,14 @@ cdef int has_size(cnp.ndarray a, str name, Py_ssize_t n, str what) except -1:
     return 0
 
 
-cdef int disjoint(cnp.ndarray a, str name, cnp.ndarray b, str other) except -1:
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     cdef char *x = <char *>cnp.PyArray_DATA(a)
     cdef char *y = <char *>cnp.PyArray_DATA(b)
-    if cnp.PyArray_NBYTES(a) and cnp.PyArray_NBYTES(b) and x < y + cnp.PyArray_NBYTES(b) and y < x + cnp.PyArray_NBYTES(a):
+    cdef Py_ssize_t n = cnp.PyArray_NBYTES(a), m = cnp.PyArray_NBYTES(b)
+    return n and m and x < y + m and y < x + n
+
+
+cdef int disjoint(cnp.ndarray a, str name, cnp.ndarray b, str other) except -1:
+    if overlap(a, b):
         raise ValueError(f"{name}: expected memory of its own, got an array that overlaps {other}")
     return 0

@@ -66,5 +66,5 @@ cdef struct Job:
 cdef Plan plan(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int dtype) noexcept nogil
 cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil
 cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil   # bytes of a row of constants for a line of x, as for OC_WRAPPED
-cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint powers) noexcept nogil
+cdef void publish(const Job *job, int row, int end, Py_ssize_t first, Py_ssize_t count) noexcept nogil
 cdef void run(Job *job) noexcept nogil

@@ -11,7 +11,7 @@ cdef enum:
     ROWS = 128      # rows of it, at least
     PANEL = 512     # columns of it, about: their sums stay in the first-level cache
     LINE = 64       # bytes
-    GROUP = 4096    # values of the channels that a thread takes together: in the first-level cache
+    GROUP = 8192    # values of the channels that a thread takes together
     SCALED = 256    # beside what optcore.h has for `how`: the inputs take powers of 2 first
 
 
@@ -204,24 +204,30 @@ cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil:
     return LINE // p.item * p.number
 
 
-cdef void publish(const Job *job, Py_ssize_t first, Py_ssize_t count, bint powers) noexcept nogil:
-    """Write the constants of these channels as the element-wise kernels read them: in the dtype, for each fold, and the
-    first of a row once more behind its last, for OC_WRAPPED."""
-    cdef Py_ssize_t row, fold, i, at
+cdef inline void _narrow(float *to, const double *values, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = <float>values[i]
+
+
+cdef void publish(const Job *job, int row, int end, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """Write rows [row, end) of these channels' constants as the element-wise kernels read them: in the dtype, for each
+    fold, and the first of a row once more behind its last, for OC_WRAPPED."""
+    cdef Py_ssize_t fold, width = job.p.width * job.p.number
     cdef const double *values
-    for row in range(job.rows + OC_MAX_INPUTS if powers else job.rows):
+    cdef char *to
+    while row < end:
         values = job.constants + row * job.p.channels + first
         for fold in range(job.p.fold):
-            at = row * job.ld + fold * job.p.channels + first
-            for i in range(count):
-                if job.p.dtype == OC_F64:
-                    (<double *>job.coef)[at + i] = values[i]
-                else:
-                    (<float *>job.coef)[at + i] = <float>values[i]
+            to = job.coef + (row * job.ld + fold * job.p.channels + first) * job.p.number
+            if job.p.dtype == OC_F64:
+                memcpy(to, values, count * sizeof(double))
+            else:
+                _narrow(<float *>to, values, count)
         if first == 0:
-            at = row * job.ld * job.p.number
-            i = job.p.width * job.p.number
-            memcpy(job.coef + at + i, job.coef + at, min(wrapped(&job.p), i))
+            to = job.coef + row * job.ld * job.p.number
+            memcpy(to + width, to, min(wrapped(&job.p), width))
+        row += 1
 
 
 cdef bint all_safe(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
@@ -241,13 +247,18 @@ cdef bint _finish(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     return all_safe(job, first, end - first)
 
 
+cdef inline int _rows(const Job *job, bint safe) noexcept nogil:
+    """How many rows of constants are left to be published: the last two of eight are since `remake`."""
+    return job.rows + OC_MAX_INPUTS if not safe else 6 if job.rows == 8 else job.rows
+
+
 cdef int _publish(Job *job, Py_ssize_t first, Py_ssize_t end, bint safe) noexcept nogil:
     """Publish these channels' constants; return how they are to be applied."""
     cdef Py_ssize_t c
     for c in range(first, first if safe else end):
         take_powers(job.constants + c, job.p.channels, job.rows, job.inv_std[c])
     if job.finish != NULL:
-        publish(job, first, end - first, not safe)
+        publish(job, 0, _rows(job, safe), first, end - first)
     return job.how if safe else job.how | SCALED
 
 
@@ -287,7 +298,7 @@ cdef void _apply_rows(const Job *job, Py_ssize_t first, Py_ssize_t end) noexcept
 
 # ------------------------------------------------------------------------------------------------------- the schedule
 cdef void _run_group(Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Take panels from the measure to the result, which is written last panel first: the likeliest to be in cache."""
+    """Take panels from the measure to the result; upwards both times, as the hardware fetches ahead."""
     cdef Py_ssize_t panel, chunk
     cdef Py_ssize_t first = _start(&job.p, begin), last = _start(&job.p, end)
     cdef int m, how
@@ -298,7 +309,7 @@ cdef void _run_group(Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
             _join_chunks(job, &job.measures[m], panel, 1, 0)
             _join_fold(job, &job.measures[m], panel)
     how = _publish(job, first, last, _finish(job, first, last))
-    for panel in range(end - 1, begin - 1 if job.apply != NULL else end - 1, -1):
+    for panel in range(begin, end if job.apply != NULL else begin):
         for chunk in range(job.p.chunks):
             _apply_chunk(job, panel, job.p.chunks - 1 - chunk, how)
 

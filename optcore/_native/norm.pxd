@@ -10,8 +10,12 @@ cdef class Call:
     cdef cnp.ndarray x
     cdef cnp.ndarray arena
     cdef cnp.ndarray more
+    cdef cnp.ndarray mean       # where the job's are an array's
+    cdef cnp.ndarray rest
+    cdef cnp.ndarray inv_std
 
     cdef int correct(self) except -1
+    cdef int keep_statistics(self) except -1
     cdef void measure(self, cnp.ndarray u, cnp.ndarray v, double *mean) noexcept
     cdef void gate(self, cnp.ndarray y, cnp.ndarray kept) noexcept
     cdef int measure_only(self) except -1
@@ -19,4 +23,5 @@ cdef class Call:
     cdef cnp.ndarray vector(self, const double *values, cnp.ndarray like)
     cdef cnp.ndarray doubles(self, const double *values)
     cdef void load(self, double *to, cnp.ndarray a, double otherwise) noexcept
+    cdef double *in_double(self, cnp.ndarray a, double *room) noexcept
     cdef bint statistics(self, object saved, object running_mean, object running_var, object eps) except -1

@@ -5,19 +5,20 @@ measure every channel (its moments, or up to three pairs of sums), turn the meas
 write an element-wise result with them. weight.pyx builds its jobs the same way.
 """
 cimport numpy as cnp
+from cpython.ref cimport PyObject
 from libc.stdint cimport INT64_MAX, int64_t
 
 from optcore._native.arrays cimport (
-    IN, OUT, checked, checked_index, disjoint, dtype_of, has_size, is_bf16, type_of_numbers,
+    IN, OUT, checked, checked_index, disjoint, dtype_of, has_size, is_bf16, overlap, type_of_numbers,
 )
-from optcore._native.c cimport OC_F32, OC_F64, oc_all_safe, oc_channel_fn, oc_norm_kernels
+from optcore._native.c cimport OC_F32, oc_channel_fn, oc_norm_kernels
 from optcore._native.channels cimport Job, Plan, plan, run
 from optcore._native.core cimport kernels
 from optcore._native.norm_arrays cimport at_least_zero, checked_values, integer, like, output_like, real_number
 from optcore._native.norm_job cimport (
-    begin, evaluate_with, finish_backward, finish_backward_evaluation, finish_backward_jvp,
+    begin, clear, evaluate_with, finish_backward, finish_backward_evaluation, finish_backward_jvp,
     finish_backward_jvp_evaluation, finish_forward, finish_jvp, finish_jvp_evaluation, finish_renorm, follow, gate, load,
-    measure, put, room_of, store, vector, write,
+    measure, remake, room_of, store, vector, write,
 )
 
 import math
@@ -37,17 +38,25 @@ cdef cnp.ndarray _input(object x, str name):
     return a
 
 
-cdef int _all_disjoint(list written, list read) except -1:
-    """Every array that is written has memory of its own. Both are lists of (name, array or None)."""
-    cdef Py_ssize_t i
-    cdef tuple one, other
-    for i in range(len(written)):
-        one = <tuple>written[i]
-        if one[1] is None:
-            continue
-        for other in written[:i] + read:
-            if other[1] is not None:
-                disjoint(<cnp.ndarray>one[1], <str>one[0], <cnp.ndarray>other[1], <str>other[0])
+cdef struct Operand:
+    const char *name
+    PyObject *array     # borrowed
+
+
+cdef inline Operand _named(const char *name, cnp.ndarray a) noexcept:
+    return Operand(name, <PyObject *>a)
+
+
+cdef int _all_disjoint(const Operand *all, int first, int read, int n) except -1:
+    """Every array of [first, read), which are written, has memory of its own, as far as it is not None."""
+    cdef int i, k
+    cdef cnp.ndarray a, b
+    for i in range(first, read):
+        a = <cnp.ndarray>all[i].array
+        for k in range(n if a is not None else 0):
+            b = <cnp.ndarray>all[k].array
+            if b is not None and (k < i or k >= read) and overlap(a, b):
+                disjoint(a, all[i].name.decode(), b, all[k].name.decode())
     return 0
 
 
@@ -112,11 +121,21 @@ cdef class Call:
         job.d, job.run_mean, job.run_var = job.r + channels, job.r + 2 * channels, job.r + 3 * channels
         return 0
 
+    cdef int keep_statistics(self) except -1:
+        """Let the job write them to arrays that outlive it."""
+        cdef cnp.npy_intp n = self.job.p.channels
+        self.mean = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
+        self.rest = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
+        self.inv_std = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
+        self.job.mean, self.job.rest = <double *>cnp.PyArray_DATA(self.mean), <double *>cnp.PyArray_DATA(self.rest)
+        self.job.inv_std = <double *>cnp.PyArray_DATA(self.inv_std)
+        return 0
+
     cdef void measure(self, cnp.ndarray u, cnp.ndarray v, double *mean) noexcept:
         measure(&self.job, NULL if u is None else cnp.PyArray_DATA(u), cnp.PyArray_DATA(v), mean)
 
     cdef void gate(self, cnp.ndarray y, cnp.ndarray kept) noexcept:
-        gate(&self.job, NULL if y is None else cnp.PyArray_DATA(y), NULL if kept is None else cnp.PyArray_DATA(kept))
+        gate(&self.job, cnp.PyArray_DATA(y), NULL if kept is None else cnp.PyArray_DATA(kept))
 
     cdef int measure_only(self) except -1:
         """Run the job, which writes nothing."""
@@ -144,14 +163,24 @@ cdef class Call:
     cdef void load(self, double *to, cnp.ndarray a, double otherwise) noexcept:
         load(to, whole(a), otherwise, self.job.p.channels)
 
+    cdef double *in_double(self, cnp.ndarray a, double *room) noexcept:
+        """The values of a, in `room` unless they are double already."""
+        if a is not None and cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64:
+            return <double *>cnp.PyArray_DATA(a)
+        self.load(room, a, 0)
+        return room
+
     cdef bint statistics(self, object saved, object running_mean, object running_var, object eps) except -1:
         """Set mean and inv_std from `saved` (return True), or in evaluation from the running buffers."""
         cdef Py_ssize_t channels = self.job.p.channels
         cdef Job *job = &self.job
         if saved is not None:
-            self.load(job.mean, per_channel(saved.mean, "saved.mean", channels), 0)
-            self.load(job.rest, per_channel(saved.mean_rest, "saved.mean_rest", channels), 0)
-            self.load(job.inv_std, per_channel(saved.inv_std, "saved.inv_std", channels), 0)
+            self.mean = per_channel(saved.mean, "saved.mean", channels)
+            self.rest = per_channel(saved.mean_rest, "saved.mean_rest", channels)
+            self.inv_std = per_channel(saved.inv_std, "saved.inv_std", channels)
+            job.mean = self.in_double(self.mean, job.mean)
+            job.rest = self.in_double(self.rest, job.rest)
+            job.inv_std = self.in_double(self.inv_std, job.inv_std)
             return True
         job.eps = at_least_zero(eps, "eps")
         evaluate_with(job, whole(_required(running_mean, "running_mean", channels)),
@@ -241,16 +270,15 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         call.load(job.run_mean, _required(running_mean, "running_mean", channels, "r and d are measured by"), 0)
         call.load(job.run_var, _required(running_var, "running_var", channels, "r and d are measured by"), 0)
     cdef cnp.ndarray y = output_like(out, a)
-    cdef list buffers = [("running_mean", mean), ("running_var", var), ("num_batches", batches)]
-    cdef list read = [("x", a), ("weight", w), ("bias", b), ("residual", added)]
-    if train:
-        _all_disjoint(buffers, read)
-    if out is not None:
-        _all_disjoint([("out", y)], buffers + read)
+    cdef Operand[8] all = [_named("running_mean", mean), _named("running_var", var), _named("num_batches", batches),
+                           _named("out", None if out is None else y), _named("x", a), _named("weight", w),
+                           _named("bias", b), _named("residual", added)]
+    _all_disjoint(all, 0 if train else 3, 4, 8)
     call.load(job.weight, w, 1)
     call.load(job.bias, b, 0)
     job.finish = finish_renorm if renorm else finish_forward
     if train:
+        call.keep_statistics()
         call.measure(None, a, NULL)
     call.write((a,) if added is None else (a, added), y, apply)
     if not train:
@@ -260,18 +288,8 @@ def forward(x, weight, bias, running_mean, running_var, training, momentum, eps,
         if momentum is None:
             new = 1.0 / (<int64_t *>cnp.PyArray_DATA(batches))[0]
     follow(job, whole(mean), whole(var), new, bessel)
-    return (y, call.doubles(job.mean), call.doubles(job.rest), call.doubles(job.inv_std),
+    return (y, call.mean, call.rest, call.inv_std,
             call.doubles(job.r) if renorm else None, call.doubles(job.d) if renorm else None)
-
-
-cdef bint _remakes(Job *job) noexcept:
-    """Whether the kernels can make the output again from x: the dtype holds what they do it with."""
-    cdef Py_ssize_t c
-    if job.p.dtype == OC_F64:
-        return True
-    for c in range(job.p.channels):
-        put(job, 6, c, job.weight[c] * job.inv_std[c])
-    return oc_all_safe(job.p.channels, job.inv_std) and oc_all_safe(job.p.channels, job.constants + 6 * job.p.channels)
 
 
 def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis, out=None, y=None, dresidual=None):
@@ -290,15 +308,17 @@ def backward(dy, x, weight, saved, running_mean, running_var, eps, channel_axis,
     cdef int form = job.p.form
     if kept is not None and gate is None:
         raise ValueError("dresidual: expected y with it; without a ReLU the gradient of the residual is dy itself")
-    _all_disjoint([("dresidual", kept), ("out", None if out is None else dx)],
-                  [("x", a), ("dy", g), ("weight", w), ("y", gate)])
+    cdef Operand[6] all = [_named("dresidual", kept), _named("out", None if out is None else dx), _named("x", a),
+                           _named("dy", g), _named("weight", w), _named("y", gate)]
+    _all_disjoint(all, 0, 2, 6)
     call.load(job.weight, w, 1)
     call.measure(g, a, job.mean)
-    if self_gated and not _remakes(job):
-        gate, self_gated = _signs(_gate(None, _wide(a), weight, saved, channel_axis), a), False
     if self_gated:
         call.load(job.bias, per_channel(saved.bias, "saved.bias", job.p.channels), 0)
-    if self_gated or gate is not None:
+        self_gated = remake(job)
+        if not self_gated:
+            gate = _signs(_gate(None, _wide(a), weight, saved, channel_axis), a)
+    if gate is not None:
         call.gate(gate, kept)
     if kept is not None:  # the ReLU has been passed when dx is computed
         g, gate = kept, None
@@ -367,6 +387,7 @@ def jvp(x, weight, saved, rx, rweight, rbias, running_mean, running_var, eps, ch
     cdef cnp.ndarray gate = _gate(of, a, weight, saved, channel_axis)
     cdef Call call = _call(a, channel_axis, 1, 6)
     cdef Job *job = &call.job
+    clear(job)
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     call.load(job.weight, per_channel(weight, "weight", job.p.channels), 1)
     call.load(job.rweight, per_channel(rweight, "rweight", job.p.channels), 0)
@@ -398,6 +419,7 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
     cdef cnp.ndarray gate = _gate(of, a, weight, saved, channel_axis)
     cdef Call call = _call(a, channel_axis, 3, 10)
     cdef Job *job = &call.job
+    clear(job)
     cdef bint training = call.statistics(saved, running_mean, running_var, eps)
     cdef cnp.ndarray w = per_channel(weight, "weight", job.p.channels)
     call.load(job.weight, w, 1)
@@ -419,7 +441,7 @@ def backward_jvp(dy, x, weight, saved, rdy, rx, rweight, rsaved, running_mean, r
 def doubles(a, name, channels, otherwise):
     """A per-channel array in double; `otherwise` everywhere where it is None."""
     cdef cnp.npy_intp n = channels
-    cdef cnp.ndarray v = per_channel(a, name, n), result = cnp.PyArray_ZEROS(1, &n, cnp.NPY_FLOAT64, 0)
+    cdef cnp.ndarray v = per_channel(a, name, n), result = cnp.PyArray_EMPTY(1, &n, cnp.NPY_FLOAT64, 0)
     load(<double *>cnp.PyArray_DATA(result), whole(v), otherwise, n)
     return result
 

@@ -1,11 +1,11 @@
 """The argument checks that the normalizations share, over those of arrays.pyx."""
 cimport numpy as cnp
+from libc.math cimport INFINITY
 from optcore._native.arrays cimport (
     IN, OUT, checked, disjoint, dtype_of, is_bf16, laid_out, same_dtype, same_shape, type_of_numbers,
 )
 from optcore._native.c cimport OC_F32, OC_F64
 
-import math
 import numbers
 
 import numpy as np
@@ -53,7 +53,11 @@ cdef cnp.ndarray output_like(object out, cnp.ndarray x):
     cdef cnp.npy_intp size = cnp.PyArray_NBYTES(x) + ALIAS
     cdef cnp.ndarray room = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, 0)
     cdef Py_ssize_t offset = <Py_ssize_t>cnp.PyArray_DATA(x) - <Py_ssize_t>cnp.PyArray_DATA(room)
-    return np.ndarray((<object>x).shape, x.dtype, room, (offset + ALIAS // 2) & (ALIAS - 1))
+    cdef char *data = <char *>cnp.PyArray_DATA(room) + ((offset + ALIAS // 2) & (ALIAS - 1))
+    cdef cnp.ndarray y = cnp.PyArray_New(cnp.ndarray, cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), NULL,
+                                         data, 0, cnp.NPY_ARRAY_CARRAY, None)
+    cnp.set_array_base(y, room)
+    return y
 
 
 cdef cnp.ndarray parameter(object a, str name, tuple shape, str per):
@@ -88,7 +92,7 @@ cdef double real_number(object value, str name) except? -1:
 
 cdef double at_least_zero(object value, str name) except? -1:
     cdef double number = real_number(value, name)
-    if not 0 <= number < math.inf:
+    if not 0 <= number < INFINITY:
         raise ValueError(f"{name}: expected a finite number, at least 0, got {value}")
     return number
 

@@ -14,13 +14,16 @@ cdef void load(double *to, vector a, double otherwise, Py_ssize_t n) noexcept no
 cdef void store(vector a, const double *values, Py_ssize_t n) noexcept nogil
 # Doubles of memory that a job takes: never fewer for more rows.
 cdef Py_ssize_t room_of(const Plan *p, int measures, int rows) noexcept nogil
-# `rows` of constants, which lie to the cache lines as x does.
+# `rows` of constants, which lie to the cache lines as x does. The vectors hold anything until they are filled, or cleared.
 cdef void begin(Job *job, Plan p, int rows, const void *x, double *room) noexcept nogil
+cdef void clear(Job *job) noexcept nogil
 # Add a measure: the moments of v, or with u the sums of u and u*(v - mean).
 cdef void measure(Job *job, const void *u, const void *v, const double *mean) noexcept nogil
 # The last measure's u passes a ReLU first: the one whose output is y, what passes being written to `kept`, unless that is
-# NULL; or, with y NULL, that of a forward pass without residual, its output being made again from x.
+# NULL; or that of a forward pass without residual, its output being made again from x, in a job of 8 rows: False where the
+# dtype does not hold what that takes, and nothing is done.
 cdef void gate(Job *job, const void *y, void *kept) noexcept nogil
+cdef bint remake(Job *job) noexcept nogil
 cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil   # the running statistics
 cdef void finish_forward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil
 cdef void finish_backward(Job *job, Py_ssize_t first, Py_ssize_t end) noexcept nogil

@@ -5,7 +5,7 @@ from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
 from optcore._native.c cimport (
-    OC_F32, OC_F64, OC_FROM_MEMORY, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, oc_channel_fn,
+    OC_F32, OC_F64, OC_FROM_MEMORY, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, oc_all_safe, oc_channel_fn,
 )
 from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, publish, run, wrapped
 from optcore._native.core cimport kernels
@@ -225,7 +225,6 @@ cdef void begin(Job *job, Plan p, int rows, const void *x, double *room) noexcep
     cdef Py_ssize_t channels = p.channels
     memset(job, 0, sizeof(Job))
     job.p, job.k, job.free, job.ld = p, kernels(), room, _row_of_constants(&p)
-    memset(room, 0, VECTORS * channels * sizeof(double))  # the rest is written before it is read
     job.mean, job.rest, job.inv_std = _take(job, channels), _take(job, channels), _take(job, channels)
     job.m2, job.var = _take(job, channels), _take(job, channels)
     job.weight, job.bias = _take(job, channels), _take(job, channels)
@@ -238,6 +237,10 @@ cdef void begin(Job *job, Plan p, int rows, const void *x, double *room) noexcep
     job.coef = <char *>_take(job, ((rows + OC_MAX_INPUTS) * job.ld * p.number + LINE) // 8) + skew
 
 
+cdef void clear(Job *job) noexcept nogil:
+    memset(job.mean, 0, VECTORS * job.p.channels * sizeof(double))
+
+
 cdef void measure(Job *job, const void *u, const void *v, const double *mean) noexcept nogil:
     cdef Plan *p = &job.p
     cdef Measure *m = &job.measures[job.n_measures]
@@ -245,13 +248,14 @@ cdef void measure(Job *job, const void *u, const void *v, const double *mean) no
     m.v = <const char *>v
     m.partial = _take(job, p.chunks * p.width * SLOTS)
     m.result = _take(job, SLOTS * p.channels)
-    memset(m.result, 0, SLOTS * p.channels * sizeof(double))  # of no values
+    if not p.blocks and not p.tail:
+        memset(m.result, 0, SLOTS * p.channels * sizeof(double))
     job.n_measures += 1
     if u == NULL:
         return
     cdef double *centre = _take(job, p.width)
-    m.u, m.mean = <const char *>u, centre
-    for fold in range(p.fold):
+    m.u, m.mean = <const char *>u, mean if p.fold == 1 else centre
+    for fold in range(p.fold if p.fold > 1 else 0):
         memcpy(centre + fold * p.channels, mean, p.channels * sizeof(double))
 
 
@@ -259,17 +263,24 @@ cdef void gate(Job *job, const void *y, void *kept) noexcept nogil:
     cdef Measure *m = &job.measures[job.n_measures - 1]
     m.gated = True
     m.gate, m.kept = <char *>y, <char *>kept
-    if y != NULL:
-        return
-    memset(job.constants, 0, job.rows * job.p.channels * sizeof(double))
-    _constants_of_output(job, 0, job.p.channels, 6)
-    publish(job, 0, job.p.channels, False)
+
+
+cdef bint remake(Job *job) noexcept nogil:
+    cdef Py_ssize_t n = job.p.channels
+    _constants_of_output(job, 0, n, 6)
+    if job.p.dtype != OC_F64 and not (oc_all_safe(n, job.inv_std) and oc_all_safe(n, job.constants + 6 * n)):
+        return False
+    publish(job, 0, 1, 0, n)
+    publish(job, 6, 8, 0, n)
+    gate(job, NULL, NULL)
+    return True
 
 
 cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil:
     cdef Py_ssize_t c
     load(job.mean, mean, 0, job.p.channels)
     load(job.var, var, 0, job.p.channels)
+    memset(job.rest, 0, job.p.channels * sizeof(double))
     for c in range(job.p.channels):
         job.inv_std[c] = 1 / sqrt(job.var[c] + job.eps)
 

@@ -8,7 +8,7 @@ from libc.math cimport sqrt
 from optcore._native.arrays cimport IN, checked, same_dtype, same_shape
 from optcore._native.channels cimport Job
 from optcore._native.norm cimport Call, per_channel
-from optcore._native.norm_job cimport combine, put
+from optcore._native.norm_job cimport clear, combine, put
 
 cnp.import_array()
 
@@ -79,11 +79,16 @@ cdef cnp.ndarray _like(object a, str name, cnp.ndarray v):
     return b
 
 
+cdef Call _cleared(Call call):
+    clear(&call.job)
+    return call
+
+
 cdef Call _call(cnp.ndarray v, object dim, int measures, int rows):
     """A job whose channels are the slices along `dim`; one channel where that is None."""
     cdef Py_ssize_t channels = 1, inner = 1, axis, i, ndim = cnp.PyArray_NDIM(v)
     if dim is None:
-        return Call(v, 1, cnp.PyArray_SIZE(v), measures, rows)
+        return _cleared(Call(v, 1, cnp.PyArray_SIZE(v), measures, rows))
     if not ndim:
         raise ValueError("v: expected at least 1 dimension where dim counts slices along one, got shape ()")
     axis = dim
@@ -94,7 +99,7 @@ cdef Call _call(cnp.ndarray v, object dim, int measures, int rows):
     channels = cnp.PyArray_DIM(v, axis)
     for i in range(axis + 1, ndim):
         inner *= cnp.PyArray_DIM(v, i)
-    return Call(v, channels, inner, measures, rows)
+    return _cleared(Call(v, channels, inner, measures, rows))
 
 
 cdef int _load(Call call, object g, object norm) except -1:
