@@ -142,14 +142,30 @@ static void FN(store)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t key
     }
 }
 
+OC_INLINE int FN(is_in_place)(const oc_array *a) {
+    return a->storage == (sizeof(T) == sizeof(float) ? OC_AS_F32 : OC_AS_F64);
+}
+
 /* The elements from `at` on as T: in place where they are that already, else in `room`; NULL where there are none. */
 OC_INLINE T *FN(fetch)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, T *room) {
     if (a->data == NULL)
         return NULL;
-    if (a->storage == (sizeof(T) == sizeof(float) ? OC_AS_F32 : OC_AS_F64))
+    if (FN(is_in_place)(a))
         return (T *)a->data + at;
     FN(load)(at, n, a, room);
     return room;
+}
+
+/* What a kernel will read of theta and g from `at` on, in place, is asked for before the states of the block behind it are
+ * stored: all the while no load would ask for it. */
+OC_INLINE void FN(ask_for)(ptrdiff_t at, const oc_staged *s) {
+    const T *theta = s->x[0].data, *g = s->x[1].data;
+    if (!theta || !g || !FN(is_in_place)(&s->x[0]) || !FN(is_in_place)(&s->x[1]))
+        return;
+    for (ptrdiff_t i = at; i < at + FN(stage); i += OC_LINE / sizeof(T)) {
+        OC_PREFETCH(theta + i);
+        OC_PREFETCH(g + i);
+    }
 }
 
 /* theta has moved: its moving average and its copy follow. */
@@ -196,6 +212,7 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             x[k] = FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, c);
+        FN(ask_for)(at + FN(stage), s);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             if (k != 1 && x[k] == rooms[k])
                 FN(store)(at, m, &s->x[k], s->key, k, rooms[k]);
