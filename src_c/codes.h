@@ -1,6 +1,6 @@
-/* codes.h: codes of whole vectors of floats, with AVX2 and AVX-512; bit for bit what storage.h says of each. What gcc makes
- * of those functions widens bytes by way of 16 bits and cuts off upper halves that are 0 before it narrows: an eighth of
- * a step of AdamW. Elsewhere there are no such vectors, and the loops over elements do it all. */
+/* codes.h: codes of whole vectors of floats, with AVX2 and AVX-512; bit for bit what storage.h says of each. What gcc 12
+ * makes of loops over those functions widens bytes by way of 16 bits, and masks what is small already before it narrows:
+ * an eighth of a step of AdamW. Elsewhere there are no such vectors, and the loops over elements do it all. */
 #ifndef OC_CODES_H
 #define OC_CODES_H
 
@@ -30,7 +30,8 @@ OC_INLINE oc_ints oc_each(uint32_t x) {
 }
 
 OC_INLINE oc_floats oc_decode(const uint8_t *codes, oc_ints base, int is_signed) {
-    const oc_ints ints = is_signed ? OC_V(cvtepi8_epi32)(OC_LOAD_CODES(codes)) : OC_V(cvtepu8_epi32)(OC_LOAD_CODES(codes));
+    const __m128i bytes = OC_LOAD_CODES(codes);
+    const oc_ints ints = is_signed ? OC_V(cvtepi8_epi32)(bytes) : OC_V(cvtepu8_epi32)(bytes);
     const oc_ints wide = OC_V(slli_epi32)(ints, OC_RANDOM_BITS);
     if (!is_signed)
         return (oc_floats)OC_V(add_epi32)(wide, base) - (oc_floats)base;
@@ -63,7 +64,7 @@ OC_INLINE oc_ints oc_eight_bits(oc_ints codes, int is_signed) {
     return (codes & OC_V(set1_epi16)(OC_CODE_SIZE)) | (OC_V(srli_epi16)(codes, 4) & OC_V(set1_epi16)(0x80));
 }
 
-/* As many of the n <= OC_STATE_BLOCK numbers as fill vectors of codes. Packing takes from its operands by turns of 16 bytes. */
+/* As many of the n <= OC_STATE_BLOCK numbers as fill vectors of codes; packing leaves their order to be put right. */
 OC_INLINE ptrdiff_t oc_encode_vectors(ptrdiff_t n, const float *x, float base, int is_signed, uint32_t rounding,
                                       uint32_t least, uint8_t *codes) {
     const oc_ints bases = oc_each(oc_bits(base)), start = oc_each(rounding), floors = oc_each(least);

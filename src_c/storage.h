@@ -28,9 +28,9 @@ OC_INLINE float oc_of_bits(uint32_t u) {
  * evenly (a lattice with a random digital shift), so that their errors cancel rather than add up. */
 #define OC_RANDOM_BITS 20
 
-/* 157 i modulo 256, as the first eight bits: every number once in a block, an arithmetic progression on every stride, and
- * 157/256 is the nearest to 1/golden ratio, so that the first n are spread evenly for every n. */
-#define OC_SPREAD_1(i) ((157u * (i) & 255u) << (OC_RANDOM_BITS - 8))
+/* 159 i modulo 256, as the first eight bits: every number once in a block, an arithmetic progression on every stride; and
+ * 159/256, of the odd ones next to 1/golden ratio, spreads the first n evenly for every n. */
+#define OC_SPREAD_1(i) ((159u * (i) & 255u) << (OC_RANDOM_BITS - 8))
 #define OC_SPREAD_4(i) OC_SPREAD_1(i), OC_SPREAD_1((i) + 1), OC_SPREAD_1((i) + 2), OC_SPREAD_1((i) + 3)
 #define OC_SPREAD_16(i) OC_SPREAD_4(i), OC_SPREAD_4((i) + 4), OC_SPREAD_4((i) + 8), OC_SPREAD_4((i) + 12)
 #define OC_SPREAD_64(i) OC_SPREAD_16(i), OC_SPREAD_16((i) + 16), OC_SPREAD_16((i) + 32), OC_SPREAD_16((i) + 48)
