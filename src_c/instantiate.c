@@ -3,7 +3,7 @@
 #include "internal.h"
 #include "moments.h"
 #include "log1p.h"
-#include "storage.h"
+#include "codes.h"
 
 #define TABLE_(level) oc_table_##level
 #define TABLE(level) TABLE_(level)

@@ -183,7 +183,7 @@ typedef struct {
 typedef enum {
     OC_AS_F32, OC_AS_F64,
     OC_AS_BF16, OC_AS_F16,  /* uint16_t */
-    OC_AS_SIGNED_CODES,     /* uint8_t, and a float scale for each OC_STATE_BLOCK of them: see storage.h */
+    OC_AS_SIGNED_CODES,     /* uint8_t, and a scale, a float power of two or 0, for each OC_STATE_BLOCK: see storage.h */
     OC_AS_UNSIGNED_CODES,   /* of what is never negative */
     OC_N_STORAGES
 } oc_storage;

@@ -19,10 +19,11 @@ enum { FN(stage) = OC_STAGE / sizeof(T) }; /* elements of a block */
             to[i] = value;                                                                                            \
     } while (0)
 
-/* Bytes may alias anything: only as `restrict` parameters do they let these loops become vectors. */
-OC_INLINE void FN(decode)(ptrdiff_t n, const uint8_t *restrict codes, float scale, int is_signed, T *restrict to) {
-    for (ptrdiff_t i = 0; i < n; i++)
-        to[i] = (T)(scale * (is_signed ? oc_from_signed(codes[i]) : oc_from_unsigned(codes[i])));
+/* Bytes may alias anything: only as `restrict` parameters do they let these loops become vectors. Of floats, whole vectors
+ * are done before, where the level has code for them. */
+OC_INLINE void FN(decode)(ptrdiff_t n, const uint8_t *restrict codes, float base, int is_signed, T *restrict to) {
+    for (ptrdiff_t i = sizeof(T) == sizeof(float) ? oc_decode_vectors(n, codes, base, is_signed, (float *)to) : 0; i < n; i++)
+        to[i] = (T)(is_signed ? oc_from_signed(codes[i], base) : oc_from_unsigned(codes[i], base));
 }
 
 OC_INLINE int32_t FN(largest_size)(ptrdiff_t n, const T *x) {
@@ -34,11 +35,14 @@ OC_INLINE int32_t FN(largest_size)(ptrdiff_t n, const T *x) {
     return largest;
 }
 
-OC_INLINE void FN(encode)(ptrdiff_t n, const T *restrict x, float inverse, int is_signed, uint32_t random,
+OC_INLINE void FN(encode)(ptrdiff_t n, const T *restrict x, float base, int is_signed, uint32_t rounding, uint32_t least,
                           uint8_t *restrict codes) {
-    for (ptrdiff_t i = 0; i < n; i++, random += OC_GOLDEN)
-        codes[i] = is_signed ? oc_to_signed((float)x[i], inverse, random)
-                             : oc_to_unsigned((float)x[i], inverse, random);
+    ptrdiff_t i = 0;
+    if (sizeof(T) == sizeof(float))
+        i = oc_encode_vectors(n, (const float *)x, base, is_signed, rounding, least, codes);
+    for (; i < n; i++)
+        codes[i] = is_signed ? oc_to_signed((float)x[i], base, oc_spread[i] ^ rounding)
+                             : oc_to_unsigned((float)x[i], base, oc_spread[i] ^ rounding, least);
 }
 
 OC_INLINE ptrdiff_t FN(block_at)(ptrdiff_t j, ptrdiff_t n) {
@@ -47,8 +51,10 @@ OC_INLINE ptrdiff_t FN(block_at)(ptrdiff_t j, ptrdiff_t n) {
 
 OC_INLINE void FN(load_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int is_signed, T *to) {
     const float *scales = (const float *)a->extra + at / OC_STATE_BLOCK;
-    for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK)
-        FN(decode)(FN(block_at)(j, n), (const uint8_t *)a->data + at + j, scales[j / OC_STATE_BLOCK], is_signed, to + j);
+    for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK) {
+        const float base = oc_base_to_read(scales[j / OC_STATE_BLOCK], is_signed);
+        FN(decode)(FN(block_at)(j, n), (const uint8_t *)a->data + at + j, base, is_signed, to + j);
+    }
 }
 
 OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int is_signed, uint64_t key, int stream,
@@ -56,9 +62,11 @@ OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int
     float *scales = (float *)a->extra + at / OC_STATE_BLOCK;
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK)
         scales[j / OC_STATE_BLOCK] = oc_scale(FN(largest_size)(FN(block_at)(j, n), from + j));
-    for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK)
-        FN(encode)(FN(block_at)(j, n), from + j, 1 / scales[j / OC_STATE_BLOCK], is_signed, oc_start(key, at + j, stream),
-                   (uint8_t *)a->data + at + j);
+    for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK) {
+        const float base = oc_base(scales[j / OC_STATE_BLOCK], is_signed);
+        FN(encode)(FN(block_at)(j, n), from + j, base, is_signed, oc_code_start(oc_start(key, at + j, stream), base),
+                   base > 0 ? OC_CODE_ONE : 0, (uint8_t *)a->data + at + j);
+    }
 }
 
 /* To bfloat16, rounded at random. */
@@ -66,9 +74,9 @@ OC_INLINE void FN(store_random)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, ui
                                 const T *restrict from) {
     uint16_t *restrict to = (uint16_t *)a->data + at;
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK) {
-        uint32_t random = oc_start(key, at + j, stream);
-        for (ptrdiff_t i = j; i < j + FN(block_at)(j, n); i++, random += OC_GOLDEN)
-            to[i] = oc_to_bf16((float)from[i], random >> 16);
+        const uint32_t start = oc_start(key, at + j, stream);
+        for (ptrdiff_t i = 0; i < FN(block_at)(j, n); i++)
+            to[j + i] = oc_to_bf16((float)from[j + i], (oc_spread[i] ^ start) >> (OC_RANDOM_BITS - 16));
     }
 }
 
@@ -134,14 +142,30 @@ static void FN(store)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t key
     }
 }
 
+OC_INLINE int FN(is_in_place)(const oc_array *a) {
+    return a->storage == (sizeof(T) == sizeof(float) ? OC_AS_F32 : OC_AS_F64);
+}
+
 /* The elements from `at` on as T: in place where they are that already, else in `room`; NULL where there are none. */
 OC_INLINE T *FN(fetch)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, T *room) {
     if (a->data == NULL)
         return NULL;
-    if (a->storage == (sizeof(T) == sizeof(float) ? OC_AS_F32 : OC_AS_F64))
+    if (FN(is_in_place)(a))
         return (T *)a->data + at;
     FN(load)(at, n, a, room);
     return room;
+}
+
+/* What a kernel will read of theta and g from `at` on, in place, is asked for before the states of the block behind it are
+ * stored: all the while no load would ask for it. */
+OC_INLINE void FN(ask_for)(ptrdiff_t at, const oc_staged *s) {
+    const T *theta = s->x[0].data, *g = s->x[1].data;
+    if (!theta || !g || !FN(is_in_place)(&s->x[0]) || !FN(is_in_place)(&s->x[1]))
+        return;
+    for (ptrdiff_t i = at; i < at + FN(stage); i += OC_LINE / sizeof(T)) {
+        OC_PREFETCH(theta + i);
+        OC_PREFETCH(g + i);
+    }
 }
 
 /* theta has moved: its moving average and its copy follow. */
@@ -188,6 +212,7 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             x[k] = FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, c);
+        FN(ask_for)(at + FN(stage), s);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             if (k != 1 && x[k] == rooms[k])
                 FN(store)(at, m, &s->x[k], s->key, k, rooms[k]);

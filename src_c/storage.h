@@ -22,11 +22,20 @@ OC_INLINE float oc_of_bits(uint32_t u) {
 }
 
 /* ------------------------------------------------------------------------------------------------- random numbers
- * From counters alone: (seed, step, array) give a key; key, block and stream a number at random, where the block starts; from
- * there on each element's is OC_GOLDEN further, modulo 2^32. So each of them is evenly distributed and those of one element
- * are independent from step to step, which is what makes rounding right on average; the numbers of neighbours are spread
- * evenly (a lattice with a random shift: Cranley and Patterson 1976), so that their errors cancel rather than add up. */
-#define OC_GOLDEN 0x9e3779b1u /* 2^32 over the golden ratio: the n first numbers are spread evenly for every n */
+ * From counters alone: (seed, step, array) give a key; key, block and stream a number at random for the block, of which each
+ * element's is the exclusive or with oc_spread. So each of them is evenly distributed and those of one element are
+ * independent from step to step, which is what makes rounding right on average; the numbers of neighbours are spread
+ * evenly (a lattice with a random digital shift), so that their errors cancel rather than add up. */
+#define OC_RANDOM_BITS 20
+
+/* 159 i modulo 256, as the first eight bits: every number once in a block, an arithmetic progression on every stride; and
+ * 159/256, of the odd ones next to 1/golden ratio, spreads the first n evenly for every n. */
+#define OC_SPREAD_1(i) ((159u * (i) & 255u) << (OC_RANDOM_BITS - 8))
+#define OC_SPREAD_4(i) OC_SPREAD_1(i), OC_SPREAD_1((i) + 1), OC_SPREAD_1((i) + 2), OC_SPREAD_1((i) + 3)
+#define OC_SPREAD_16(i) OC_SPREAD_4(i), OC_SPREAD_4((i) + 4), OC_SPREAD_4((i) + 8), OC_SPREAD_4((i) + 12)
+#define OC_SPREAD_64(i) OC_SPREAD_16(i), OC_SPREAD_16((i) + 16), OC_SPREAD_16((i) + 32), OC_SPREAD_16((i) + 48)
+static const uint32_t oc_spread[OC_STATE_BLOCK] OC_ON_LINE = {OC_SPREAD_64(0), OC_SPREAD_64(64), OC_SPREAD_64(128),
+                                                              OC_SPREAD_64(192)};
 
 /* The finaliser of splitmix64 (Steele, Lea and Flood 2014). */
 OC_INLINE uint64_t oc_mix64(uint64_t z) {
@@ -35,11 +44,11 @@ OC_INLINE uint64_t oc_mix64(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-/* Where the numbers of a stream of the block that begins at element `at` start. The constant is splitmix64's step, without
- * which 0 would mix to 0. */
+/* The OC_RANDOM_BITS of a stream of the block that begins at element `at`. The constant is splitmix64's step, without which
+ * 0 would mix to 0. */
 OC_INLINE uint32_t oc_start(uint64_t key, ptrdiff_t at, int stream) {
     const uint64_t counter = (uint64_t)(at / OC_STATE_BLOCK) * 8 + (uint64_t)stream;
-    return (uint32_t)(oc_mix64(oc_mix64(key + 0x9e3779b97f4a7c15u) + counter) >> 32);
+    return (uint32_t)(oc_mix64(oc_mix64(key + 0x9e3779b97f4a7c15u) + counter) >> (64 - OC_RANDOM_BITS));
 }
 
 /* Where numbers of neighbours have to be independent too (dropout): the low 32 bits of the index are the counter, the others
@@ -98,47 +107,59 @@ OC_INLINE uint16_t oc_to_f16(float x) {
 
 /* ---------------------------------------------------------------------------------------------- eight bits
  * Codes of OC_STATE_BLOCK values share a scale, the power of two above the largest size among them. A code is the exponent
- * and the first three bits of the mantissa of base + size, the size a share of the scale and base a power of two: four bits
- * of exponent and a sign, or five bits for what is never negative. To add the base makes 0 the code 0 and the codes next to
- * it evenly spaced, with no case apart. Products with the scale are exact, and base + size rounds to 9/8 at most, whose code
- * there is: nothing is clamped. Rounding is random: to the nearest, a mean that keeps 0.999 of itself would never leave its code,
- * whose neighbours are 1/8 away. What is not negative never becomes zero unless it is: sigma divides. What is not finite
- * takes its block with it. */
-enum { OC_SIGNED_BIAS = 127 - 15, OC_UNSIGNED_BIAS = 127 - 31 }; /* whose last bits are 0: they vanish from a code */
+ * and the first three bits of the mantissa of base + size, base a power of two below the scale: four bits of exponent and
+ * a sign, or five bits for what is never negative. To add the base makes 0 the code 0 and the codes next to it evenly
+ * spaced, with no case apart. What is coded are the bits of the sum less those of the base: nothing is divided by the scale.
+ * base + size rounds to 9/8 of the scale at most, whose code there is: nothing is clamped. Rounding is random: to the
+ * nearest, a mean that keeps 0.999 of itself would never leave its code, whose neighbours are 1/8 away. What is never
+ * negative has the code 0 in blocks of zeros alone, for sigma divides. What is not finite takes its block with it. */
+#define OC_CODE_SIGN 0x80000000u
+#define OC_CODE_ONE (1u << OC_RANDOM_BITS) /* beside the bits that go, one code */
+#define OC_CODE_SIZE 0x7f                  /* of a signed code the size, behind its sign */
 
-OC_INLINE float oc_base(int bias, uint32_t sign) {
-    return oc_of_bits(((uint32_t)bias << 23) | sign);
+OC_INLINE float oc_base(float scale, int is_signed) {
+    return scale * (is_signed ? 0x1p-15f : 0x1p-31f);
 }
 
-OC_INLINE float oc_from_unsigned(uint8_t code) {
-    return oc_of_bits(((uint32_t)code << 20) + ((uint32_t)OC_UNSIGNED_BIAS << 23)) - oc_base(OC_UNSIGNED_BIAS, 0);
+/* Of a block whose scale is infinite all is NaN. */
+OC_INLINE float oc_base_to_read(float scale, int is_signed) {
+    return oc_base(scale, is_signed) + (scale - scale);
 }
 
-OC_INLINE float oc_from_signed(uint8_t code) {
-    const uint32_t wide = (uint32_t)(int8_t)code << 20, sign = wide & 0x80000000u;
-    return oc_of_bits((wide & 0x87f00000u) | ((uint32_t)OC_SIGNED_BIAS << 23)) - oc_base(OC_SIGNED_BIAS, sign);
+OC_INLINE float oc_from_unsigned(uint8_t code, float base) {
+    return oc_of_bits(((uint32_t)code << OC_RANDOM_BITS) + oc_bits(base)) - base;
 }
 
-/* `x` is the value, `inverse` that of the scale; the first 20 bits of `random` are added to the 20 that go. The codes are
- * put together before they are bytes: vectors are narrowed once. */
-OC_INLINE uint8_t oc_to_unsigned(float x, float inverse, uint32_t random) {
-    const uint32_t sum = oc_bits(inverse * x + oc_base(OC_UNSIGNED_BIAS, 0)) + (random >> 12);
-    const uint32_t least = ((uint32_t)OC_UNSIGNED_BIAS << 23) + (x > 0 ? 1u << 20 : 0);
-    return (uint8_t)((sum > least ? sum : least) >> 20);
+OC_INLINE float oc_from_signed(uint8_t code, float base) {
+    const uint32_t wide = (uint32_t)(int8_t)code << OC_RANDOM_BITS, kept = OC_CODE_SIGN | OC_CODE_SIZE * OC_CODE_ONE;
+    return oc_of_bits((wide & kept) + oc_bits(base)) - oc_of_bits((wide & OC_CODE_SIGN) | oc_bits(base));
 }
 
-/* Bit 27, the first that the code keeps, is 1 in every sum: there the sign comes to lie. */
-OC_INLINE uint8_t oc_to_signed(float x, float inverse, uint32_t random) {
-    const uint32_t sign = oc_bits(x) & 0x80000000u;
-    const uint32_t sum = oc_bits(inverse * x + oc_base(OC_SIGNED_BIAS, sign)) + (random >> 12);
-    return (uint8_t)((sum & ((sum >> 4) | ~(1u << 27))) >> 20);
+/* What is added to the bits of base + value, after the exclusive or with oc_spread: in the bits that go the block's random
+ * number, in the others, where a base has nothing but its exponent, minus the base. */
+OC_INLINE uint32_t oc_code_start(uint32_t start, float base) {
+    return start | (0u - oc_bits(base));
 }
 
-/* The scale of a block from its largest size. Beyond 2^-90 it falls no more, so that the smallest code stands for a normal
- * number; from 2^127 on it is infinite. The sizes of floats are ordered as their bits are, infinity and NaN above all. */
+/* `least` is OC_CODE_ONE, or 0 in a block of zeros. */
+OC_INLINE uint8_t oc_to_unsigned(float x, float base, uint32_t add, uint32_t least) {
+    const uint32_t sum = oc_bits(x + base) + add;
+    return (uint8_t)((sum > least ? sum : least) >> OC_RANDOM_BITS);
+}
+
+/* The sign comes to lie before the size in 16 bits, which take half the vectors. */
+OC_INLINE uint8_t oc_to_signed(float x, float base, uint32_t add) {
+    const uint32_t sum = oc_bits(x + oc_of_bits((oc_bits(x) & OC_CODE_SIGN) | oc_bits(base))) + add;
+    const uint16_t code = (uint16_t)(sum >> OC_RANDOM_BITS);
+    return (uint8_t)((code & OC_CODE_SIZE) | ((code >> 4) & 0x80));
+}
+
+/* The scale of a block from its largest size; 0 where all are 0. Beyond 2^-90 it falls no more, so that the smallest code
+ * stands for a normal number; from 2^127 on it is infinite. The sizes of floats are ordered as their bits are, infinity and
+ * NaN above all. */
 OC_INLINE float oc_scale(int32_t largest) {
-    const int32_t exponent = (largest >> 23) + 1;
-    return oc_of_bits((uint32_t)(exponent < 127 - 90 ? 127 - 90 : exponent > 255 ? 255 : exponent) << 23);
+    const int32_t above = (largest >> 23) + 1, exponent = above < 127 - 90 ? 127 - 90 : above > 255 ? 255 : above;
+    return largest == 0 ? 0 : oc_of_bits((uint32_t)exponent << 23);
 }
 
 #endif

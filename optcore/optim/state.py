@@ -141,6 +141,9 @@ def _scales(name, entry, key, shape):
     if given.dtype != np.float32 or given.shape != count:
         raise ValueError(f"{name}[{key!r}]: expected float32 of shape {count}, "
                          f"got {given.dtype} of shape {given.shape}")
+    if not np.all(storage.are_scales(given)):
+        raise ValueError(f"{name}[{key!r}]: expected powers of two from 2^-90 on, infinity, or 0 for a block of zeros, "
+                         f"got {given[~storage.are_scales(given)][:4].tolist()}")
     return given
 
 

@@ -127,6 +127,11 @@ def scales(shape):
     return np.zeros(-(-math.prod(shape) // _native.BLOCK), np.float32)
 
 
+def are_scales(x):
+    """Where ``x`` holds what a block of codes has for a scale: a power of two from 2^-90 on, infinity, or 0."""
+    return (np.frexp(x)[0] == 0.5) & (x >= 2.0**-90) | np.isposinf(x) | (x == 0)
+
+
 def values(array, kind, scale, arithmetic):
     """The numbers that an array holds, as a new array of the arithmetic's dtype."""
     out = np.empty(array.shape, arithmetic)

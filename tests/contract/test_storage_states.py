@@ -93,16 +93,15 @@ def test_any_storage_loads_into_any(case, source, state):
         assert np.all(np.abs(got - exact) <= tolerance + 2.0**-25 * (unit > 2.0**-23))
 
 
-def test_codes_load_with_any_scale():
-    """Before scales were powers of two they were the largest size over the largest code: what they mean is the same."""
+def test_a_step_sees_the_same_numbers_in_codes_and_out_of_them():
     rng = np.random.default_rng(45)
     codes = rng.integers(0, 256, (2, 600), dtype=np.uint8)
-    scale = rng.uniform(1e-4, 2e-4, (2, 3)).astype("float32")
+    scale = (2.0 ** rng.integers(-16, -8, (2, 3))).astype("float32")
     entry = {"step": 4, "exp_avg": codes[0], "exp_avg_scale": scale[0],
              "exp_avg_sq": codes[1], "exp_avg_sq_scale": scale[1]}
     theta, g = rng.standard_normal((2, 600)).astype("float32")
     moved = []
-    for dtype in ("int8", "float32"):  # the step sees the same numbers, whether it reads codes or what they stand for
+    for dtype in ("int8", "float32"):
         p = theta.copy()
         opt = oc.optim.AdamW(p, lr=0.01, state_dtype=dtype)
         kept_in_codes = {**oc.optim.AdamW(p, state_dtype="int8").state_dict(), "step": 4, "state": {0: entry}}
@@ -311,6 +310,9 @@ def bad_states(good):
     yield {"exp_avg_scale": None}, "expected the scales 'exp_avg_scale' beside the codes"
     yield {"exp_avg_scale": entry["exp_avg_scale"][:1]}, "exp_avg_scale.*float32 of shape"
     yield {"exp_avg_scale": entry["exp_avg_scale"].astype("float64")}, "exp_avg_scale.*float32 of shape"
+    for bad in (1.5, -1.0, np.nan, 2.0**-91):
+        scale = np.full_like(entry["exp_avg_sq_scale"], bad)
+        yield {"exp_avg_sq_scale": scale}, r"exp_avg_sq_scale.*powers of two from 2\^-90 on, infinity, or 0"
     kinds = r"expected float32, float64, float16, bfloat16 \(also as uint16\)"
     yield {"exp_avg_sq": entry["exp_avg_sq"].astype("int8")}, f"exp_avg_sq.*{kinds} or codes .uint8. of shape"
     yield {"exp_avg": np.zeros(3, "float32")}, f"exp_avg'.*{kinds} or codes .uint8. of shape"
