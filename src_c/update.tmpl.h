@@ -22,6 +22,16 @@ OC_INLINE T FN(mix)(FN(mean) m, T x, T y) {
     return m.keep * x + (m.rest * x + m.add * y);
 }
 
+/* The same in three operations where the mean is `lasting`, its keep at least 1/2: what rounding y - x loses is then small
+ * beside x, of which at least half stays. Loops in cache are bound by their operations. */
+OC_INLINE T FN(moved)(FN(mean) m, int lasting, T x, T y) {
+    return lasting ? x + m.add * (y - x) : FN(mix)(m, x, y);
+}
+
+OC_INLINE int FN(lasts)(oc_mean m) {
+    return m.keep >= 0.5;
+}
+
 /* The gradient scaled (clipping by norm, sign of maximize) and clamped. The comparisons let NaN pass. */
 OC_INLINE T FN(clamped)(T g, T scale, T clip) {
     g = scale * g;
@@ -130,8 +140,8 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
 
 /* RMSprop. sigma^2 = the moving mean of g^2, less the square of the moving mean of g (centered; Graves 2013); m = g, or
  * b <- momentum*b + g/sigma, which then stands for m/sigma. Tieleman and Hinton 2012. */
-OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int centered,
-                                int zero_guard) {
+OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int heavy,
+                                int centered, int zero_guard) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
@@ -139,7 +149,7 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
     S_T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
     OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
-        T si = FN(mix)(second, S_GET(s[i]), gi * gi);
+        T si = FN(moved)(second, lasting, S_GET(s[i]), gi * gi);
         s[i] = S_PUT(si);
         if (centered) {
             const T ai = FN(mix)(centre, S_GET(a[i]), gi);
@@ -157,15 +167,19 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
 }
 
 static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
+    if (FN(lasts)(c->second) && !c->heavy && !c->centered && !c->zero_guard) { /* what most ask for */
+        FN(rmsprop_body)(n, x, c, 1, 0, 0, 0);
+        return;
+    }
     switch (c->heavy + 2 * c->centered + 4 * c->zero_guard) {
-    case 0: FN(rmsprop_body)(n, x, c, 0, 0, 0); break;
-    case 1: FN(rmsprop_body)(n, x, c, 1, 0, 0); break;
-    case 2: FN(rmsprop_body)(n, x, c, 0, 1, 0); break;
-    case 3: FN(rmsprop_body)(n, x, c, 1, 1, 0); break;
-    case 4: FN(rmsprop_body)(n, x, c, 0, 0, 1); break;
-    case 5: FN(rmsprop_body)(n, x, c, 1, 0, 1); break;
-    case 6: FN(rmsprop_body)(n, x, c, 0, 1, 1); break;
-    default: FN(rmsprop_body)(n, x, c, 1, 1, 1); break;
+    case 0: FN(rmsprop_body)(n, x, c, 0, 0, 0, 0); break;
+    case 1: FN(rmsprop_body)(n, x, c, 0, 1, 0, 0); break;
+    case 2: FN(rmsprop_body)(n, x, c, 0, 0, 1, 0); break;
+    case 3: FN(rmsprop_body)(n, x, c, 0, 1, 1, 0); break;
+    case 4: FN(rmsprop_body)(n, x, c, 0, 0, 0, 1); break;
+    case 5: FN(rmsprop_body)(n, x, c, 0, 1, 0, 1); break;
+    case 6: FN(rmsprop_body)(n, x, c, 0, 0, 1, 1); break;
+    default: FN(rmsprop_body)(n, x, c, 0, 1, 1, 1); break;
     }
 }
 
@@ -173,7 +187,7 @@ static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * amsgrad takes the largest sigma^2 so far. Decay is in the gradient (l2) or beside it (decay), never in both: in cache
  * the loop is bound by its arithmetic, and the other one's product and sum are 7 % of it.
  * Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi et al. 2018. */
-OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int amsgrad, int coupled) {
+OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int amsgrad, int coupled) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
@@ -182,8 +196,8 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     OC_EACH(T, n, {
         const T bounded = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
         const T gi = coupled ? bounded + l2 * P_GET(p[i]) : bounded;
-        const T mi = FN(mix)(first, S_GET(m[i]), gi);
-        T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        const T mi = FN(moved)(first, lasting, S_GET(m[i]), gi);
+        T vi = FN(moved)(second, lasting, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
         if (amsgrad) {
@@ -196,11 +210,16 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
 }
 
 static void FN(adam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
-    switch ((c->amsgrad != 0) + 2 * (c->l2 != 0)) {
-    case 0: FN(adam_body)(n, x, c, 0, 0); break;
-    case 1: FN(adam_body)(n, x, c, 1, 0); break;
-    case 2: FN(adam_body)(n, x, c, 0, 1); break;
-    default: FN(adam_body)(n, x, c, 1, 1); break;
+    const int lasting = FN(lasts)(c->first) && FN(lasts)(c->second);
+    switch (4 * lasting + 2 * (c->amsgrad != 0) + (c->l2 != 0)) {
+    case 0: FN(adam_body)(n, x, c, 0, 0, 0); break;
+    case 1: FN(adam_body)(n, x, c, 0, 0, 1); break;
+    case 2: FN(adam_body)(n, x, c, 0, 1, 0); break;
+    case 3: FN(adam_body)(n, x, c, 0, 1, 1); break;
+    case 4: FN(adam_body)(n, x, c, 1, 0, 0); break;
+    case 5: FN(adam_body)(n, x, c, 1, 0, 1); break;
+    case 6: FN(adam_body)(n, x, c, 1, 1, 0); break;
+    default: FN(adam_body)(n, x, c, 1, 1, 1); break;
     }
 }
 
@@ -267,7 +286,7 @@ static void FN(radam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 
 /* AdEMAMix. m = a fast moving mean of g, with its bias correction, and alpha times a slow one; their etas are eta and
  * eta_other; sigma as Adam's. Pagliardini et al. 2024. */
-static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
+OC_INLINE void FN(ademamix_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
@@ -275,14 +294,21 @@ static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
     S_T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
     OC_EACH(T, n, {
         const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
-        const T mi = FN(mix)(first, S_GET(m[i]), gi);
-        const T si = FN(mix)(slow, S_GET(s[i]), gi);
-        const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
+        const T mi = FN(moved)(first, lasting, S_GET(m[i]), gi);
+        const T si = FN(moved)(slow, lasting, S_GET(s[i]), gi);
+        const T vi = FN(moved)(second, lasting, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         s[i] = S_PUT(si);
         v[i] = S_PUT(vi);
         p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_slow * si, vi, eps, 0)));
     });
+}
+
+static void FN(ademamix)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
+    if (FN(lasts)(c->first) && FN(lasts)(c->second) && FN(lasts)(c->slow))
+        FN(ademamix_body)(n, x, c, 1);
+    else
+        FN(ademamix_body)(n, x, c, 0);
 }
 
 #include "update_averaged.tmpl.h"

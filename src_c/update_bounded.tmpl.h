@@ -37,17 +37,24 @@ static void FN(rprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 }
 
 /* Lion. m = the momentum mixed with g by beta1, sigma = |m|; the momentum itself keeps beta2. Chen et al. 2023. */
-static void FN(lion)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
+OC_INLINE void FN(lion_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting) {
     OC_CONSTANTS(c);
     const FN(mean) ahead = FN(mean_of)(c->first), kept = FN(mean_of)(c->second);
     const T decay = (T)c->decay;
     S_T *restrict b = x[2];
     OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
-        const T m = FN(mix)(ahead, S_GET(b[i]), gi);
-        b[i] = S_PUT(FN(mix)(kept, S_GET(b[i]), gi));
+        const T m = FN(moved)(ahead, lasting, S_GET(b[i]), gi);
+        b[i] = S_PUT(FN(moved)(kept, lasting, S_GET(b[i]), gi));
         p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + eta * FN(sign)(m)));
     });
+}
+
+static void FN(lion)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
+    if (FN(lasts)(c->first) && FN(lasts)(c->second))
+        FN(lion_body)(n, x, c, 1);
+    else
+        FN(lion_body)(n, x, c, 0);
 }
 
 /* Sophia. m = the moving mean of g, sigma = max(rho*h, 0) + eps with h the moving mean of the Hessian's diagonal;
