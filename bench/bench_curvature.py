@@ -91,7 +91,7 @@ def bare_side(widths, what):
     def one(probes):
         basis = np.ones((80, optcore_network(widths).theta.size), np.float32)
         with oc.threads(1), oc.process.one_pool:
-            for _ in range(probes):
+            for _ in probes:
                 products(80)
                 for rows in range(2, 81, 2):
                     reduce.sum_squares(basis[:rows])
@@ -99,7 +99,7 @@ def bare_side(widths, what):
     def run():
         cores = oc.get_num_threads()
         with ThreadPoolExecutor(cores) as pool:
-            list(pool.map(one, [10 // cores] * cores))
+            list(pool.map(one, [range(core, 10, cores) for core in range(cores)]))
         return np.zeros(0), None
 
     return run

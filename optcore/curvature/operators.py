@@ -12,6 +12,12 @@ from optcore.objective import check_objective
 from optcore.progress import show_count
 
 
+def _groups(vs, size):
+    vs = iter(vs)
+    while group := list(itertools.islice(vs, size)):
+        yield group
+
+
 class _AtPoint(LinearOperator):
     """A matrix that an objective multiplies by at a point."""
 
@@ -79,8 +85,8 @@ class _AtPoint(LinearOperator):
         return np.asarray(self.product(v), dtype=np.float64)
 
     def _matmat(self, vectors):
-        vs, k = np.ascontiguousarray(vectors.T), self.together
-        products = [product for i in range(0, len(vs), k) for product in self.multiply(vs[i:i + k])]
+        vs = np.ascontiguousarray(vectors.T)
+        products = [product for group in _groups(vs, self.together) for product in self.multiply(group)]
         return np.asarray(products, dtype=np.float64).reshape(vs.shape).T
 
     def _adjoint(self):
@@ -221,8 +227,7 @@ class Products:
 
     def of(self, vs):
         """Yield each of these vectors with its product: made together as far as that is worth it."""
-        vs = iter(vs)
-        while group := list(itertools.islice(vs, self.together)):
+        for group in _groups(vs, self.together):
             yield from zip(group, self.multiply(group), strict=True)
 
     def stop(self):

@@ -62,6 +62,7 @@ def test_an_operator_counts_and_multiplies_matrices():
     vs = np.random.default_rng(3).standard_normal((7, obj.size))
     dense = H @ np.eye(obj.size)
     assert seen == list(range(1, obj.size + 1))
+    # Sums of 53 terms in float64, in another order.
     np.testing.assert_allclose(H @ vs.T, dense @ vs.T, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(H.multiply(vs), vs @ dense, rtol=1e-12, atol=1e-14)
     assert H.products == obj.size + 14
@@ -102,7 +103,8 @@ def test_probes_of_a_density_ask_together_as_far_as_memory_allows(probes, bases,
 def test_estimates_ask_together():
     obj = Counting()
     H = oc.curvature.Hessian(obj, obj.theta0)
-    assert abs(oc.curvature.trace(H, 33).value - 1500) < 150  # 3000 values from -1 to 2
+    # 3000 values from -1 to 2; a wrong pairing of v and H v, whose products have the mean 0, would give about 0.
+    assert abs(oc.curvature.trace(H, 33).value - 1500) < 150
     assert obj.asked == [5, 5, 5, 5, 5, 5]  # 11 each for H S, H Q and H g; single ones as such
     obj.asked.clear()
     assert abs(oc.curvature.diagonal(H, 12).value - np.linspace(-1, 2, 3000)).max() < 1e-12
