@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 
+from optcore._native import blas as _blas
 from optcore._native import core as _core
 from optcore._native import pages as _pages
 from optcore._native import threads as _threads
@@ -134,38 +135,60 @@ Two pools that spin on the same cores cost a factor of 30; see docs/architecture
 microseconds, so whole jobs (a fit, an analysis) are wrapped; entering again inside is free."""
 
 
-def at_once(work, items, stop):
-    """Return ``work(item)`` of each item, all at the same time: each on a Python thread with its share of the threads.
+@contextlib.contextmanager
+def whole_products():
+    """Matrix products of this Python thread are not shared among threads: for each of several jobs that run at once.
+
+    The bits may follow how a product is cut: who uses it must do so for any number of threads.
+    """
+    before = _blas.keep_whole(True)
+    try:
+        yield
+    finally:
+        _blas.keep_whole(before)
+
+
+def at_once(work, items, stop, most):
+    """Return ``work(item)`` of each item, several at a time: each on a Python thread with its share of the threads.
 
     Parameters
     ----------
     work : callable
         One that may run in several threads. Gets the context of the caller (`numpy.errstate`).
-    items : list
+    items : iterable
+        Asked for an item when a thread is free for it.
     stop : callable
         Called without arguments once one has failed, or on Ctrl-C: makes the others end soon. The first error is raised
         when they have.
+    most : int
+        How many at a time; 1 for the calling thread alone.
     """
-    if len(items) == 1:
-        return [work(items[0])]
-    share, errors = max(1, get_num_threads() // len(items)), []
+    if most == 1:
+        return [work(item) for item in items]
+    share, numbered, one_asks = max(1, get_num_threads() // most), enumerate(items), threading.Lock()
+    found, errors = {}, []
 
-    def run(item):
+    def run():
         try:
             with threads(share), one_pool:
-                return work(item)
+                while True:
+                    with one_asks:
+                        number, item = next(numbered, (None, None))
+                    if number is None:
+                        return
+                    found[number] = work(item)
         except BaseException as error:
             errors.append(error)
             stop()  # at once: the caller may wake late
             raise
 
-    with ThreadPoolExecutor(len(items)) as pool:
-        running = [pool.submit(contextvars.copy_context().run, run, item) for item in items]
+    with ThreadPoolExecutor(most) as pool:
+        running = [pool.submit(contextvars.copy_context().run, run) for _ in range(most)]
         try:
             wait(running, return_when=FIRST_EXCEPTION)
             if errors:
                 raise errors[0]
-            return [future.result() for future in running]
+            return [found[number] for number in sorted(found)]
         except BaseException:
             stop()
             raise

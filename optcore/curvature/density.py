@@ -1,5 +1,6 @@
 """The density of a whole spectrum by stochastic Lanczos quadrature, with its error."""
 
+import contextlib
 import itertools
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +12,11 @@ from optcore.curvature.estimates import Estimate
 from optcore.curvature.lanczos import Lanczos, most_steps, most_vectors, run_together
 from optcore.curvature.operators import Products
 from optcore.curvature.quadrature import Shares, counted, estimated
-from optcore.process import at_once, get_num_threads, one_pool
+from optcore.process import at_once, get_num_threads, one_pool, whole_products
 
 _DENSE_BELOW = 2000
 _TAU = 1e-6
+_GROUPS = 4  # of probes, where there are as many: enough for as many cores, and few enough to share much
 
 
 @dataclass(frozen=True)
@@ -191,19 +193,23 @@ def _probes(product, rng, probes, steps, memory):
     """The probes from starts drawn in turn: in groups whose products are made together, as many groups at once as there
     are threads, where products and memory allow it. The groups do not depend on the threads: neither do the bits."""
     fitting = max(1, most_vectors(product.n, memory, product.dtype) // (steps + 1))
-    size = min(product.together, fitting, -(-probes // 2))
-    most = max(1, min(get_num_threads(), fitting // size)) if product.concurrent else 1
-    found = []
-    while len(found) < probes:
-        groups = [[rng.standard_normal(product.n) for _ in range(min(size, probes - at))]
-                  for at in range(len(found), min(probes, len(found) + most * size), size)]
-        found += itertools.chain(*at_once(partial(_group, product, steps=steps), groups, product.stop))
-    return tuple(found)
+    sizes = _sizes(probes, min(product.together, fitting))
+    most = min(len(sizes), fitting // sizes[0]) if product.concurrent else 1
+    groups = ([rng.standard_normal(product.n) for _ in range(size)] for size in sizes)
+    run = partial(_group, product, steps=steps, alone=most == 1)
+    return tuple(itertools.chain(*at_once(run, groups, product.stop, min(most, get_num_threads()))))
 
 
-def _group(product, starts, steps):
+def _sizes(probes, most):
+    """Of groups of at most so many probes, as even as can be: `_GROUPS` of them or more."""
+    groups = max(min(_GROUPS, probes), -(-probes // most))
+    return [len(group) for group in np.array_split(range(probes), groups)]
+
+
+def _group(product, starts, steps, alone):
     processes = [Lanczos(product, start, steps, product.dtype) for start in starts]
-    run_together(processes, steps, product.multiply)
+    with contextlib.nullcontext() if alone else whole_products():
+        run_together(processes, steps, product.multiply)
     return [process.probe() for process in processes]
 
 

@@ -58,7 +58,14 @@ def network():
                         batch_size=128, memory=1)  # 1 byte: what products start from is evaluated in each thread
 
 
-@pytest.mark.parametrize("make", [Diagonal, network])
+def wide():
+    """Products that are cut into panels for the threads, but not where several groups of probes run at once."""
+    net = nn.Sequential(nn.Linear(90, 130), nn.ReLU(), nn.Linear(130, 3), seed=2)
+    rng = np.random.default_rng(4)
+    return nn.objective(net, "cross_entropy", rng.standard_normal((400, 90), "float32"), rng.integers(0, 3, 400))
+
+
+@pytest.mark.parametrize("make", [Diagonal, network, wide])
 def test_the_same_bits_for_any_number_of_threads(make):
     found = []
     for threads in (1, 2, 3):

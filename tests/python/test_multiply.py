@@ -89,8 +89,8 @@ class Counting(oc.Objective):
         return super().multiply(theta, vs, batch, kind)
 
 
-@pytest.mark.parametrize(("probes", "bases", "asked"), [(10, 100, [5, 5]), (7, 100, [4, 3]), (2, 100, []),
-                                                        (10, 3, [3, 3, 3])])
+@pytest.mark.parametrize(("probes", "bases", "asked"), [(10, 100, [3, 3, 2, 2]), (7, 100, [2, 2, 2]), (4, 100, []),
+                                                        (30, 100, [5] * 6), (10, 2, [2] * 5)])
 def test_probes_of_a_density_ask_together_as_far_as_memory_allows(probes, bases, asked):
     obj = Counting()
     alone = oc.curvature.spectral_density(np.diag(np.linspace(-1, 2, 3000)), probes, 8)
