@@ -1,9 +1,12 @@
 """Steps of the update rules against PyTorch (fused, foreach), optax, numba, NumPy, and a plain C loop.
 
 GB/s counts what a step has to move (``Work.bytes_each``). "of the loop" is the plain loop's time over optcore's, the
-loop running over one flat array of as many parameters without a call between its steps: what the machine allows. Its
-arrays begin where optcore's do in a cache line; "aligned" is the same on arrays that begin a line, "apart" on arrays
-as many and as small as the tensors.
+loop running over as many parameters without a call between its steps: what the machine allows. Of one tensor it goes
+over optcore's own arrays; of several, over one flat array that begins where optcore's do in a cache line. "aligned" is
+the same on arrays that begin a line, "apart" on arrays as many and as small as the tensors.
+
+Where in memory large arrays come to lie decides a tenth of the time. So their sides are made ready several times, and
+the ratios are medians over all of these.
 
 Peers run as they come. PyTorch's foreach rules have temporaries, for which the kernel gives fresh pages at every step;
 "kept" is PyTorch with an allocator that keeps them (GLIBC_TUNABLES). Where it makes a difference both are shown.
@@ -40,6 +43,7 @@ CLOSE = ("optcore", *LOOPS, "fused", "fused kept")
 # 4.8e-7 on either side, and the update itself, up to 3e-3, to some 1e-6 of its size.
 TOLERANCE = 2e-6
 SLOW = 1 << 22  # parameters: from here on a step leaves the caches
+PLACEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ IN_CACHE = 1 << 13, 1 << 14  # parameters of steps of one thread, whose differen
 
 def peers(row):
     """Name -> worker and variant of every side beside optcore."""
-    found = {LOOP: ("loop", "as NumPy's"), ALIGNED: ("loop", "aligned")}
+    one = len(row.work.shapes) == 1
+    found = {LOOP: ("optcore", "loop") if one else ("loop", "as NumPy's"), ALIGNED: ("loop", "aligned")}
     if row.apart:
         found[APART] = ("loop", "apart")
     if row.work.rule in FUSED:
@@ -96,24 +101,36 @@ def peers(row):
 def race(pool, row):
     """Return optcore's seconds a step and every side's ratio to it.
 
-    The close sides have a race of their own with more rounds: there a ratio is to be known to a hundredth, and the slow
+    The close sides have races of their own with more rounds: there a ratio is to be known to a hundredth, and the slow
     ones would take most of the time.
     """
-    with workers.Sides(pool) as sides:
-        sides.add("optcore", "optcore", row.work)
-        for name, (worker, variant) in peers(row).items():
-            sides.add(name, worker, row.work, variant)
-        check_agreement(sides.results)
-        seconds = 0.1 if row.work.size > SLOW else 0.05
-        far, close = sides.race(5, seconds), sides.race(11, seconds, CLOSE)
+    slow = row.work.size > SLOW
+    seconds, rounds = (0.1, [5] * PLACEMENTS) if slow else (0.05, [11])
+    every = {"optcore": ("optcore", None)} | peers(row)
+    far = placed(pool, row.work, every, 5, seconds)
+    close = {name: [] for name in every if name in CLOSE}
+    for count in rounds:
+        for name, times in placed(pool, row.work, {name: every[name] for name in close}, count, seconds).items():
+            close[name] += times
     ratios = {name: harness.ratio(close if name in close else far, name) for name in far if name != "optcore"}
     return harness.median(close, "optcore"), ratios
+
+
+def placed(pool, work, sides, rounds, seconds):
+    """The times of sides (worker and variant by name) on arrays made for this race."""
+    with workers.Sides(pool) as ready:
+        for name, (worker, variant) in sides.items():
+            ready.add(name, worker, work, variant)
+        check_agreement(ready.results)
+        return ready.race(rounds, seconds)
 
 
 def check_agreement(results):
     """Every side has to do the same work. The loop, whose parameters lie end to end, shows the first tensor's alone."""
     ours = results["optcore"]
     for name, theirs in results.items():
+        if theirs is None:  # it has optcore's arrays
+            continue
         both = min(ours.size, theirs.size)
         apart = abs(ours[:both] - theirs[:both]).max()
         if not apart <= TOLERANCE:

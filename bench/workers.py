@@ -114,8 +114,10 @@ class Server:
 
     def prepare(self, name, work, variant):
         run, params = self.module.prepare(work, variant)
-        run(FIRST_STEPS)
         self.runs[name] = run
+        if params is None:  # it has another side's arrays
+            return None
+        run(FIRST_STEPS)
         flat = np.concatenate([np.asarray(p).reshape(-1)[:SAMPLE] for p in params()])
         return flat.astype(np.float32)
 

@@ -56,6 +56,12 @@ OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
     return FN(bounded)(g, scale, clip, spoilt) + l2 * p;
 }
 
+/* The same where most have no decay in the gradient, a constant of the body: in cache the loops are bound by their
+ * operations. */
+OC_INLINE T FN(coupled)(int coupled, T g, T p, T scale, T clip, T l2, T spoilt) {
+    return coupled ? FN(squarable)(g, p, scale, clip, l2, spoilt) : FN(bounded)(g, scale, clip, spoilt);
+}
+
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
 OC_INLINE T FN(ratio)(T m, T second, T eps, int zero_guard) {
     const T sigma = SQRT(second) + eps;
@@ -99,13 +105,13 @@ static void FN(sgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 
 /* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (1/sqrt(t) is in eta and eps); the sum stops short
  * of infinity. Duchi et al. 2011. */
-OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard) {
+OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard, int coupled) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const T eps = (T)c->eps, full = (T)c->sum_max;
     S_T *restrict s = x[2];
     OC_EACH(T, n, {
-        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T gi = FN(coupled)(coupled, G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         T si = S_GET(s[i]) + gi * gi;
         si = si > full ? full : si;
         s[i] = S_PUT(si);
@@ -115,9 +121,11 @@ OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficien
 
 static void FN(adagrad)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     if (c->zero_guard)
-        FN(adagrad_body)(n, x, c, 1);
+        FN(adagrad_body)(n, x, c, 1, 1);
+    else if (c->l2 != 0)
+        FN(adagrad_body)(n, x, c, 0, 1);
     else
-        FN(adagrad_body)(n, x, c, 0);
+        FN(adagrad_body)(n, x, c, 0, 0);
 }
 
 /* Adadelta. m = g, sigma^2 = (mean of g^2 + eps) / (mean of the squared updates + eps): a step in the units of theta.
@@ -140,15 +148,15 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
 
 /* RMSprop. sigma^2 = the moving mean of g^2, less the square of the moving mean of g (centered; Graves 2013); m = g, or
  * b <- momentum*b + g/sigma, which then stands for m/sigma. Tieleman and Hinton 2012. */
-OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int heavy,
-                                int centered, int zero_guard) {
+OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int coupled,
+                                int heavy, int centered, int zero_guard) {
     OC_CONSTANTS(c);
     const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
     const T eps = (T)c->eps, keep = (T)c->first.keep;
     S_T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
     OC_EACH(T, n, {
-        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T gi = FN(coupled)(coupled, G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         T si = FN(moved)(second, lasting, S_GET(s[i]), gi * gi);
         s[i] = S_PUT(si);
         if (centered) {
@@ -168,18 +176,21 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
 
 static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     if (FN(lasts)(c->second) && !c->heavy && !c->centered && !c->zero_guard) { /* what most ask for */
-        FN(rmsprop_body)(n, x, c, 1, 0, 0, 0);
+        if (c->l2 != 0)
+            FN(rmsprop_body)(n, x, c, 1, 1, 0, 0, 0);
+        else
+            FN(rmsprop_body)(n, x, c, 1, 0, 0, 0, 0);
         return;
     }
     switch (c->heavy + 2 * c->centered + 4 * c->zero_guard) {
-    case 0: FN(rmsprop_body)(n, x, c, 0, 0, 0, 0); break;
-    case 1: FN(rmsprop_body)(n, x, c, 0, 1, 0, 0); break;
-    case 2: FN(rmsprop_body)(n, x, c, 0, 0, 1, 0); break;
-    case 3: FN(rmsprop_body)(n, x, c, 0, 1, 1, 0); break;
-    case 4: FN(rmsprop_body)(n, x, c, 0, 0, 0, 1); break;
-    case 5: FN(rmsprop_body)(n, x, c, 0, 1, 0, 1); break;
-    case 6: FN(rmsprop_body)(n, x, c, 0, 0, 1, 1); break;
-    default: FN(rmsprop_body)(n, x, c, 0, 1, 1, 1); break;
+    case 0: FN(rmsprop_body)(n, x, c, 0, 1, 0, 0, 0); break;
+    case 1: FN(rmsprop_body)(n, x, c, 0, 1, 1, 0, 0); break;
+    case 2: FN(rmsprop_body)(n, x, c, 0, 1, 0, 1, 0); break;
+    case 3: FN(rmsprop_body)(n, x, c, 0, 1, 1, 1, 0); break;
+    case 4: FN(rmsprop_body)(n, x, c, 0, 1, 0, 0, 1); break;
+    case 5: FN(rmsprop_body)(n, x, c, 0, 1, 1, 0, 1); break;
+    case 6: FN(rmsprop_body)(n, x, c, 0, 1, 0, 1, 1); break;
+    default: FN(rmsprop_body)(n, x, c, 0, 1, 1, 1, 1); break;
     }
 }
 
@@ -194,8 +205,7 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
     OC_EACH(T, n, {
-        const T bounded = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
-        const T gi = coupled ? bounded + l2 * P_GET(p[i]) : bounded;
+        const T gi = FN(coupled)(coupled, G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
         const T mi = FN(moved)(first, lasting, S_GET(m[i]), gi);
         T vi = FN(moved)(second, lasting, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);

@@ -1,10 +1,14 @@
 /* update_bounded.tmpl.h: the update rules that bound the step of each element by eta: m/sigma is a sign, or clipped.
  * Parameters and helpers: update.tmpl.h, which includes this file. */
 
-/* The sign; 0 and NaN stay what they are. */
+/* The size with the sign of x; 0 and NaN stay what they are. */
+OC_INLINE T FN(signed)(T size, T x) {
+    const T up = x > 0 ? size : x;
+    return x < 0 ? -size : up;
+}
+
 OC_INLINE T FN(sign)(T x) {
-    x = x > 0 ? 1 : x;
-    return x < 0 ? -1 : x;
+    return FN(signed)(1, x);
 }
 
 /* Rprop. m = g, sigma = |g|, eta an element's own: it grows while g keeps its sign; where the sign turns it shrinks,
@@ -42,11 +46,12 @@ OC_INLINE void FN(lion_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const FN(mean) ahead = FN(mean_of)(c->first), kept = FN(mean_of)(c->second);
     const T decay = (T)c->decay;
     S_T *restrict b = x[2];
+    (void)l2; /* the decay is beside the gradient */
     OC_EACH(T, n, {
-        const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        const T gi = FN(clamped)(G_GET(g[i]), scale, clip);
         const T m = FN(moved)(ahead, lasting, S_GET(b[i]), gi);
         b[i] = S_PUT(FN(moved)(kept, lasting, S_GET(b[i]), gi));
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + eta * FN(sign)(m)));
+        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(signed)(eta, m)));
     });
 }
 

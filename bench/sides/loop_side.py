@@ -1,7 +1,8 @@
 """The plain C loop: the limit. One flat array of as many parameters, no call from Python in between.
 
 ``variant`` says where in a cache line its arrays begin: "aligned", or "as NumPy's" like the parameters of the others;
-"apart" is as many arrays as there are tensors, of one size, where those of the others begin.
+"apart" is as many arrays as there are tensors, of one size, where those of the others begin. optcore's side runs it
+over optcore's own arrays.
 """
 
 import ctypes
@@ -40,10 +41,14 @@ def prepare(work, variant):
     shapes = work.shapes if variant == "apart" else ((work.size,),)
     params, grads = Work(work.rule, shapes).data(offset)
     states = [[array_at(shape, np.float32, offset) for shape in shapes] for _ in range(2)]
-    held = params, grads, *states
-    count = len(shapes)
+    return over(work, params, grads, *states), lambda: params[:1]
+
+
+def over(work, *held):
+    """The loop over lists of arrays: parameters, gradients, and two states, of which a rule may use one."""
+    count = len(held[0])
     pointers = [(ctypes.c_void_p * count)(*(a.ctypes.data for a in each)) for each in held]
-    arrays = Arrays(count, (ctypes.c_ssize_t * count)(*(a.size for a in params)), *pointers)
+    arrays = Arrays(count, (ctypes.c_ssize_t * count)(*(a.size for a in held[0])), *pointers)
     options = Options(t=0, threads=oc.get_num_threads() if work.size > WORTH_TWO else 1, clip_norm=work.clip_norm or 0,
                       **_translated(work.options))
     loop = getattr(library, NAMES[work.rule])
@@ -51,7 +56,7 @@ def prepare(work, variant):
     def run(count, _held=held):
         loop(ctypes.c_ssize_t(count), ctypes.byref(arrays), ctypes.byref(options))
 
-    return run, lambda: params[:1]
+    return run
 
 
 def _translated(options):
