@@ -49,29 +49,37 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
 }
 #undef ROWS
 
-/* `rows` of them, at most ROWS: a level with 32 registers of 8 doubles has room for the sums of four with two vectors. They are
- * asked for a kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a block. */
+/* `rows` of them, at most ROWS. Each is read once, into x, and its sums are of T: four rows with two vectors leave no
+ * registers for twice as many, and what is measured is small beside the vectors, whose own elements are rounded to T.
+ * The rows are asked for a kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a
+ * block. */
 #define ROWS 4
 #define AHEAD 256
-OC_INLINE void FN(sweep_rows)(int rows, int fresh, ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const T *x,
+OC_INLINE void FN(sweep_rows)(int rows, int fresh, ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const T *row,
                               const double *factor, T *y, ptrdiff_t step, double *result) {
     T a[4][ROWS];
     for (int v = 0; v < 2 + fresh; v++)
         for (int r = 0; r < rows; r++)
             a[v][r] = (T)factor[v * m + r];
-    double lane[2][ROWS][OC_LANES] = {{{0}}};
-    OC_OVER_LANES_AFTER(n, for (int r = 0; r < rows; r++) OC_PREFETCH(x + r * stride + i0 + AHEAD);,
+    T lane[2][ROWS][OC_LANES] = {{{0}}};
+    OC_OVER_LANES_AFTER(n, for (int r = 0; r < rows; r++) OC_PREFETCH(row + r * stride + i0 + AHEAD);,
+                        T x[ROWS];
                         T p[4];
+                        for (int r = 0; r < rows; r++) x[r] = row[r * stride + i];
                         for (int v = 0; v < 2 + fresh; v++) {
                             p[v] = y[v * stride + i];
-                            for (int r = 0; r < rows; r++) p[v] -= a[v][r] * x[r * stride + i];
+                            for (int r = 0; r < rows; r++) p[v] -= a[v][r] * x[r];
                             y[v * stride + i] = p[v];
                         }
                         for (int v = 0; v < fresh; v++)
-                            for (int r = 0; r < rows; r++) lane[v][r][l] += (double)x[r * stride + i] * (double)p[2 + v]);
+                            for (int r = 0; r < rows; r++) lane[v][r][l] += x[r] * p[2 + v]);
     for (int v = 0; v < fresh; v++)
-        for (int r = 0; r < rows; r++)
-            result[(v * m + r) * step] = oc_fold_lanes(lane[v][r]);
+        for (int r = 0; r < rows; r++) {
+            double sum[OC_LANES];
+            for (int l = 0; l < OC_LANES; l++)
+                sum[l] = (double)lane[v][r][l];
+            result[(v * m + r) * step] = oc_fold_lanes(sum);
+        }
 }
 
 OC_INLINE void FN(sweep_over)(int fresh, ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const T *x, const double *factor,

@@ -181,8 +181,9 @@ def subtract_rows(rows, factors, x):
 def sweep(rows, factors, vectors):
     """``vectors -= factors @ rows`` in place, then return ``vectors[2:] @ rows.T``: in one reading of the rows [m, n].
 
-    Three or four vectors [2 + fresh, n]; factors [2 + fresh, m] float64. A vector meets up to four rows at a time: what it
-    loses to later ones is not in the components along earlier ones, which is nothing where rows are orthogonal.
+    Three or four vectors [2 + fresh, n]; factors [2 + fresh, m] float64; a block's sums are of the dtype. A vector meets
+    up to four rows at a time: what it loses to later ones is not in the components along earlier ones, which is nothing
+    where rows are orthogonal.
     """
     cdef cnp.ndarray v = checked(vectors, "vectors", OUT)
     cdef cnp.ndarray a = _rows(rows, v, "vectors", 2)

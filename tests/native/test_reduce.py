@@ -119,10 +119,12 @@ def test_a_sweep_subtracts_and_projects(n, dtype, m, fresh):
     assert found.shape == (fresh, m)
     for start in range(0, m - m % 4, 4):
         seen = begin - factors[:, :start + 4] @ wide[:start + 4]
-        bound = 2 * (m + 3) * eps * (size @ np.abs(wide[start:start + 4]).T)
+        # Beside that a lane of a block adds up to 8192 / 16 terms in the dtype.
+        bound = (2 * (m + 3) + min(n, 8192) / 16 + 2) * eps * (size @ np.abs(wide[start:start + 4]).T)
         assert (np.abs(found[:, start:start + 4] - (seen @ wide[start:start + 4].T)[2:]) <= bound[2:]).all()
-    if m % 4:
-        assert [*found[:, -1]] == [reduce.dot(rows[-1], x) for x in left[2:]]
+    if m % 4:  # the last row has met all the others
+        within = 0 if dtype == "float64" else (min(n, 8192) / 16 + 2) * eps * (np.abs(left[2:]) @ np.abs(wide[-1]))
+        assert (np.abs(found[:, -1] - [reduce.dot(rows[-1], x) for x in left[2:]]) <= within).all()
 
 
 def test_errors_of_projections():
