@@ -77,8 +77,9 @@ OC_INLINE float oc_from_bf16(uint16_t h) {
  * to 0xffff rounds up as often as what goes is large. Infinity stays infinity, and so does NaN: all of them
  * as one, to which nothing is added. */
 OC_INLINE uint16_t oc_to_bf16(float x, uint32_t add) {
-    const uint32_t b = oc_bits(x);
-    return (uint16_t)((x != x ? (b & 0x80000000u) | 0x7fc00000u : b + add) >> 16);
+    /* No conditional expression: the compiler would pack both of its sides and the condition to 16 bits before it chose. */
+    const uint32_t b = oc_bits(x), is_nan = 0u - (uint32_t)(x != x);
+    return (uint16_t)((((b + add) & ~is_nan) | (((b & 0x80000000u) | 0x7fc00000u) & is_nan)) >> 16);
 }
 
 OC_INLINE uint16_t oc_nearest_bf16(float x) {
