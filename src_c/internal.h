@@ -133,10 +133,10 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
         }                                                                                                             \
     } while (0)
 
-/* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES or that many elements before it: the body
- * sets add[0], ... for element i, which are added to lane[0], ... in the order of i; where bit c of `products` is set the
- * term is add[c]*by[c], exact in double. Where the last ones do not fill the lanes the last vector begins early enough to be a whole one,
- * and leaves out the `skip` elements that were added before. */
+/* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES or so many elements before them: the
+ * body sets add[0], ... for element i, which are added to lane[0], ... in the order of i. Where it sets bit c of `products`
+ * the term is add[c]*by[c], exact in double. Where the last ones do not fill the lanes the last vector begins early enough to
+ * be a whole one, and leaves out the `skip` elements that were added before. */
 #define OC_RUN_LANES(count, n, first, ...)                                                                            \
     do {                                                                                                              \
         const ptrdiff_t whole = (n) / OC_LANES * OC_LANES;                                                            \
