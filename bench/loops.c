@@ -187,6 +187,63 @@ double sum_in_double(ptrdiff_t n, const float *restrict x, const float *restrict
     return sum + product;
 }
 
+/* Layer norm (centred) and RMS norm row by row, a row in cache, with what exact statistics cannot do without: sums in double,
+ * in which the product of two floats is exact. */
+#ifdef __FP_FAST_FMA
+#define PLUS_PRODUCT(sum, a, b) __builtin_fma((double)(a), (double)(b), sum)
+#else
+#define PLUS_PRODUCT(sum, a, b) ((sum) + (double)(a) * (double)(b))
+#endif
+void rows_in_double(ptrdiff_t rows, ptrdiff_t columns, const float *restrict x, const float *restrict w,
+                    const float *restrict b, float *restrict y, int centred, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const float *restrict in = x + r * columns;
+        float *restrict out = y + r * columns;
+        double sum = 0, square = 0;
+#pragma omp simd reduction(+ : square)
+        for (ptrdiff_t i = 0; i < (centred ? 0 : columns); i++)
+            square = PLUS_PRODUCT(square, in[i], in[i]);
+#pragma omp simd reduction(+ : sum, square)
+        for (ptrdiff_t i = 0; i < (centred ? columns : 0); i++) {
+            sum += (double)in[i];
+            square = PLUS_PRODUCT(square, in[i], in[i]);
+        }
+        const double mean = sum / (double)columns, s = 1 / sqrt(square / (double)columns - mean * mean + 1e-5);
+        const float scale = (float)s, shift = (float)(-mean * s);
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < columns; i++)
+            out[i] = (scale * in[i] + shift) * w[i] + b[i];
+    }
+}
+
+/* Both derivatives of it, x_hat being x: the sums of w*dy and w*dy*x of a row, then dx, and the columns' sums of dy*x and dy,
+ * which have rows for every thread. */
+void rows_backward_in_double(ptrdiff_t rows, ptrdiff_t columns, const float *restrict dy, const float *restrict x,
+                             const float *restrict w, float *restrict dx, double *restrict sums, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int t = 0; t < threads; t++) {
+        double *restrict dweight = sums + 2 * t * columns, *restrict dbias = dweight + columns;
+        for (ptrdiff_t r = t * rows / threads; r < (t + 1) * rows / threads; r++) {
+            const float *restrict d = dy + r * columns, *restrict in = x + r * columns;
+            float *restrict out = dx + r * columns;
+            double sum = 0, product = 0;
+#pragma omp simd reduction(+ : sum, product)
+            for (ptrdiff_t i = 0; i < columns; i++) {
+                sum = PLUS_PRODUCT(sum, w[i], d[i]);
+                product += (double)w[i] * (double)d[i] * (double)in[i];
+            }
+            const float mean = (float)(sum / (double)columns), slope = (float)(product / (double)columns);
+#pragma omp simd
+            for (ptrdiff_t i = 0; i < columns; i++) {
+                out[i] = (w[i] * d[i] - mean) - slope * in[i];
+                dweight[i] = PLUS_PRODUCT(dweight[i], d[i], in[i]);
+                dbias[i] += (double)d[i];
+            }
+        }
+    }
+}
+
 /* One array read, nothing written. */
 float read_all(ptrdiff_t n, const float *restrict x, int threads) {
     float sum = 0;

@@ -35,7 +35,7 @@ def _as_float(name, x):
 
 def integer(name, n, low=1):
     """Return n as an int after checking n >= low."""
-    if isinstance(n, bool) or not isinstance(n, Integral):
+    if type(n) is not int and (isinstance(n, bool) or not isinstance(n, Integral)):
         raise TypeError(f"{name}: expected an integer, got {n!r}")
     if n < low:
         raise ValueError(f"{name}: expected at least {low}, got {n}")
@@ -65,6 +65,8 @@ def flag(name, value):
 
 def array(name, x):
     """Return the array after checking that it is one of NumPy, and no subclass that means something else by it."""
+    if type(x) is np.ndarray:
+        return x
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"{name}: expected a NumPy array, got {type(x).__name__}")
     return x

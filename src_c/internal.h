@@ -133,9 +133,10 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
         }                                                                                                             \
     } while (0)
 
-/* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES: the body sets add[0], ... for element i,
- * which are added to lane[0], ... in the order of i. Where the last ones do not fill the lanes the last vector begins early
- * enough to be a whole one, and leaves out the `skip` elements that were added before. */
+/* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES or so many elements before them: the
+ * body sets add[0], ... for element i, which are added to lane[0], ... in the order of i. Where it sets bit c of `products`
+ * the term is add[c]*by[c], exact in double. Where the last ones do not fill the lanes the last vector begins early enough to
+ * be a whole one, and leaves out the `skip` elements that were added before. */
 #define OC_RUN_LANES(count, n, first, ...)                                                                            \
     do {                                                                                                              \
         const ptrdiff_t whole = (n) / OC_LANES * OC_LANES;                                                            \
@@ -145,19 +146,26 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
             break;                                                                                                    \
         const int skip = (int)(whole + OC_LANES - (n));                                                               \
         double term[count][OC_LANES] OC_ON_LINE;                                                                      \
-        OC_RUN_TERMS(count, OC_LANES, (first) + (n) - OC_LANES, term[c][l] = add[c], __VA_ARGS__);                    \
+        OC_RUN_TERMS(count, OC_LANES, (first) + (n) - OC_LANES, term[c][l] = OC_TERM(c), __VA_ARGS__);                \
         for (int c = 0; c < (count); c++)                                                                             \
             OC_ROLLED                                                                                                 \
             for (int l = 0; l < OC_LANES; l++)                                                                        \
                 lane[c][l] += l < skip ? 0 : term[c][l];                                                              \
     } while (0)
-#define OC_RUN_VECTOR(count, width, begin, ...) OC_RUN_TERMS(count, width, begin, lane[c][l] += add[c], __VA_ARGS__)
+#define OC_IS_PRODUCT(c) (products >> (c)&1)
+#define OC_TERM(c) (OC_IS_PRODUCT(c) ? add[c] * by[c] : add[c])
+#define OC_RUN_VECTOR(count, width, begin, ...)                                                                       \
+    OC_RUN_TERMS(count, width, begin,                                                                                 \
+                 lane[c][l] = OC_IS_PRODUCT(c) ? OC_EXACT_FMA(add[c], by[c], lane[c][l]) : lane[c][l] + add[c],       \
+                 __VA_ARGS__)
 #define OC_RUN_TERMS(count, width, begin, put, ...)                                                                   \
     do {                                                                                                              \
         OC_IN_PLACE OC_ROLLED                                                                                         \
         for (int l = 0; l < (width); l++) {                                                                           \
-            double add[count] = {0};                                                                                  \
+            double add[count] = {0}, by[count] = {0};                                                                 \
+            unsigned products = 0;                                                                                    \
             const ptrdiff_t i = (begin) + l;                                                                          \
+            (void)by, (void)products;                                                                                 \
             __VA_ARGS__;                                                                                              \
             for (int c = 0; c < (count); c++)                                                                         \
                 put;                                                                                                  \

@@ -112,7 +112,7 @@ static OC_APART void FN(sum_rows)(const oc_rows *p, ptrdiff_t first, ptrdiff_t r
     rows = FN(two_pass) && p->centred ? 0 : rows;
     FN(clear_behind)(rows, sums);
     for (ptrdiff_t r = 0; r < rows; r++)
-        FN(deviation_fours)(p->columns, x + r * p->stride, 0, sums[r]);
+        FN(square_fours)(p->columns, x + r * p->stride, sums[r]);
 }
 
 OC_INLINE void FN(forward_rows)(const oc_rows *p, ptrdiff_t first, ptrdiff_t rows, const FN(hats) *h, const int past) {

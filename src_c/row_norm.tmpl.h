@@ -13,7 +13,7 @@ OC_INLINE void FN(put_statistics)(const oc_rows *p, ptrdiff_t r) {
     if (p->centred)
         FN(run_moments)(p->columns, x, moments);
     else
-        FN(deviations)(p->columns, x, 0, total);
+        FN(squares)(p->columns, x, total);
     const double mean = moments[0] + moments[1];
     const double m2 = p->centred ? moments[2] : total[1];
     p->mean[r * p->every] = mean;
@@ -141,6 +141,7 @@ static void FN(rows_backward_jvp)(const oc_rows *p) {
 #undef OC_OVER_LINES
 #undef OC_RUN_SUMS
 #undef OC_LINE_OF
+#undef OC_PRODUCT
 #undef OC_PAST_OR_NOT
 #undef OC_AHEAD
 #undef OC_LONG_ROW

@@ -13,14 +13,23 @@
 typedef double FN(four)[4];
 #define OC_RUN_FOURS(count, n, four, ...)                                                                             \
     do {                                                                                                              \
-        double lane[count][OC_LANES] OC_ON_LINE = {{0}};                                                              \
-        if ((n) < OC_LANES)                                                                                           \
+        double lane[count][OC_LANES] OC_ON_LINE;                                                                      \
+        if ((n) < OC_LANES) {                                                                                         \
+            memset(lane, 0, sizeof lane);                                                                             \
             OC_RUN_VECTOR(count, n, 0, __VA_ARGS__);                                                                  \
-        else                                                                                                          \
-            OC_RUN_LANES(count, n, 0, __VA_ARGS__);                                                                   \
+        } else { /* the first vector is put down: to clear the lanes takes as long as to add a few */                 \
+            OC_RUN_TERMS(count, OC_LANES, 0, lane[c][l] = OC_TERM(c), __VA_ARGS__);                                   \
+            OC_RUN_LANES(count, (n) - OC_LANES, OC_LANES, __VA_ARGS__);                                               \
+        }                                                                                                             \
         for (int c = 0; c < (count); c++)                                                                             \
             oc_fold_to_four(lane[c], (four)[c]);                                                                      \
     } while (0)
+
+/* Term c is the product of two T, exact in double where T is float. */
+#define OC_PRODUCT(c, a, b)                                                                                           \
+    add[c] = FN(two_pass) ? (double)(a) * (double)(b) : (double)(a);                                                  \
+    by[c] = (double)(b);                                                                                              \
+    products |= (unsigned)!FN(two_pass) << (c)
 
 /* total[0] to total[count - 1] of n elements; `fours` takes m of them from `from` on to `four`. */
 #define OC_RUN_SUMS(count, n, total, fours)                                                                           \
@@ -36,8 +45,17 @@ typedef double FN(four)[4];
         }                                                                                                             \
     } while (0)
 
+OC_INLINE void FN(square_fours)(ptrdiff_t n, const X_T *restrict x, FN(four) *restrict four) {
+    OC_RUN_FOURS(2, n, four, const T v = AT(x); add[0] = (double)v; OC_PRODUCT(1, v, v));
+}
+
 OC_INLINE void FN(deviation_fours)(ptrdiff_t n, const X_T *restrict x, double shift, FN(four) *restrict four) {
     OC_RUN_FOURS(2, n, four, const double d = (double)AT(x) - shift; add[0] = d; add[1] = d * d);
+}
+
+/* The sums of x and x^2, and those of the differences to a shift. */
+OC_INLINE void FN(squares)(ptrdiff_t n, const X_T *x, double *total) {
+    OC_RUN_SUMS(2, n, total, FN(square_fours)(m, x + from, four));
 }
 
 OC_INLINE void FN(deviations)(ptrdiff_t n, const X_T *x, double shift, double *total) {
@@ -54,7 +72,10 @@ OC_INLINE int FN(is_far)(double n, double mean, double square) {
  * is summed again, shifted by its mean; a constant run has its value for a mean. */
 static OC_APART void FN(run_moments)(ptrdiff_t n, const void *x, double *moments) {
     double total[2], shift = FN(two_pass) && n ? (double)X_GET(*(const X_T *)x) : 0;
-    FN(deviations)(n, x, shift, total);
+    if (FN(two_pass))
+        FN(deviations)(n, x, shift, total);
+    else
+        FN(squares)(n, x, total);
     const double mean = shift + total[0] / (double)n;
     if (FN(two_pass) || FN(is_far)((double)n, mean, total[1])) {
         shift = mean;
@@ -85,8 +106,8 @@ static void FN(run_sums)(ptrdiff_t n, const void *u, const void *v, double mean,
 /* The sums of u = w*dy and of u*(x - mean). */
 OC_INLINE void FN(adjoint_fours)(ptrdiff_t n, const X_T *restrict dy, const T *restrict w, const X_T *restrict x,
                                  double mean, FN(four) *restrict four) {
-    OC_RUN_FOURS(2, n, four, const double u = (double)w[i] * (double)AT(dy); add[0] = u;
-                 add[1] = u * ((double)AT(x) - mean));
+    OC_RUN_FOURS(2, n, four, const T v = AT(dy); OC_PRODUCT(0, w[i], v);
+                 add[1] = (double)w[i] * (double)v * ((double)AT(x) - mean));
 }
 
 OC_INLINE void FN(adjoint_sums)(ptrdiff_t n, const X_T *dy, const T *w, const X_T *x, double mean, double *total) {
@@ -127,6 +148,11 @@ OC_INLINE FN(hat) FN(hat_with)(double mean, double rest, double s, double power)
 OC_INLINE FN(hat) FN(hat_of)(const oc_rows *p, ptrdiff_t r) {
     const double s = p->inv_std[r * p->every];
     return FN(hat_with)(p->mean[r * p->every], p->rest[r * p->every], s, FN(power_of)(s));
+}
+
+/* sum + a*b, whose product is exact in double where T is float. */
+OC_INLINE double FN(add_product)(T a, T b, double sum) {
+    return FN(two_pass) ? sum + (double)a * (double)b : OC_EXACT_FMA((double)a, (double)b, sum);
 }
 
 OC_INLINE T FN(x_hat)(FN(hat) h, T x) {
@@ -227,6 +253,6 @@ OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T 
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
     OC_OVER_LINES(dx, OC_PREFETCH(dy + ahead + first); OC_PREFETCH(x + ahead + first),
                   const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
-                  dweight[i] += l < skip ? 0 : (double)AT(dy) * (double)x_hat;
+                  dweight[i] = l < skip ? dweight[i] : FN(add_product)(AT(dy), x_hat, dweight[i]);
                   dbias[i] += l < skip ? 0 : (double)AT(dy));
 }

@@ -1,5 +1,6 @@
 """Plain C loops with a norm's traffic: once over the arrays, or reading first what a result depends on ("twice"), with
-the sums in double that exact statistics ask for ("in double"); or ("past") once, and writing past the caches."""
+the sums in double that exact statistics ask for ("in double", and for norms of rows row by row "rows in double"); or
+("past") once, and writing past the caches."""
 
 import ctypes
 
@@ -13,8 +14,10 @@ library = harness.compile_loops()
 
 
 def prepare(work, variant):
-    x, dy, *_ = work.data()
+    x, dy, w, b = work.data()
     y, dx = np.empty_like(x), np.empty_like(x)
+    if variant == "rows in double":
+        return _rows_in_double(work, x, dy, w, b, y, dx)
     n, one, threads = ctypes.c_ssize_t(x.size), ctypes.c_float(1), oc.get_num_threads()
 
     scale, blend = (library.scale_past, library.blend_past) if variant == "past" else (library.scale, library.blend)
@@ -31,5 +34,19 @@ def prepare(work, variant):
         if work.backward:
             read(x, dy)
             blend(n, harness.pointer(x), harness.pointer(dy), harness.pointer(dx), one, one, threads)
+
+    return harness.repeated(step), lambda: [y]
+
+
+def _rows_in_double(work, x, dy, w, b, y, dx):
+    rows, columns, threads = ctypes.c_ssize_t(x.size // w.size), ctypes.c_ssize_t(w.size), oc.get_num_threads()
+    sums = np.zeros((threads, 2, w.size))
+    x_at, dy_at, w_at, b_at, y_at, dx_at, sums_at = map(harness.pointer, (x, dy, w, b, y, dx, sums))
+
+    def step():
+        library.rows_in_double(rows, columns, x_at, w_at, b_at, y_at, work.name == "layer_norm", threads)
+        if work.backward:
+            sums[:] = 0
+            library.rows_backward_in_double(rows, columns, dy_at, x_at, w_at, dx_at, sums_at, threads)
 
     return harness.repeated(step), lambda: [y]

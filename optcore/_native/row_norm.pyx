@@ -21,7 +21,7 @@ cnp.import_array()
 
 cdef enum:
     BLOCKS = 64     # at most so many blocks of rows: each has column sums of its own
-    TOGETHER = 4    # rows of a block of column sums, at least: as many as the kernels take at once
+    TOGETHER = 16   # rows of a block of column sums, at least: to clear and join those costs as much as two rows
     PIECE = 4096    # columns of the blocks' sums that are joined in one task
 
 

@@ -24,20 +24,24 @@ def _dimensions(x, ndim, **parameters):
     if not array("x", x).ndim:
         raise ValueError("x: expected at least 1 dimension, got shape ()")
     ndim = integer("ndim", ndim)
-    name, given = next(((k, p) for k, p in parameters.items() if p is not None), ("ndim", None))
-    if given is not None:
-        if ndim not in (1, array(name, given).ndim):
-            raise ValueError(f"ndim: expected that of {name}, {given.ndim}, got {ndim}")
-        ndim = given.ndim
+    name = "ndim"
+    for key, given in parameters.items():
+        if given is not None:
+            if ndim not in (1, array(key, given).ndim):
+                raise ValueError(f"ndim: expected that of {key}, {given.ndim}, got {ndim}")
+            name, ndim = key, given.ndim
+            break
     if not 1 <= ndim <= x.ndim:
         raise ValueError(f"{name}: expected 1 to {x.ndim} dimensions, those of x, got {ndim}")
     return ndim
 
 
 def _forward(norm, x, weight, bias, eps, ndim, out):
-    y, *statistics = _rows.forward(x, weight, bias, x.shape[x.ndim - ndim:], 1, eps, norm == "layer_norm", out)
-    leading = x.shape[:x.ndim - ndim]
-    return y, Statistics(norm, x, ndim, *(a.reshape(leading) for a in statistics))
+    shape, c = x.shape, x.ndim - ndim
+    y, mean, rest, inv_std = _rows.forward(x, weight, bias, shape[c:], 1, eps, norm == "layer_norm", out)
+    if c != 1:
+        mean, rest, inv_std = mean.reshape(shape[:c]), rest.reshape(shape[:c]), inv_std.reshape(shape[:c])
+    return y, Statistics(norm, x, ndim, mean, rest, inv_std)
 
 
 def _shape(x, ndim):
