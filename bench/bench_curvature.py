@@ -90,7 +90,7 @@ def bare_side(widths, what):
 
     def one(probes):
         basis = np.ones((80, optcore_network(widths).theta.size), np.float32)
-        with oc.threads(1), oc.process.one_pool, oc.process.whole_products():
+        with oc.threads(1), oc.process.one_pool:
             for _ in probes:
                 products(80)
                 for rows in range(2, 81, 2):

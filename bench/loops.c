@@ -212,15 +212,19 @@ void rows_in_double(ptrdiff_t rows, ptrdiff_t columns, const float *restrict x, 
         const double mean = sum / (double)columns, s = 1 / sqrt(square / (double)columns - mean * mean + 1e-5);
         const float scale = (float)s, shift = (float)(-mean * s);
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < columns; i++)
+        for (ptrdiff_t i = 0; i < (centred ? columns : 0); i++)
             out[i] = (scale * in[i] + shift) * w[i] + b[i];
+#pragma omp simd
+        for (ptrdiff_t i = 0; i < (centred ? 0 : columns); i++)
+            out[i] = scale * in[i] * w[i];
     }
 }
 
 /* Both derivatives of it, x_hat being x: the sums of w*dy and w*dy*x of a row, then dx, and the columns' sums of dy*x and dy,
- * which have rows for every thread. */
+ * which have rows for every thread. RMS norm has no mean and no bias. */
 void rows_backward_in_double(ptrdiff_t rows, ptrdiff_t columns, const float *restrict dy, const float *restrict x,
-                             const float *restrict w, float *restrict dx, double *restrict sums, int threads) {
+                             const float *restrict w, float *restrict dx, double *restrict sums, int centred,
+                             int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int t = 0; t < threads; t++) {
         double *restrict dweight = sums + 2 * t * columns, *restrict dbias = dweight + columns;
@@ -228,14 +232,22 @@ void rows_backward_in_double(ptrdiff_t rows, ptrdiff_t columns, const float *res
             const float *restrict d = dy + r * columns, *restrict in = x + r * columns;
             float *restrict out = dx + r * columns;
             double sum = 0, product = 0;
+#pragma omp simd reduction(+ : product)
+            for (ptrdiff_t i = 0; i < (centred ? 0 : columns); i++)
+                product += (double)w[i] * (double)d[i] * (double)in[i];
 #pragma omp simd reduction(+ : sum, product)
-            for (ptrdiff_t i = 0; i < columns; i++) {
+            for (ptrdiff_t i = 0; i < (centred ? columns : 0); i++) {
                 sum = PLUS_PRODUCT(sum, w[i], d[i]);
                 product += (double)w[i] * (double)d[i] * (double)in[i];
             }
             const float mean = (float)(sum / (double)columns), slope = (float)(product / (double)columns);
 #pragma omp simd
-            for (ptrdiff_t i = 0; i < columns; i++) {
+            for (ptrdiff_t i = 0; i < (centred ? 0 : columns); i++) {
+                out[i] = w[i] * d[i] - slope * in[i];
+                dweight[i] = PLUS_PRODUCT(dweight[i], d[i], in[i]);
+            }
+#pragma omp simd
+            for (ptrdiff_t i = 0; i < (centred ? columns : 0); i++) {
                 out[i] = (w[i] * d[i] - mean) - slope * in[i];
                 dweight[i] = PLUS_PRODUCT(dweight[i], d[i], in[i]);
                 dbias[i] += (double)d[i];

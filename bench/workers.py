@@ -134,6 +134,8 @@ class Server:
     def release(self):
         self._wake()
         self.runs.clear()
+        if hasattr(self.module, "forget"):
+            self.module.forget()
         gc.collect()
         if hasattr(LIBC, "malloc_trim"):
             LIBC.malloc_trim(0)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 
-from optcore._native import blas as _blas
 from optcore._native import core as _core
 from optcore._native import pages as _pages
 from optcore._native import threads as _threads
@@ -133,19 +132,6 @@ this thread take the memory of dead ones, of which up to 256 MiB are kept.
 
 Two pools that spin on the same cores cost a factor of 30; see docs/architecture.md. Entering costs some ten
 microseconds, so whole jobs (a fit, an analysis) are wrapped; entering again inside is free."""
-
-
-@contextlib.contextmanager
-def whole_products():
-    """Matrix products of this Python thread are not shared among threads: for each of several jobs that run at once.
-
-    The bits may follow how a product is cut: who uses it must do so for any number of threads.
-    """
-    before = _blas.keep_whole(True)
-    try:
-        yield
-    finally:
-        _blas.keep_whole(before)
 
 
 def at_once(work, items, stop, most):

@@ -50,7 +50,8 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
 #undef ROWS
 
 /* `rows` of them, at most ROWS. Each is read once, into x, and its sums are of T: four rows with two vectors leave no
- * registers for twice as many, and what is measured is small beside the vectors, whose own elements are rounded to T.
+ * registers for twice as many. A sum is off by less than T's rounding unit times the sizes of both vectors, and what is
+ * measured counts from that unit's root on.
  * The rows are asked for a kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a
  * block. */
 #define ROWS 4

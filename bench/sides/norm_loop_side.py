@@ -40,13 +40,13 @@ def prepare(work, variant):
 
 def _rows_in_double(work, x, dy, w, b, y, dx):
     rows, columns, threads = ctypes.c_ssize_t(x.size // w.size), ctypes.c_ssize_t(w.size), oc.get_num_threads()
-    sums = np.zeros((threads, 2, w.size))
+    centred, sums = work.name == "layer_norm", np.zeros((threads, 2, w.size))
     x_at, dy_at, w_at, b_at, y_at, dx_at, sums_at = map(harness.pointer, (x, dy, w, b, y, dx, sums))
 
     def step():
-        library.rows_in_double(rows, columns, x_at, w_at, b_at, y_at, work.name == "layer_norm", threads)
+        library.rows_in_double(rows, columns, x_at, w_at, b_at, y_at, centred, threads)
         if work.backward:
             sums[:] = 0
-            library.rows_backward_in_double(rows, columns, dy_at, x_at, w_at, dx_at, sums_at, threads)
+            library.rows_backward_in_double(rows, columns, dy_at, x_at, w_at, dx_at, sums_at, centred, threads)
 
     return harness.repeated(step), lambda: [y]

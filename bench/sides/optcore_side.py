@@ -23,5 +23,10 @@ def prepare(work, variant):
     return harness.repeated(partial(opt.step, _given(grads))), lambda: params
 
 
+def forget():
+    global _last
+    _last = None
+
+
 def _given(arrays):
     return arrays[0] if len(arrays) == 1 else arrays

@@ -65,22 +65,6 @@ def core_type():
 
 cdef bint has_small_kernels = core_type() in SMALL_KERNELS
 
-cdef extern from * nogil:
-    """
-    static __thread int oc_whole;   /* this thread's products are not cut into panels */
-    """
-    bint oc_whole
-
-
-def keep_whole(bint whole):
-    """Whether this Python thread's products are each one piece, for one thread; return what was in force.
-
-    Panels of one product pack the same operands: work that runs several times at once, a thread each, is faster without.
-    """
-    global oc_whole
-    before, oc_whole = oc_whole, whole
-    return before
-
 
 def use_small_kernels(bint use):
     """Cut products for kernels that BLAS may not have, or not for those that it has; return what was in force."""
@@ -137,8 +121,6 @@ cdef void _cut(product *p) noexcept nogil:
         _cut_small(p)
         return
     p.rows, p.cols = p.m, p.n
-    if oc_whole:
-        return
     while <double>p.rows * p.cols * p.k > limit and max(p.rows, p.cols) >= 2 * SIDE:
         if p.cols < 2 * SIDE or p.rows >= p.cols * (1 if p.transpose_a else 2):
             p.rows = _part(p.rows, 2)
@@ -246,7 +228,7 @@ cdef void multiply(product *p) noexcept nogil:
     _cut(p)
     cdef double work = <double>p.m * p.n * p.k
     cdef Py_ssize_t panels = _up(p.m, p.rows) * _up(p.n, p.cols), i
-    cdef int threads = num_threads(elements_of_work(work)) if work > SMALL and panels > 1 else 1
+    cdef int threads = num_threads(elements_of_work(work)) if work > SMALL else 1
     cdef Py_ssize_t run = 1 if p.symmetric else _up(panels, threads)  # those of one column or row are not the same work
     cdef int copies
     for copies in range(2 if p.symmetric else 1):

@@ -21,7 +21,11 @@ cnp.import_array()
 
 cdef enum:
     BLOCKS = 64     # at most so many blocks of rows: each has column sums of its own
-    TOGETHER = 16   # rows of a block of column sums, at least: to clear and join those costs as much as two rows
+    # Rows of a block of column sums, at least: to clear and join those costs as much as two rows. FEW, as many as the kernels
+    # take at once, where there would not be TASKS blocks.
+    TOGETHER = 16
+    FEW = 4
+    TASKS = 8
     PIECE = 4096    # columns of the blocks' sums that are joined in one task
 
 
@@ -92,7 +96,7 @@ cdef void _run(Job *job) noexcept nogil:
 
 cdef void _part(Job *job, oc_rows_fn *f, void *out, int arrays, bint sums) noexcept nogil:
     """Set up a kernel that touches so many arrays like x; with `sums`, it gives column sums."""
-    cdef Py_ssize_t least = TOGETHER if sums else 1
+    cdef Py_ssize_t least = max(<Py_ssize_t>FEW, min(<Py_ssize_t>TOGETHER, job.rows // TASKS)) if sums else 1
     job.f, job.p.out = f, out
     job.p.past_caches = arrays * job.rows * job.p.stride * job.item > CACHES
     job.per_block = max(least, (job.rows + BLOCKS - 1) // BLOCKS)

@@ -1,6 +1,5 @@
 """The density of a whole spectrum by stochastic Lanczos quadrature, with its error."""
 
-import contextlib
 import itertools
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +11,11 @@ from optcore.curvature.estimates import Estimate
 from optcore.curvature.lanczos import Lanczos, most_steps, most_vectors, run_together
 from optcore.curvature.operators import Products
 from optcore.curvature.quadrature import Shares, counted, estimated
-from optcore.process import at_once, get_num_threads, one_pool, whole_products
+from optcore.process import at_once, get_num_threads, one_pool
 
 _DENSE_BELOW = 2000
 _TAU = 1e-6
-_GROUPS = 4  # of probes, where there are as many: enough for as many cores, and few enough to share much
+_GROUPS = 4  # of probes, where several can run at once: enough to keep cores busy, few enough to share much
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,9 @@ def spectral_density(H, probes=10, steps=80, seed=0, *, tau=None, confidence=0.9
         Of each interval.
     memory : float
         Bytes for the bases of the processes at work, each 8 n (steps + 1), or half of it where products are float32.
-        There are as many as threads where the products allow it (``Objective.concurrent``): fewer where they do not
-        fit, and of one fewer steps. ``.steps`` says how many were made.
+        There are up to ``Objective.together`` for each thread, where the products allow it
+        (``Objective.concurrent``): fewer where they do not fit, and of one fewer steps. ``.steps`` says how many were
+        made.
 
     Returns
     -------
@@ -193,23 +193,25 @@ def _probes(product, rng, probes, steps, memory):
     """The probes from starts drawn in turn: in groups whose products are made together, as many groups at once as there
     are threads, where products and memory allow it. The groups do not depend on the threads: neither do the bits."""
     fitting = max(1, most_vectors(product.n, memory, product.dtype) // (steps + 1))
-    sizes = _sizes(probes, min(product.together, fitting))
+    largest = min(product.together, fitting)
+    sizes = _sizes(probes, largest, _GROUPS)
     most = min(len(sizes), fitting // sizes[0]) if product.concurrent else 1
+    if most == 1:
+        sizes = _sizes(probes, largest, 1)
     groups = ([rng.standard_normal(product.n) for _ in range(size)] for size in sizes)
-    run = partial(_group, product, steps=steps, alone=most == 1)
+    run = partial(_group, product, steps=steps)
     return tuple(itertools.chain(*at_once(run, groups, product.stop, min(most, get_num_threads()))))
 
 
-def _sizes(probes, most):
-    """Of groups of at most so many probes, as even as can be: `_GROUPS` of them or more."""
-    groups = max(min(_GROUPS, probes), -(-probes // most))
+def _sizes(probes, largest, least):
+    """Of groups of at most `largest` probes, as even as can be; `least` of them or more, where there are as many."""
+    groups = max(min(least, probes), -(-probes // largest))
     return [len(group) for group in np.array_split(range(probes), groups)]
 
 
-def _group(product, starts, steps, alone):
+def _group(product, starts, steps):
     processes = [Lanczos(product, start, steps, product.dtype) for start in starts]
-    with contextlib.nullcontext() if alone else whole_products():
-        run_together(processes, steps, product.multiply)
+    run_together(processes, steps, product.multiply)
     return [process.probe() for process in processes]
 
 

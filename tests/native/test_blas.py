@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import optcore as oc
-from optcore._native.blas import core_type, keep_whole, matmul, use_small_kernels
-from optcore.process import one_pool, whole_products
+from optcore._native.blas import core_type, matmul, use_small_kernels
+from optcore.process import one_pool
 
 # Whole, in large panels, in panels for small kernels, sums too long for those.
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 257), (129, 300, 200), (45, 333, 130),
@@ -17,28 +17,12 @@ SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 
 TRANSPOSES = [(False, False), (False, True), (True, False), (True, True)]
 
 
-@pytest.fixture(params=[(True, False), (False, False), (False, True)], ids=["small kernels", "large panels", "whole"])
+@pytest.fixture(params=[True, False], ids=["small kernels", "large panels"])
 def cut(request):
-    """Every way to cut a product, whichever BLAS is there."""
-    small, whole = request.param
-    before = use_small_kernels(small), keep_whole(whole)
+    """Both ways to cut a product, whichever BLAS is there."""
+    before = use_small_kernels(request.param)
     yield
-    use_small_kernels(before[0])
-    keep_whole(before[1])
-
-
-def test_products_are_whole_in_the_thread_that_asked_for_it():
-    def elsewhere():
-        seen.append(keep_whole(False))
-
-    seen = []
-    with whole_products():
-        other = threading.Thread(target=elsewhere)
-        other.start()
-        other.join()
-        assert keep_whole(True)
-    assert seen == [False]
-    assert not keep_whole(False)
+    use_small_kernels(before)
 
 
 def operands(rng, m, n, k, ta, tb, dtype):

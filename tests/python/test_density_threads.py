@@ -59,7 +59,7 @@ def network():
 
 
 def wide():
-    """Products that are cut into panels for the threads, but not where several groups of probes run at once."""
+    """Products that are cut into panels for the threads."""
     net = nn.Sequential(nn.Linear(90, 130), nn.ReLU(), nn.Linear(130, 3), seed=2)
     rng = np.random.default_rng(4)
     return nn.objective(net, "cross_entropy", rng.standard_normal((400, 90), "float32"), rng.integers(0, 3, 400))

@@ -89,8 +89,7 @@ class Counting(oc.Objective):
         return super().multiply(theta, vs, batch, kind)
 
 
-@pytest.mark.parametrize(("probes", "bases", "asked"), [(10, 100, [3, 3, 2, 2]), (7, 100, [2, 2, 2]), (4, 100, []),
-                                                        (30, 100, [5] * 6), (10, 2, [2] * 5)])
+@pytest.mark.parametrize(("probes", "bases", "asked"), [(10, 100, [5, 5]), (7, 100, [4, 3]), (10, 3, [3, 3, 2, 2])])
 def test_probes_of_a_density_ask_together_as_far_as_memory_allows(probes, bases, asked):
     obj = Counting()
     alone = oc.curvature.spectral_density(np.diag(np.linspace(-1, 2, 3000)), probes, 8)
@@ -98,6 +97,16 @@ def test_probes_of_a_density_ask_together_as_far_as_memory_allows(probes, bases,
     assert found.products == 8 * probes
     assert obj.asked == [count for count in asked for _ in range(8)]
     np.testing.assert_allclose(found.density, alone.density, rtol=1e-8, atol=1e-12)  # the same starts: rounding only
+
+
+@pytest.mark.parametrize(("probes", "bases", "asked"), [(10, 100, [2, 2, 3, 3]), (7, 100, [2, 2, 2]), (4, 100, []),
+                                                        (30, 100, [5] * 6), (10, 5, [5, 5]), (10, 4, [4, 3, 3])])
+def test_probes_that_may_run_at_once_go_in_four_groups_or_more(probes, bases, asked):
+    obj = Counting()
+    obj.concurrent = True
+    with oc.threads(1):
+        oc.curvature.spectral_density(oc.curvature.Hessian(obj, obj.theta0), probes, 8, memory=8 * 3000 * 9 * bases)
+    assert sorted(obj.asked) == sorted(count for count in asked for _ in range(8))
 
 
 def test_estimates_ask_together():
