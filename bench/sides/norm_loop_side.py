@@ -41,9 +41,10 @@ def prepare(work, variant):
 def _rows_in_double(work, x, dy, w, b, y, dx):
     rows, columns, threads = ctypes.c_ssize_t(x.size // w.size), ctypes.c_ssize_t(w.size), oc.get_num_threads()
     centred, sums = work.name == "layer_norm", np.zeros((threads, 2, w.size))
-    x_at, dy_at, w_at, b_at, y_at, dx_at, sums_at = map(harness.pointer, (x, dy, w, b, y, dx, sums))
+    held = x, dy, w, b, y, dx, sums
+    x_at, dy_at, w_at, b_at, y_at, dx_at, sums_at = map(harness.pointer, held)
 
-    def step():
+    def step(_held=held):
         library.rows_in_double(rows, columns, x_at, w_at, b_at, y_at, centred, threads)
         if work.backward:
             sums[:] = 0
