@@ -77,6 +77,16 @@ def test_the_same_bits_for_any_number_of_threads(make):
         assert other.products == found[0].products
 
 
+def test_what_was_asked_before_does_not_change_bits():
+    """An objective keeps what it evaluated at a point: the same whether a density or a gradient asked for it."""
+    one, other = wide(), wide()
+    _, gradient = one.loss_and_grad(one.theta0)
+    after = density(one, 5)
+    alone = density(other, 5)
+    assert np.array_equal(after.density, alone.density)
+    assert np.array_equal(gradient, other.loss_and_grad(other.theta0)[1])
+
+
 @pytest.mark.parametrize(("threads", "probes", "bases", "most"),
                          [(2, 4, 9, 2), (3, 4, 9, 3), (1, 4, 9, 1), (2, 1, 9, 1), (3, 4, 2, 2), (3, 4, 1, 1)])
 def test_as_many_at_once_as_threads_probes_and_memory_allow(threads, probes, bases, most):
