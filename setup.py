@@ -28,7 +28,7 @@ TEMPLATES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src_c").glob("*.tm
 HEADERS = sorted({str(p.relative_to(ROOT)) for p in (ROOT / "src_c").glob("*.h")} - set(TEMPLATES))
 NATIVE = sorted(p.stem for p in (ROOT / "optcore" / "_native").glob("*.pyx"))
 
-# -ffp-contract=off: a fused multiply-add would give other bits on v3 than on baseline.
+# -ffp-contract=off: a multiply-add that the compiler fuses would give other bits on v3 than on baseline.
 # -fno-wrapv: CPython's own flags bring -fwrapv, with which gcc 12 spills the sums of vector loops.
 # -fno-math-errno, -fno-trapping-math: without them neither square roots nor comparisons vectorise.
 C_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-wrapv",

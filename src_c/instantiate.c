@@ -35,6 +35,8 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define BITS 32
 #define UINT uint32_t
 #define SQRT sqrtf
+#define FUSED OC_FUSED_F32
+#define EXACT_FMA OC_EXACT_FMA_F32
 #include "layer.tmpl.h"
 #include "update.tmpl.h"
 #include "update_layerwise.tmpl.h"
@@ -54,12 +56,16 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #undef BITS
 #undef UINT
 #undef SQRT
+#undef FUSED
+#undef EXACT_FMA
 
 #define T double
 #define TYPE f64
 #define BITS 64
 #define UINT uint64_t
 #define SQRT sqrt
+#define FUSED OC_FUSED_F64
+#define EXACT_FMA OC_EXACT_FMA
 #include "layer.tmpl.h"
 #include "update.tmpl.h"
 #include "update_layerwise.tmpl.h"
@@ -79,10 +85,14 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #undef BITS
 #undef UINT
 #undef SQRT
+#undef FUSED
+#undef EXACT_FMA
 
 /* or in float32 over bfloat16: the mixes of optcore.h, in one loop that neither loads nor stores anything twice. */
 #define T float
 #define SQRT sqrtf
+#define FUSED OC_FUSED_F32
+#define EXACT_FMA OC_EXACT_FMA_F32
 #undef S_T
 #undef S_GET
 #undef S_PUT
@@ -121,6 +131,8 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #undef TYPE
 #undef T
 #undef SQRT
+#undef FUSED
+#undef EXACT_FMA
 
 #define KERNEL(name, type) OC_PASTE(oc, name, type, OC_LEVEL)
 #define BOTH(name) {KERNEL(name, f32), KERNEL(name, f64)}

@@ -66,9 +66,40 @@
 /* a*b + c where a*b is exact, so that fused or not it has the same bits. */
 #ifdef __FP_FAST_FMA
 #define OC_EXACT_FMA(a, b, c) __builtin_fma(a, b, c)
+#define OC_EXACT_FMA_F32(a, b, c) __builtin_fmaf(a, b, c)
 #else
 #define OC_EXACT_FMA(a, b, c) ((a) * (b) + (c))
+#define OC_EXACT_FMA_F32(a, b, c) ((a) * (b) + (c))
 #endif
+
+/* a*b + c rounded once, in float. What has no such instruction adds in double and rounds that sum to odd: where it is not
+ * exact it becomes the neighbour, on the exact sum's side, whose last bit is 1, which then rounds to float as the exact sum
+ * does (Boldo and Melquiond 2008). In whole vectors, without comparisons of 64-bit integers, which SSE2 lacks; infinities
+ * and NaN lose NaN, which compares as exact. */
+#if defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__aarch64__)
+#define OC_FUSED_F32(a, b, c) __builtin_fmaf(a, b, c)
+#else
+typedef union {
+    double value;
+    uint64_t bits;
+} oc_double;
+
+OC_INLINE float oc_fused(float a, float b, float c) {
+    const double product = (double)a * (double)b, addend = (double)c;
+    oc_double sum = {.value = product + addend}, lost, size, one;
+    const double part = sum.value - product;
+    lost.value = (product - (sum.value - part)) + (addend - part);
+    size.bits = lost.bits & 0x7fffffffffffffffu;
+    one.value = size.value > 0 ? 0x1p-1022 : 0; /* the smallest normal number: bit 52 alone */
+    const uint64_t to_odd = one.bits >> 52 & ~sum.bits, beyond = (sum.bits ^ lost.bits) >> 63;
+    sum.bits += to_odd - 2 * (to_odd & beyond);
+    return (float)sum.value;
+}
+#define OC_FUSED_F32(a, b, c) oc_fused(a, b, c)
+#endif
+
+/* In double it would have to be libm's there, a hundred times as slow: two roundings, at every level. */
+#define OC_FUSED_F64(a, b, c) ((a) * (b) + (c))
 
 /* 16 double lanes fill two AVX-512 registers or eight SSE2 ones: enough independent sums to hide the latency of an
  * addition at every level. */

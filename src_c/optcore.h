@@ -25,7 +25,7 @@ extern "C" {
 #define restrict
 #endif
 
-#define OC_ABI_VERSION 3
+#define OC_ABI_VERSION 4
 
 typedef enum { OC_F32, OC_F64, OC_N_DTYPES } oc_dtype;
 typedef enum { OC_LEVEL_BASELINE, OC_LEVEL_V3, OC_LEVEL_V4, OC_N_LEVELS } oc_level;
@@ -117,6 +117,10 @@ typedef struct {
     double keep, keep_rest, add;
 } oc_mean;
 
+/* How a rule looks at a gradient that it keeps within a bound, where squares and norms are finite. An infinite one counts
+ * as NaN, not as a large one, but for OC_CLAMPED, where the user asked for it; OC_AS_GIVEN leaves out a grad_scale of 1. */
+typedef enum { OC_SCALED, OC_AS_GIVEN, OC_CLAMPED } oc_view;
+
 #define OC_MAX_CARRIED 2
 
 typedef struct {
@@ -127,7 +131,6 @@ typedef struct {
      *     OC_SCHEDULE_FREE  the sum of the average's weights, the largest learning rate */
     double carried[OC_MAX_CARRIED];
     double grad_scale, clip_value, l2; /* g <- clamp(grad_scale*g, -clip_value, clip_value) + l2*theta */
-    double spoilt;                     /* a rule that squares g: what an infinite g takes up, -infinity or 0 */
     oc_mean first;                     /* m, from g */
     oc_mean second;                    /* sigma^2, from g^2 */
     oc_mean centre;                    /* OC_RMSPROP: the mean that centered subtracts */
@@ -140,6 +143,7 @@ typedef struct {
     double decay;
     double decay_in_u;                 /* OC_LAMB, OC_LARS: decay that is a part of the direction */
     double shrink, grow, step_min, step_max, rho; /* OC_RPROP, OC_SOPHIA */
+    oc_view view;
     int heavy, nesterov, amsgrad, centered; /* which streams are in use */
     int adaptive;                      /* OC_RADAM, OC_SCHEDULE_FREE: divide by sigma */
     int fresh;                         /* OC_RPROP, OC_SCHEDULE_FREE: the first step */

@@ -1,12 +1,13 @@
 /* update.tmpl.h: the update rules, theta <- theta - eta_t / sigma_t * m_t: what they share, and those whose sigma is
  * made of squares or magnitudes of the gradients. The end includes the other element-wise
  * families.
- * Parameters: T the arithmetic type, SQRT its square root, FN(name) the symbol of a kernel for this T and level; P_T, G_T
- * and S_T, what parameters, gradients and states are kept as, with P_GET, P_PUT, ... from and to T.
+ * Parameters: T the arithmetic type, SQRT its square root, FUSED(a, b, c) its a*b + c, EXACT_FMA the same where a*b is
+ * exact, FN(name) the symbol of a kernel for this T and level; P_T, G_T and S_T, what parameters, gradients and states are
+ * kept as, with P_GET, P_PUT, ... from and to T.
  *
  * Each rule is one loop body; its flags are constants of the body, so that each combination is a loop without a
- * branch. Nothing is fused or reordered (-ffp-contract=off): an element's result does not depend on its neighbours,
- * on the vector width, or on whether it falls into the tail. */
+ * branch. Nothing is fused that does not say so, nor reordered (-ffp-contract=off): an element's result does not depend on
+ * its neighbours, on the vector width, or on whether it falls into the tail. */
 
 /* The constants in T. */
 typedef struct {
@@ -19,13 +20,18 @@ OC_INLINE FN(mean) FN(mean_of)(oc_mean m) {
 
 /* x <- keep*x + add*y, the small terms first. */
 OC_INLINE T FN(mix)(FN(mean) m, T x, T y) {
-    return m.keep * x + (m.rest * x + m.add * y);
+    return FUSED(m.keep, x, FUSED(m.rest, x, m.add * y));
 }
 
-/* The same in three operations where the mean is `lasting`, its keep at least 1/2: what rounding y - x loses is then small
+/* The same in two operations where the mean is `lasting`, its keep at least 1/2: what rounding y - x loses is then small
  * beside x, of which at least half stays. Loops in cache are bound by their operations. */
 OC_INLINE T FN(moved)(FN(mean) m, int lasting, T x, T y) {
-    return lasting ? x + m.add * (y - x) : FN(mix)(m, x, y);
+    return lasting ? FUSED(m.add, y - x, x) : FN(mix)(m, x, y);
+}
+
+/* And towards y^2. */
+OC_INLINE T FN(moved_to_square)(FN(mean) m, int lasting, T x, T y) {
+    return lasting ? FUSED(m.add, FUSED(y, y, -x), x) : FN(mix)(m, x, y * y);
 }
 
 OC_INLINE int FN(lasts)(oc_mean m) {
@@ -41,25 +47,25 @@ OC_INLINE T FN(clamped)(T g, T scale, T clip) {
 
 /* The gradient as most rules see it: with L2 decay. */
 OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
-    return FN(clamped)(g, scale, clip) + l2 * p;
+    return FUSED(l2, p, FN(clamped)(g, scale, clip));
 }
 
 /* The gradient of a rule that squares it: oc_prepare keeps clip where squares are finite, for an infinite one would
  * hold sigma, and with it theta, for good; m sees the same bound, so that m/sigma stays a ratio of like to like. An
- * infinite gradient is no large one: it takes up `spoilt`, -infinity, or 0 where the user wants it clamped. */
-OC_INLINE T FN(bounded)(T g, T scale, T clip, T spoilt) {
-    const T finite = g - g; /* 0, or NaN, which no comparison lets pass */
-    return FN(clamped)(g, scale, clip) + (finite > spoilt ? finite : spoilt);
+ * infinite gradient is no large one: times 0 it is NaN. */
+OC_INLINE T FN(bounded)(oc_view view, T g, T scale, T clip) {
+    const T within = FN(clamped)(g, view == OC_AS_GIVEN ? 1 : scale, clip);
+    return view == OC_CLAMPED ? within : EXACT_FMA(0, g, within);
 }
 
-OC_INLINE T FN(squarable)(T g, T p, T scale, T clip, T l2, T spoilt) {
-    return FN(bounded)(g, scale, clip, spoilt) + l2 * p;
+OC_INLINE T FN(squarable)(oc_view view, T g, T p, T scale, T clip, T l2) {
+    return FUSED(l2, p, FN(bounded)(view, g, scale, clip));
 }
 
 /* The same where most have no decay in the gradient, a constant of the body: in cache the loops are bound by their
  * operations. */
-OC_INLINE T FN(coupled)(int coupled, T g, T p, T scale, T clip, T l2, T spoilt) {
-    return coupled ? FN(squarable)(g, p, scale, clip, l2, spoilt) : FN(bounded)(g, scale, clip, spoilt);
+OC_INLINE T FN(coupled)(int coupled, oc_view view, T g, T p, T scale, T clip, T l2) {
+    return coupled ? FN(squarable)(view, g, p, scale, clip, l2) : FN(bounded)(view, g, scale, clip);
 }
 
 /* sigma, and m/sigma with 0/0 = 0 where the rule asks for it (the lecture's forms with eps = 0). */
@@ -86,11 +92,11 @@ OC_INLINE void FN(sgd_body)(ptrdiff_t n, void *const *x, const oc_coefficients *
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         T m = gi;
         if (heavy) {
-            const T bi = keep * S_GET(b[i]) + add * gi;
+            const T bi = FUSED(keep, S_GET(b[i]), add * gi);
             b[i] = S_PUT(bi);
-            m = nesterov ? gi + ahead * bi : bi;
+            m = nesterov ? FUSED(ahead, bi, gi) : bi;
         }
-        p[i] = P_PUT(P_GET(p[i]) - eta * m);
+        p[i] = P_PUT(FUSED(-eta, m, P_GET(p[i])));
     });
 }
 
@@ -105,92 +111,95 @@ static void FN(sgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 
 /* Adagrad. m = g, sigma^2 = the sum of g^2, or their mean (1/sqrt(t) is in eta and eps); the sum stops short
  * of infinity. Duchi et al. 2011. */
-OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard, int coupled) {
+OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int zero_guard, int coupled,
+                                oc_view view) {
     OC_CONSTANTS(c);
-    const T spoilt = (T)c->spoilt;
     const T eps = (T)c->eps, full = (T)c->sum_max;
     S_T *restrict s = x[2];
     OC_EACH(T, n, {
-        const T gi = FN(coupled)(coupled, G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
-        T si = S_GET(s[i]) + gi * gi;
+        const T gi = FN(coupled)(coupled, view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        T si = FUSED(gi, gi, S_GET(s[i]));
         si = si > full ? full : si;
         s[i] = S_PUT(si);
-        p[i] = P_PUT(P_GET(p[i]) - eta * FN(ratio)(gi, si, eps, zero_guard));
+        p[i] = P_PUT(FUSED(-eta, FN(ratio)(gi, si, eps, zero_guard), P_GET(p[i])));
     });
 }
 
 static void FN(adagrad)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     if (c->zero_guard)
-        FN(adagrad_body)(n, x, c, 1, 1);
-    else if (c->l2 != 0)
-        FN(adagrad_body)(n, x, c, 0, 1);
+        FN(adagrad_body)(n, x, c, 1, 1, c->view);
+    else if (c->l2 != 0 || c->view == OC_CLAMPED)
+        FN(adagrad_body)(n, x, c, 0, 1, c->view);
+    else if (c->view == OC_SCALED)
+        FN(adagrad_body)(n, x, c, 0, 0, OC_SCALED);
     else
-        FN(adagrad_body)(n, x, c, 0, 0);
+        FN(adagrad_body)(n, x, c, 0, 0, OC_AS_GIVEN);
 }
 
 /* Adadelta. m = g, sigma^2 = (mean of g^2 + eps) / (mean of the squared updates + eps): a step in the units of theta.
  * Zeiler 2012. */
 static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
-    const T spoilt = (T)c->spoilt;
+    const oc_view view = c->view;
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     S_T *restrict s = x[2], *restrict d = x[3];
     OC_EACH(T, n, {
-        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T si = FN(mix)(second, S_GET(s[i]), gi * gi);
         const T delta = SQRT(S_GET(d[i]) + eps) / SQRT(si + eps) * gi;
         s[i] = S_PUT(si);
         d[i] = S_PUT(FN(mix)(second, S_GET(d[i]), delta * delta));
-        p[i] = P_PUT(P_GET(p[i]) - eta * delta);
+        p[i] = P_PUT(FUSED(-eta, delta, P_GET(p[i])));
     });
 }
 
 /* RMSprop. sigma^2 = the moving mean of g^2, less the square of the moving mean of g (centered; Graves 2013); m = g, or
  * b <- momentum*b + g/sigma, which then stands for m/sigma. Tieleman and Hinton 2012. */
 OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int coupled,
-                                int heavy, int centered, int zero_guard) {
+                                oc_view view, int heavy, int centered, int zero_guard) {
     OC_CONSTANTS(c);
-    const T spoilt = (T)c->spoilt;
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
     const T eps = (T)c->eps, keep = (T)c->first.keep;
     S_T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
     OC_EACH(T, n, {
-        const T gi = FN(coupled)(coupled, G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
-        T si = FN(moved)(second, lasting, S_GET(s[i]), gi * gi);
+        const T gi = FN(coupled)(coupled, view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
+        T si = FN(moved_to_square)(second, lasting, S_GET(s[i]), gi);
         s[i] = S_PUT(si);
         if (centered) {
             const T ai = FN(mix)(centre, S_GET(a[i]), gi);
             a[i] = S_PUT(ai);
-            si = si - ai * ai;
+            si = FUSED(-ai, ai, si);
             si = si < 0 ? 0 : si; /* rounding alone makes it negative */
         }
         T r = FN(ratio)(gi, si, eps, zero_guard);
         if (heavy) {
-            r = keep * S_GET(b[i]) + r;
+            r = FUSED(keep, S_GET(b[i]), r);
             b[i] = S_PUT(r);
         }
-        p[i] = P_PUT(P_GET(p[i]) - eta * r);
+        p[i] = P_PUT(FUSED(-eta, r, P_GET(p[i])));
     });
 }
 
 static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     if (FN(lasts)(c->second) && !c->heavy && !c->centered && !c->zero_guard) { /* what most ask for */
-        if (c->l2 != 0)
-            FN(rmsprop_body)(n, x, c, 1, 1, 0, 0, 0);
+        if (c->l2 != 0 || c->view == OC_CLAMPED)
+            FN(rmsprop_body)(n, x, c, 1, 1, c->view, 0, 0, 0);
+        else if (c->view == OC_SCALED)
+            FN(rmsprop_body)(n, x, c, 1, 0, OC_SCALED, 0, 0, 0);
         else
-            FN(rmsprop_body)(n, x, c, 1, 0, 0, 0, 0);
+            FN(rmsprop_body)(n, x, c, 1, 0, OC_AS_GIVEN, 0, 0, 0);
         return;
     }
     switch (c->heavy + 2 * c->centered + 4 * c->zero_guard) {
-    case 0: FN(rmsprop_body)(n, x, c, 0, 1, 0, 0, 0); break;
-    case 1: FN(rmsprop_body)(n, x, c, 0, 1, 1, 0, 0); break;
-    case 2: FN(rmsprop_body)(n, x, c, 0, 1, 0, 1, 0); break;
-    case 3: FN(rmsprop_body)(n, x, c, 0, 1, 1, 1, 0); break;
-    case 4: FN(rmsprop_body)(n, x, c, 0, 1, 0, 0, 1); break;
-    case 5: FN(rmsprop_body)(n, x, c, 0, 1, 1, 0, 1); break;
-    case 6: FN(rmsprop_body)(n, x, c, 0, 1, 0, 1, 1); break;
-    default: FN(rmsprop_body)(n, x, c, 0, 1, 1, 1, 1); break;
+    case 0: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 0, 0); break;
+    case 1: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 0, 0); break;
+    case 2: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 1, 0); break;
+    case 3: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 1, 0); break;
+    case 4: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 0, 1); break;
+    case 5: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 0, 1); break;
+    case 6: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 1, 1); break;
+    default: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 1, 1); break;
     }
 }
 
@@ -198,16 +207,16 @@ static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * amsgrad takes the largest sigma^2 so far. Decay is in the gradient (l2) or beside it (decay), never in both: in cache
  * the loop is bound by its arithmetic, and the other one's product and sum are 7 % of it.
  * Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi et al. 2018. */
-OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int amsgrad, int coupled) {
+OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int amsgrad, int coupled,
+                             oc_view view) {
     OC_CONSTANTS(c);
-    const T spoilt = (T)c->spoilt;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
     OC_EACH(T, n, {
-        const T gi = FN(coupled)(coupled, G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T gi = FN(coupled)(coupled, view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(moved)(first, lasting, S_GET(m[i]), gi);
-        T vi = FN(moved)(second, lasting, S_GET(v[i]), gi * gi);
+        T vi = FN(moved_to_square)(second, lasting, S_GET(v[i]), gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
         if (amsgrad) {
@@ -215,21 +224,28 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
             largest[i] = S_PUT(vi);
         }
         const T step = FN(ratio)(eta * mi, vi, eps, 0);
-        p[i] = P_PUT(P_GET(p[i]) - (coupled ? step : decay * P_GET(p[i]) + step));
+        p[i] = P_PUT(P_GET(p[i]) - (coupled ? step : FUSED(decay, P_GET(p[i]), step)));
     });
 }
 
 static void FN(adam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
-    const int lasting = FN(lasts)(c->first) && FN(lasts)(c->second);
-    switch (4 * lasting + 2 * (c->amsgrad != 0) + (c->l2 != 0)) {
-    case 0: FN(adam_body)(n, x, c, 0, 0, 0); break;
-    case 1: FN(adam_body)(n, x, c, 0, 0, 1); break;
-    case 2: FN(adam_body)(n, x, c, 0, 1, 0); break;
-    case 3: FN(adam_body)(n, x, c, 0, 1, 1); break;
-    case 4: FN(adam_body)(n, x, c, 1, 0, 0); break;
-    case 5: FN(adam_body)(n, x, c, 1, 0, 1); break;
-    case 6: FN(adam_body)(n, x, c, 1, 1, 0); break;
-    default: FN(adam_body)(n, x, c, 1, 1, 1); break;
+    const int lasting = FN(lasts)(c->first) && FN(lasts)(c->second), coupled = c->l2 != 0;
+    if (lasting && !c->amsgrad && !coupled && c->view != OC_CLAMPED) { /* what most ask for */
+        if (c->view == OC_SCALED)
+            FN(adam_body)(n, x, c, 1, 0, 0, OC_SCALED);
+        else
+            FN(adam_body)(n, x, c, 1, 0, 0, OC_AS_GIVEN);
+        return;
+    }
+    switch (4 * lasting + 2 * (c->amsgrad != 0) + coupled) {
+    case 0: FN(adam_body)(n, x, c, 0, 0, 0, c->view); break;
+    case 1: FN(adam_body)(n, x, c, 0, 0, 1, c->view); break;
+    case 2: FN(adam_body)(n, x, c, 0, 1, 0, c->view); break;
+    case 3: FN(adam_body)(n, x, c, 0, 1, 1, c->view); break;
+    case 4: FN(adam_body)(n, x, c, 1, 0, 0, c->view); break;
+    case 5: FN(adam_body)(n, x, c, 1, 0, 1, c->view); break;
+    case 6: FN(adam_body)(n, x, c, 1, 1, 0, c->view); break;
+    default: FN(adam_body)(n, x, c, 1, 1, 1, c->view); break;
     }
 }
 
@@ -242,7 +258,7 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
-        const T faded = second.keep * S_GET(u[i]) + second.rest * S_GET(u[i]);
+        const T faded = FUSED(second.keep, S_GET(u[i]), second.rest * S_GET(u[i]));
         const T size = (gi < 0 ? -gi : gi) + eps;
         const T ui = faded > size ? faded : size;
         m[i] = S_PUT(mi);
@@ -254,17 +270,18 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
 /* NAdam. m = a share of g and one of its moving mean, which are in eta_other and eta; sigma as Adam's. Dozat 2016. */
 static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_CONSTANTS(c);
-    const T spoilt = (T)c->spoilt;
+    const oc_view view = c->view;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict v = x[3];
     OC_EACH(T, n, {
-        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_g * gi, vi, eps, 0)));
+        const T step = FN(ratio)(FUSED(eta, mi, eta_g * gi), vi, eps, 0);
+        p[i] = P_PUT(P_GET(p[i]) - FUSED(decay, P_GET(p[i]), step));
     });
 }
 
@@ -272,18 +289,18 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * bias correction and the rectification. Liu et al. 2020. */
 OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int adaptive) {
     OC_CONSTANTS(c);
-    const T spoilt = (T)c->spoilt;
+    const oc_view view = c->view;
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3];
     OC_EACH(T, n, {
-        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
         const T step = adaptive ? FN(ratio)(eta * mi, vi, eps, 0) : eta * mi;
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + step));
+        p[i] = P_PUT(P_GET(p[i]) - FUSED(decay, P_GET(p[i]), step));
     });
 }
 
@@ -298,19 +315,20 @@ static void FN(radam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
  * eta_other; sigma as Adam's. Pagliardini et al. 2024. */
 OC_INLINE void FN(ademamix_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting) {
     OC_CONSTANTS(c);
-    const T spoilt = (T)c->spoilt;
+    const oc_view view = c->view;
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
     OC_EACH(T, n, {
-        const T gi = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+        const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(moved)(first, lasting, S_GET(m[i]), gi);
         const T si = FN(moved)(slow, lasting, S_GET(s[i]), gi);
-        const T vi = FN(moved)(second, lasting, S_GET(v[i]), gi * gi);
+        const T vi = FN(moved_to_square)(second, lasting, S_GET(v[i]), gi);
         m[i] = S_PUT(mi);
         s[i] = S_PUT(si);
         v[i] = S_PUT(vi);
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(ratio)(eta * mi + eta_slow * si, vi, eps, 0)));
+        const T step = FN(ratio)(FUSED(eta, mi, eta_slow * si), vi, eps, 0);
+        p[i] = P_PUT(P_GET(p[i]) - FUSED(decay, P_GET(p[i]), step));
     });
 }
 

@@ -10,7 +10,7 @@ static void FN(asgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     S_T *restrict a = x[2];
     OC_EACH(T, n, {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
-        const T pi = P_GET(p[i]) - (decay * P_GET(p[i]) + eta * gi);
+        const T pi = P_GET(p[i]) - FUSED(decay, P_GET(p[i]), eta * gi);
         p[i] = P_PUT(pi);
         a[i] = S_PUT(FN(mix)(average, S_GET(a[i]), pi));
     });
@@ -23,22 +23,22 @@ OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coef
     OC_CONSTANTS(c);
     const FN(mean) average = FN(mean_of)(c->average), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
-    const T spoilt = (T)c->spoilt;
+    const oc_view view = c->view;
     S_T *restrict z = x[2], *restrict v = x[3];
     OC_EACH(T, n, {
         T m;
         if (adaptive) {
-            m = FN(squarable)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2, spoilt);
+            m = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
             const T vi = FN(mix)(second, S_GET(v[i]), m * m);
             v[i] = S_PUT(vi);
             m = FN(ratio)(m, vi, eps, 0);
         } else {
             m = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         }
-        m = m + decay * P_GET(p[i]);
+        m = FUSED(decay, P_GET(p[i]), m);
         const T zi = fresh ? P_GET(p[i]) : S_GET(z[i]);
-        z[i] = S_PUT(zi - eta_z * m);
-        p[i] = P_PUT(FN(mix)(average, P_GET(p[i]), zi) - eta * m);
+        z[i] = S_PUT(FUSED(-eta_z, m, zi));
+        p[i] = P_PUT(FUSED(-eta, m, FN(mix)(average, P_GET(p[i]), zi)));
     });
 }
 

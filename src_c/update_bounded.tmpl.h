@@ -29,7 +29,7 @@ OC_INLINE void FN(rprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients
         si = si > high ? high : si;
         s[i] = S_PUT(si);
         before[i] = S_PUT(seen);
-        p[i] = P_PUT(P_GET(p[i]) - si * FN(sign)(seen));
+        p[i] = P_PUT(P_GET(p[i]) - FN(signed)(si, seen));
     });
 }
 
@@ -51,7 +51,7 @@ OC_INLINE void FN(lion_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
         const T gi = FN(clamped)(G_GET(g[i]), scale, clip);
         const T m = FN(moved)(ahead, lasting, S_GET(b[i]), gi);
         b[i] = S_PUT(FN(moved)(kept, lasting, S_GET(b[i]), gi));
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + FN(signed)(eta, m)));
+        p[i] = P_PUT(P_GET(p[i]) - FUSED(decay, P_GET(p[i]), FN(signed)(eta, m)));
     });
 }
 
@@ -78,7 +78,7 @@ static void FN(sophia)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         r = r > 1 ? 1 : r;
         r = r < -1 ? -1 : r;
         m[i] = S_PUT(mi);
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + eta * r));
+        p[i] = P_PUT(P_GET(p[i]) - FUSED(decay, P_GET(p[i]), eta * r));
     });
 }
 

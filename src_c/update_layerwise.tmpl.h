@@ -4,7 +4,8 @@
  * Parameters and helpers: update.tmpl.h, which comes before; at_least of layer.tmpl.h. */
 
 #define OC_DIRECTION_CONSTANTS(c)                                                                                     \
-    const T scale = (T)c->grad_scale, clip = (T)c->clip_value, spoilt = (T)c->spoilt;                                 \
+    const T scale = (T)c->grad_scale, clip = (T)c->clip_value;                                                        \
+    const oc_view view = c->view;                                                                                     \
     const G_T *restrict g = x[1];                                                                                     \
     T *restrict u = x[OC_DIRECTION]
 
@@ -12,7 +13,7 @@
 static void FN(take_gradient)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
     OC_EACH(T, n, {
-        u[i] = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+        u[i] = FN(bounded)(view, G_GET(g[i]), scale, clip);
     });
 }
 
@@ -25,12 +26,12 @@ static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const P_T *restrict p = x[0];
     S_T *restrict m = x[2], *restrict v = x[3];
     OC_EACH(T, n, {
-        const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+        const T gi = FN(bounded)(view, G_GET(g[i]), scale, clip);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         m[i] = S_PUT(mi);
         v[i] = S_PUT(vi);
-        u[i] = FN(ratio)(correction * mi, vi, eps, 0) + decay * P_GET(p[i]);
+        u[i] = FUSED(decay, P_GET(p[i]), FN(ratio)(correction * mi, vi, eps, 0));
     });
 }
 
@@ -46,7 +47,7 @@ static void FN(adafactor)(ptrdiff_t n, void *const *x, const oc_coefficients *c)
     const T eps = (T)c->eps;
     S_T *restrict v = x[2];
     OC_EACH(T, n, {
-        const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+        const T gi = FN(bounded)(view, G_GET(g[i]), scale, clip);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         v[i] = S_PUT(vi);
         u[i] = gi / FN(at_least)(eps, SQRT(vi));
@@ -60,7 +61,7 @@ OC_INLINE void FN(muon_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const FN(mean) first = FN(mean_of)(c->first);
     S_T *restrict m = x[2];
     OC_EACH(T, n, {
-        const T gi = FN(bounded)(G_GET(g[i]), scale, clip, spoilt);
+        const T gi = FN(bounded)(view, G_GET(g[i]), scale, clip);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         m[i] = S_PUT(mi);
         u[i] = nesterov ? FN(mix)(first, mi, gi) : mi;
@@ -94,7 +95,7 @@ static void FN(layer_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *
     P_T *restrict p = x[0];
     const T *restrict u = x[OC_DIRECTION];
     OC_EACH(T, n, {
-        p[i] = P_PUT(P_GET(p[i]) - (decay * P_GET(p[i]) + u[i] * eta.power * eta.rest));
+        p[i] = P_PUT(P_GET(p[i]) - FUSED(decay, P_GET(p[i]), u[i] * eta.power * eta.rest));
     });
 }
 
@@ -106,12 +107,12 @@ OC_INLINE void FN(lars_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     P_T *restrict p = x[0]; S_T *restrict b = x[2];
     const T *restrict u = x[OC_DIRECTION];
     OC_EACH(T, n, {
-        const T step = (u[i] + decay * P_GET(p[i])) * eta.power * eta.rest;
+        const T step = FUSED(decay, P_GET(p[i]), u[i]) * eta.power * eta.rest;
         T move = step;
         if (heavy) {
-            const T bi = keep * S_GET(b[i]) + step;
+            const T bi = FUSED(keep, S_GET(b[i]), step);
             b[i] = S_PUT(bi);
-            move = nesterov ? keep * bi + step : bi;
+            move = nesterov ? FUSED(keep, bi, step) : bi;
         }
         p[i] = P_PUT(P_GET(p[i]) - move);
     });

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import platform
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -83,3 +84,9 @@ def test_kernels_are_clean_under_sanitizers(tmp_path):
     # checks -O3 takes minutes, and they look at the same source.
     done = run(build_baseline(tmp_path, *(SANITIZERS if has_sanitizers() else []), "-O1"))
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_a_fused_multiply_add_without_the_instruction_is_libm_s(tmp_path):
+    without = ["-mno-fma"] if platform.machine() in {"x86_64", "AMD64"} else []
+    done = run(compile_c(tmp_path / "fused", [HERE / "test_fused.c"], *without, "-lm"))
+    assert done.returncode == 0, done.stderr[-2000:]
