@@ -242,7 +242,7 @@ typedef void oc_store_fn(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_t 
 #define OC_LINE 64
 
 typedef struct {
-    double (*sum_squares)(ptrdiff_t n, const void *x, double scale); /* of scale*x */
+    double (*sum_squares)(ptrdiff_t n, const void *x, double scale); /* of scale*x; scale a power of two */
     double (*dot)(ptrdiff_t n, const void *x, const void *y);
     double (*abs_max)(ptrdiff_t n, const void *x);                   /* NaN if any is NaN */
     ptrdiff_t (*count_nonfinite)(ptrdiff_t n, const void *x);

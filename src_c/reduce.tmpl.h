@@ -1,17 +1,23 @@
 /* reduce.tmpl.h: partial reductions of one block, and projections of it on rows.
  * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level. */
 
+/* sum + a*b, whose product is exact in double where T is float. */
+OC_INLINE double FN(add_product)(T a, T b, double sum) {
+    return sizeof(T) == sizeof(double) ? sum + (double)a * (double)b : OC_EXACT_FMA((double)a, (double)b, sum);
+}
+
+/* Only squares of doubles can be out of range: those of floats are scaled as a sum, which has the same bits. */
 static double FN(sum_squares)(ptrdiff_t n, const void *vx, double scale) {
-    const T *x = vx;
+    const T *x = vx, each = sizeof(T) == sizeof(double) ? (T)scale : 1;
     double lane[OC_LANES] = {0};
-    OC_OVER_LANES(n, const double s = scale * (double)x[i]; lane[l] += s * s);
-    return oc_fold_lanes(lane);
+    OC_OVER_LANES(n, const T s = each * x[i]; lane[l] = FN(add_product)(s, s, lane[l]));
+    return sizeof(T) == sizeof(double) ? oc_fold_lanes(lane) : scale * scale * oc_fold_lanes(lane);
 }
 
 static double FN(dot)(ptrdiff_t n, const void *vx, const void *vy) {
     const T *x = vx, *y = vy;
     double lane[OC_LANES] = {0};
-    OC_OVER_LANES(n, lane[l] += (double)x[i] * (double)y[i]);
+    OC_OVER_LANES(n, lane[l] = FN(add_product)(x[i], y[i], lane[l]));
     return oc_fold_lanes(lane);
 }
 
@@ -22,8 +28,8 @@ static void FN(dots)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const void *vx,
     const T *x = vx, *y = vy;
     for (; m >= ROWS; m -= ROWS, x += ROWS * stride, result += ROWS * step) {
         double lane[ROWS][OC_LANES] = {{0}};
-        OC_OVER_LANES(n, const double b = (double)y[i];
-                      for (int r = 0; r < ROWS; r++) lane[r][l] += (double)x[r * stride + i] * b);
+        OC_OVER_LANES(n, const T b = y[i];
+                      for (int r = 0; r < ROWS; r++) lane[r][l] = FN(add_product)(x[r * stride + i], b, lane[r][l]));
         for (int r = 0; r < ROWS; r++)
             result[r * step] = oc_fold_lanes(lane[r]);
     }

@@ -150,11 +150,6 @@ OC_INLINE FN(hat) FN(hat_of)(const oc_rows *p, ptrdiff_t r) {
     return FN(hat_with)(p->mean[r * p->every], p->rest[r * p->every], s, FN(power_of)(s));
 }
 
-/* sum + a*b, whose product is exact in double where T is float. */
-OC_INLINE double FN(add_product)(T a, T b, double sum) {
-    return FN(two_pass) ? sum + (double)a * (double)b : OC_EXACT_FMA((double)a, (double)b, sum);
-}
-
 OC_INLINE T FN(x_hat)(FN(hat) h, T x) {
     return (x * h.power - h.high) * h.scale + h.shift;
 }
@@ -253,6 +248,6 @@ OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T 
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
     OC_OVER_LINES(dx, OC_PREFETCH(dy + ahead + first); OC_PREFETCH(x + ahead + first),
                   const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
-                  dweight[i] = l < skip ? dweight[i] : FN(add_product)(AT(dy), x_hat, dweight[i]);
+                  dweight[i] = l < skip ? dweight[i] : T_FN(add_product)(AT(dy), x_hat, dweight[i]);
                   dbias[i] += l < skip ? 0 : (double)AT(dy));
 }
