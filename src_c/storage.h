@@ -74,12 +74,13 @@ OC_INLINE float oc_from_bf16(uint16_t h) {
 }
 
 /* `add` to the 16 bits that go: 0x7fff + the last bit that stays rounds to nearest, ties to even; a random number from 0
- * to 0xffff rounds up as often as what goes is large. Infinity stays infinity, and so does NaN: all of them
- * as one, to which nothing is added. */
+ * to 0xffff rounds up as often as what goes is large. Infinity stays infinity. x comes from arithmetic, whose NaNs are
+ * quiet, 0x7fc00000 or more and a sign: they become that number, the least of them, which has room for what is added. */
 OC_INLINE uint16_t oc_to_bf16(float x, uint32_t add) {
-    /* No conditional expression: the compiler would pack both of its sides and the condition to 16 bits before it chose. */
-    const uint32_t b = oc_bits(x), is_nan = 0u - (uint32_t)(x != x);
-    return (uint16_t)((((b + add) & ~is_nan) | (((b & 0x80000000u) | 0x7fc00000u) & is_nan)) >> 16);
+    const uint32_t sign = 0x80000000u, b = oc_bits(x);
+    uint32_t c = sign + (b < 0xffc00000u ? b : 0xffc00000u); /* the other sign, whose NaNs are now the largest */
+    c = c < 0xffc00000u ? c : 0xffc00000u;
+    return (uint16_t)((c + sign + add) >> 16);
 }
 
 OC_INLINE uint16_t oc_nearest_bf16(float x) {
