@@ -36,16 +36,47 @@
 #define OC_ROLLED
 #endif
 
-/* Runs the body, a block, for elements 0 to n - 1 of arrays of `type`, one line a vector. With masks the last ones, which
- * do not fill a vector, take as long as a whole one; without them gcc takes smaller vectors and then one by one. */
+/* Asks for the cache line of p, which need not exist, to be read or written soon. */
+#if defined(__GNUC__) || defined(__clang__)
+#define OC_PREFETCH(p) __builtin_prefetch(p)
+#define OC_PREFETCH_OUT(p) __builtin_prefetch(p, 1)
+#else
+#define OC_PREFETCH(p) (void)(p)
+#define OC_PREFETCH_OUT(p) (void)(p)
+#endif
+
+/* Runs the body, a block, for elements 0 to n - 1 of arrays of `type`. Of arrays that caches do not hold, each
+ * OC_STRETCH begins with the statements of `ahead`, OC_COMING(x) for each array: they ask for its lines some way ahead.
+ * Processors do that by themselves, but begin anew with every page, and fall behind where a line takes long. */
+#define OC_EACH(type, n, ahead, ...)                                                                                  \
+    do {                                                                                                              \
+        ptrdiff_t at = 0;                                                                                             \
+        for (; at + OC_STRETCH <= (n); at += OC_STRETCH) {                                                                \
+            if ((n) >= OC_FAR) {                                                                                      \
+                ahead                                                                                                 \
+            }                                                                                                         \
+            OC_IN_PLACE                                                                                               \
+            for (ptrdiff_t i = at; i < at + OC_STRETCH; i++)                                                            \
+                __VA_ARGS__                                                                                           \
+        }                                                                                                             \
+        OC_REST(type, at, n, __VA_ARGS__);                                                                            \
+    } while (0)
+#define OC_STRETCH 32
+#define OC_FAR ((ptrdiff_t)1 << 18)
+#define OC_COMING(x)                                                                                                   \
+    for (size_t byte = 0; byte < OC_STRETCH * sizeof *(x); byte += OC_LINE)                                             \
+        OC_PREFETCH((const char *)((x) + at) + 8 * OC_LINE + byte);
+
+/* The last elements. With masks those that do not fill a vector take as long as a whole one; without them gcc takes
+ * smaller vectors and then one by one. */
 #if defined(__AVX512F__)
 #define OC_LANES_OF(type) ((int)(OC_LINE / sizeof(type)))
-#define OC_EACH(type, n, ...)                                                                                         \
+#define OC_REST(type, begin, n, ...)                                                                                  \
     do {                                                                                                              \
         const ptrdiff_t whole = (n) / OC_LANES_OF(type) * OC_LANES_OF(type);                                          \
         const int rest = (int)((n) - whole);                                                                          \
         OC_IN_PLACE                                                                                                   \
-        for (ptrdiff_t i = 0; i < whole; i++)                                                                         \
+        for (ptrdiff_t i = begin; i < whole; i++)                                                                     \
             __VA_ARGS__                                                                                               \
         if (rest == 0)                                                                                                \
             break;                                                                                                    \
@@ -57,10 +88,12 @@
             }                                                                                                         \
     } while (0)
 #else
-#define OC_EACH(type, n, ...)                                                                                         \
-    OC_IN_PLACE                                                                                                       \
-    for (ptrdiff_t i = 0; i < (n); i++)                                                                               \
-        __VA_ARGS__
+#define OC_REST(type, begin, n, ...)                                                                                  \
+    do {                                                                                                              \
+        OC_IN_PLACE                                                                                                   \
+        for (ptrdiff_t i = begin; i < (n); i++)                                                                       \
+            __VA_ARGS__                                                                                               \
+    } while (0)
 #endif
 
 /* a*b + c where a*b is exact, so that fused or not it has the same bits. */
@@ -72,10 +105,10 @@
 #define OC_EXACT_FMA_F32(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* a*b + c rounded once, in float. What has no such instruction adds in double and rounds that sum to odd: where it is not
- * exact it becomes the neighbour, on the exact sum's side, whose last bit is 1, which then rounds to float as the exact sum
- * does (Boldo and Melquiond 2008). In whole vectors, without comparisons of 64-bit integers, which SSE2 lacks; infinities
- * and NaN lose NaN, which compares as exact. */
+/* a*b + c rounded once, in float. What has no such instruction adds in double and rounds that sum to odd: where it is
+ * not exact it becomes the neighbour, on the exact sum's side, whose last bit is 1, which then rounds to float as the
+ * exact sum does (Boldo and Melquiond 2008). In whole vectors, without comparisons of 64-bit integers, which SSE2 lacks;
+ * infinities and NaN lose NaN, which compares as exact. */
 #if defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__aarch64__)
 #define OC_FUSED_F32(a, b, c) __builtin_fmaf(a, b, c)
 #else
@@ -113,15 +146,6 @@ OC_INLINE float oc_fused(float a, float b, float c) {
 
 /* Bytes after which addresses look alike to a processor that asks whether a load has to wait for a store. */
 #define OC_ALIAS 4096
-
-/* Asks for the cache line of p, which need not exist, to be read or written soon. */
-#if defined(__GNUC__) || defined(__clang__)
-#define OC_PREFETCH(p) __builtin_prefetch(p)
-#define OC_PREFETCH_OUT(p) __builtin_prefetch(p, 1)
-#else
-#define OC_PREFETCH(p) (void)(p)
-#define OC_PREFETCH_OUT(p) (void)(p)
-#endif
 
 /* One line to memory past the caches, which saves reading it first; OC_STREAM_END orders the lines before what follows. C
  * has no word for it. */

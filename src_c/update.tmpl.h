@@ -88,7 +88,7 @@ OC_INLINE void FN(sgd_body)(ptrdiff_t n, void *const *x, const oc_coefficients *
     OC_CONSTANTS(c);
     const T keep = (T)c->first.keep, add = (T)c->first.add, ahead = (T)c->decay;
     S_T *restrict b = x[2];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) if (heavy) OC_COMING(b), {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         T m = gi;
         if (heavy) {
@@ -116,7 +116,7 @@ OC_INLINE void FN(adagrad_body)(ptrdiff_t n, void *const *x, const oc_coefficien
     OC_CONSTANTS(c);
     const T eps = (T)c->eps, full = (T)c->sum_max;
     S_T *restrict s = x[2];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(s), {
         const T gi = FN(coupled)(coupled, view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         T si = FUSED(gi, gi, S_GET(s[i]));
         si = si > full ? full : si;
@@ -144,7 +144,7 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     S_T *restrict s = x[2], *restrict d = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(s) OC_COMING(d), {
         const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T si = FN(mix)(second, S_GET(s[i]), gi * gi);
         const T delta = SQRT(S_GET(d[i]) + eps) / SQRT(si + eps) * gi;
@@ -162,7 +162,7 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
     const T eps = (T)c->eps, keep = (T)c->first.keep;
     S_T *restrict s = x[2], *restrict b = x[3], *restrict a = x[4];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(s) if (heavy) OC_COMING(b) if (centered) OC_COMING(a), {
         const T gi = FN(coupled)(coupled, view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         T si = FN(moved_to_square)(second, lasting, S_GET(s[i]), gi);
         s[i] = S_PUT(si);
@@ -213,7 +213,7 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3], *restrict largest = x[4];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(m) OC_COMING(v) if (amsgrad) OC_COMING(largest), {
         const T gi = FN(coupled)(coupled, view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(moved)(first, lasting, S_GET(m[i]), gi);
         T vi = FN(moved_to_square)(second, lasting, S_GET(v[i]), gi);
@@ -255,7 +255,7 @@ static void FN(adamax)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     S_T *restrict m = x[2], *restrict u = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(m) OC_COMING(u), {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T faded = FUSED(second.keep, S_GET(u[i]), second.rest * S_GET(u[i]));
@@ -274,7 +274,7 @@ static void FN(nadam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay, eta_g = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict v = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(m) OC_COMING(v), {
         const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
@@ -293,7 +293,7 @@ OC_INLINE void FN(radam_body)(ptrdiff_t n, void *const *x, const oc_coefficients
     const FN(mean) first = FN(mean_of)(c->first), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2], *restrict v = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(m) OC_COMING(v), {
         const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
@@ -319,7 +319,7 @@ OC_INLINE void FN(ademamix_body)(ptrdiff_t n, void *const *x, const oc_coefficie
     const FN(mean) first = FN(mean_of)(c->first), slow = FN(mean_of)(c->slow), second = FN(mean_of)(c->second);
     const T eps = (T)c->eps, decay = (T)c->decay, eta_slow = (T)c->eta_other;
     S_T *restrict m = x[2], *restrict s = x[3], *restrict v = x[4];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(m) OC_COMING(s) OC_COMING(v), {
         const T gi = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(moved)(first, lasting, S_GET(m[i]), gi);
         const T si = FN(moved)(slow, lasting, S_GET(s[i]), gi);

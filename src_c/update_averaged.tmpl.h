@@ -8,7 +8,7 @@ static void FN(asgd)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) average = FN(mean_of)(c->average);
     const T decay = (T)c->decay;
     S_T *restrict a = x[2];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(a), {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T pi = P_GET(p[i]) - FUSED(decay, P_GET(p[i]), eta * gi);
         p[i] = P_PUT(pi);
@@ -25,7 +25,7 @@ OC_INLINE void FN(schedule_free_body)(ptrdiff_t n, void *const *x, const oc_coef
     const T eps = (T)c->eps, decay = (T)c->decay, eta_z = (T)c->eta_other;
     const oc_view view = c->view;
     S_T *restrict z = x[2], *restrict v = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(z) if (adaptive) OC_COMING(v), {
         T m;
         if (adaptive) {
             m = FN(squarable)(view, G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
@@ -56,7 +56,7 @@ static void FN(towards)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const FN(mean) average = FN(mean_of)(c->average);
     P_T *restrict p = x[0];
     const G_T *restrict z = x[1];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(z), {
         p[i] = P_PUT(FN(mix)(average, P_GET(p[i]), G_GET(z[i])));
     });
 }

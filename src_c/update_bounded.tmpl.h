@@ -18,7 +18,7 @@ OC_INLINE void FN(rprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients
     OC_CONSTANTS(c);
     const T shrink = (T)c->shrink, grow = (T)c->grow, low = (T)c->step_min, high = (T)c->step_max;
     S_T *restrict before = x[2], *restrict s = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(before) OC_COMING(s), {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T same = FN(sign)(gi) * FN(sign)(S_GET(before[i]));
         const T seen = same < 0 ? 0 : gi;
@@ -47,7 +47,7 @@ OC_INLINE void FN(lion_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const T decay = (T)c->decay;
     S_T *restrict b = x[2];
     (void)l2; /* the decay is beside the gradient */
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(b), {
         const T gi = FN(clamped)(G_GET(g[i]), scale, clip);
         const T m = FN(moved)(ahead, lasting, S_GET(b[i]), gi);
         b[i] = S_PUT(FN(moved)(kept, lasting, S_GET(b[i]), gi));
@@ -70,7 +70,7 @@ static void FN(sophia)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const T rho = (T)c->rho, eps = (T)c->eps, decay = (T)c->decay;
     S_T *restrict m = x[2];
     const S_T *restrict h = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(g) OC_COMING(m) OC_COMING(h), {
         const T gi = FN(gradient)(G_GET(g[i]), P_GET(p[i]), scale, clip, l2);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T curvature = rho * S_GET(h[i]);
@@ -87,7 +87,7 @@ static void FN(sophia_hessian)(ptrdiff_t n, void *const *x, const oc_coefficient
     const FN(mean) second = FN(mean_of)(c->second);
     const G_T *restrict estimate = x[1];
     S_T *restrict h = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(estimate) OC_COMING(h), {
         h[i] = S_PUT(FN(mix)(second, S_GET(h[i]), G_GET(estimate[i])));
     });
 }

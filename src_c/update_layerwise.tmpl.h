@@ -12,7 +12,7 @@
 /* u = g: LARS, and Adafactor for a matrix, whose sigma belongs to the second stage. */
 static void FN(take_gradient)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     OC_DIRECTION_CONSTANTS(c);
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(g) OC_COMING(u), {
         u[i] = FN(bounded)(view, G_GET(g[i]), scale, clip);
     });
 }
@@ -25,7 +25,7 @@ static void FN(lamb)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const T eps = (T)c->eps, correction = (T)c->eta_other, decay = (T)c->decay_in_u;
     const P_T *restrict p = x[0];
     S_T *restrict m = x[2], *restrict v = x[3];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(g) OC_COMING(u) OC_COMING(p) OC_COMING(m) OC_COMING(v), {
         const T gi = FN(bounded)(view, G_GET(g[i]), scale, clip);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
@@ -46,7 +46,7 @@ static void FN(adafactor)(ptrdiff_t n, void *const *x, const oc_coefficients *c)
     const FN(mean) second = FN(mean_of)(c->second);
     const T eps = (T)c->eps;
     S_T *restrict v = x[2];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(g) OC_COMING(u) OC_COMING(v), {
         const T gi = FN(bounded)(view, G_GET(g[i]), scale, clip);
         const T vi = FN(mix)(second, S_GET(v[i]), gi * gi);
         v[i] = S_PUT(vi);
@@ -60,7 +60,7 @@ OC_INLINE void FN(muon_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     OC_DIRECTION_CONSTANTS(c);
     const FN(mean) first = FN(mean_of)(c->first);
     S_T *restrict m = x[2];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(g) OC_COMING(u) OC_COMING(m), {
         const T gi = FN(bounded)(view, G_GET(g[i]), scale, clip);
         const T mi = FN(mix)(first, S_GET(m[i]), gi);
         m[i] = S_PUT(mi);
@@ -94,7 +94,7 @@ static void FN(layer_apply)(ptrdiff_t n, void *const *x, const oc_coefficients *
     const T decay = (T)c->decay;
     P_T *restrict p = x[0];
     const T *restrict u = x[OC_DIRECTION];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(u), {
         p[i] = P_PUT(P_GET(p[i]) - FUSED(decay, P_GET(p[i]), u[i] * eta.power * eta.rest));
     });
 }
@@ -106,7 +106,7 @@ OC_INLINE void FN(lars_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
     const T decay = (T)c->decay_in_u, keep = (T)c->first.keep;
     P_T *restrict p = x[0]; S_T *restrict b = x[2];
     const T *restrict u = x[OC_DIRECTION];
-    OC_EACH(T, n, {
+    OC_EACH(T, n, OC_COMING(p) OC_COMING(u) if (heavy) OC_COMING(b), {
         const T step = FUSED(decay, P_GET(p[i]), u[i]) * eta.power * eta.rest;
         T move = step;
         if (heavy) {
