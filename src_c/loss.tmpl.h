@@ -347,17 +347,69 @@ OC_INLINE void FN(cross_entropy_r_body)(FN(tile) *s, const T *p, const T *rz, T 
     }
 }
 
-/* [rows, classes] -> [classes, OC_LANES]; the lanes without a row hold 0, and nobody reads what becomes of them. */
-OC_INLINE void FN(transpose_in)(ptrdiff_t rows, ptrdiff_t classes, const T *x, T *tile) {
-    for (ptrdiff_t k = 0; k < classes; k++)
-        for (int l = 0; l < OC_LANES; l++)
-            tile[k * OC_LANES + l] = l < rows ? x[l * classes + k] : 0;
+/* [4][stride] -> [4][ld] turned. gcc finds no such shuffles in loops over the elements. */
+OC_INLINE void FN(turn_4)(ptrdiff_t stride, ptrdiff_t ld, const T *x, T *out) {
+#ifdef OC_SHUFFLE
+    typedef T four __attribute__((vector_size(4 * sizeof(T))));
+    four row[4];
+    for (int i = 0; i < 4; i++)
+        memcpy(&row[i], x + i * stride, sizeof(four));
+    const four a = OC_SHUFFLE(row[0], row[2], 0, 4, 1, 5), b = OC_SHUFFLE(row[1], row[3], 0, 4, 1, 5);
+    const four c = OC_SHUFFLE(row[0], row[2], 2, 6, 3, 7), d = OC_SHUFFLE(row[1], row[3], 2, 6, 3, 7);
+    row[0] = OC_SHUFFLE(a, b, 0, 4, 1, 5), row[1] = OC_SHUFFLE(a, b, 2, 6, 3, 7);
+    row[2] = OC_SHUFFLE(c, d, 0, 4, 1, 5), row[3] = OC_SHUFFLE(c, d, 2, 6, 3, 7);
+    for (int i = 0; i < 4; i++)
+        memcpy(out + i * ld, &row[i], sizeof(four));
+#else
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++)
+            out[j * ld + i] = x[i * stride + j];
+#endif
 }
 
-OC_INLINE void FN(transpose_out)(ptrdiff_t rows, ptrdiff_t classes, const T *tile, T *x) {
-    for (int l = 0; l < rows; l++)
+/* [OC_LANES, classes] -> [classes, OC_LANES], and back; the last four classes begin early enough to be four. */
+OC_INLINE void FN(turn_in)(ptrdiff_t classes, const T *x, T *tile) {
+    if (classes < 4)
         for (ptrdiff_t k = 0; k < classes; k++)
-            x[l * classes + k] = tile[k * OC_LANES + l];
+            for (int l = 0; l < OC_LANES; l++)
+                tile[k * OC_LANES + l] = x[l * classes + k];
+    else
+        for (ptrdiff_t k = 0; k < classes; k += 4) {
+            const ptrdiff_t j = k < classes - 4 ? k : classes - 4;
+            for (int l = 0; l < OC_LANES; l += 4)
+                FN(turn_4)(classes, OC_LANES, x + l * classes + j, tile + j * OC_LANES + l);
+        }
+}
+
+OC_INLINE void FN(turn_out)(ptrdiff_t classes, const T *tile, T *x) {
+    if (classes < 4)
+        for (ptrdiff_t k = 0; k < classes; k++)
+            for (int l = 0; l < OC_LANES; l++)
+                x[l * classes + k] = tile[k * OC_LANES + l];
+    else
+        for (ptrdiff_t k = 0; k < classes; k += 4) {
+            const ptrdiff_t j = k < classes - 4 ? k : classes - 4;
+            for (int l = 0; l < OC_LANES; l += 4)
+                FN(turn_4)(OC_LANES, classes, tile + j * OC_LANES + l, x + l * classes + j);
+        }
+}
+
+/* The same of up to OC_LANES rows; the lanes without a row hold 0, and nobody reads what becomes of them. */
+static void FN(transpose_in)(ptrdiff_t rows, ptrdiff_t classes, const T *x, T *tile) {
+    T filled[OC_FEW_CLASSES * OC_LANES];
+    if (rows < OC_LANES) {
+        memcpy(filled, x, rows * classes * sizeof(T));
+        memset(filled + rows * classes, 0, (OC_LANES - rows) * classes * sizeof(T));
+        x = filled;
+    }
+    FN(turn_in)(classes, x, tile);
+}
+
+static void FN(transpose_out)(ptrdiff_t rows, ptrdiff_t classes, const T *tile, T *x) {
+    T filled[OC_FEW_CLASSES * OC_LANES];
+    FN(turn_out)(classes, tile, rows < OC_LANES ? filled : x);
+    if (rows < OC_LANES)
+        memcpy(x, filled, rows * classes * sizeof(T));
 }
 
 /* loss += weight * log1p(r) for up to OC_LANES rows at once, whichever way their r came about. */
