@@ -110,11 +110,15 @@ OC_INLINE T FN(pow2_biased)(UINT k) {
     return FN(of_bits)(k << OC_MANTISSA);
 }
 
+/* OC_EXP_LOWEST out of gcc's sight, which takes a constant bound through all that follows: it blends each result with what
+ * comes of the bound, five operations where a maximum is one. To be read before a loop. */
+static const volatile T FN(exp_lowest) = OC_EXP_LOWEST;
+
 /* e^x for x <= 0 in two steps, x = k ln 2 + r and *power = 2^(k + 64); NaN passes. The last product is exact, or rounds
  * once into the subnormal range. */
-OC_INLINE T FN(reduce_neg)(T x, T *power) {
+OC_INLINE T FN(reduce_neg)(T x, T lowest, T *power) {
     UINT k;
-    const T r = FN(reduce_exp)(x < OC_EXP_LOWEST ? OC_EXP_LOWEST : x, &k);
+    const T r = FN(reduce_exp)(x < lowest ? lowest : x, &k);
     *power = FN(pow2_biased)(k);
     return r;
 }
@@ -125,7 +129,7 @@ OC_INLINE T FN(exp_reduced)(T r, T power) {
 
 OC_INLINE T FN(exp_neg)(T x) {
     T power;
-    const T r = FN(reduce_neg)(x, &power);
+    const T r = FN(reduce_neg)(x, OC_EXP_LOWEST, &power);
     return FN(exp_reduced)(r, power);
 }
 

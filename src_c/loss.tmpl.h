@@ -149,11 +149,12 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
  * writes as it goes: all at once they would wait for each other. */
 OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
+    const T lowest = FN(exp_lowest);
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
         FN(prefetch)(next + at);
         OC_IN_PLACE OC_ROLLED
         for (int l = 0; l < OC_LANES; l++)
-            r[at + l] = FN(reduce_neg)(x[at + l] - top[l], power + at + l);
+            r[at + l] = FN(reduce_neg)(x[at + l] - top[l], lowest, power + at + l);
     }
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
         FN(prefetch_out)(next_out + at);
