@@ -45,25 +45,22 @@ OC_INLINE double FN(top_of)(const FN(tile) *s, int row) {
     return (double)s->top[s->transposed ? row : row * OC_LANES];
 }
 
-/* The lanes of a strip from the rows' values. */
-OC_INLINE void FN(spread)(const FN(tile) *s, int strip, const T *restrict of_rows, T *restrict lane) {
-    if (s->transposed) {
-        memcpy(lane, of_rows, OC_LANES * sizeof(T));
-        return;
-    }
+/* The lanes of a strip from the rows' values: these, or one of them in all of `lane`. */
+OC_INLINE const T *FN(spread)(const FN(tile) *s, int strip, const T *of_rows, T *lane) {
     const T value = of_rows[strip];
+    if (s->transposed)
+        return of_rows;
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++)
         lane[l] = value;
+    return lane;
 }
 
 /* The rows' sums from the lanes of all strips. */
 OC_INLINE void FN(collect)(const FN(tile) *s, double *restrict lane, double *restrict of_rows) {
-    if (s->transposed)
-        memcpy(of_rows, lane, OC_LANES * sizeof(double));
-    else
-        for (int strip = 0; strip < s->strips; strip++)
-            of_rows[strip] = oc_fold_lanes(lane + strip * OC_LANES);
+    const int lanes = s->transposed ? OC_LANES : s->strips;
+    for (int l = 0; l < lanes; l++)
+        of_rows[l] = s->transposed ? lane[l] : oc_fold_lanes(lane + l * OC_LANES);
 }
 
 /* The body for element i in lane l, in full groups of lanes. Where the last one would not be full, it is the group that
@@ -147,7 +144,7 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
 /* e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long that
  * no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
  * writes as it goes: all at once they would wait for each other. */
-OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
+OC_APART static void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
     const T lowest = FN(exp_lowest);
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
@@ -164,39 +161,38 @@ OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T
     }
 }
 
+/* e - [e = 1]; *ones += [e = 1]. By the bits: gcc would blend each of them. */
+OC_INLINE T FN(below_1)(T e, UINT *ones) {
+    const UINT is_1 = -(UINT)(e == 1);
+    *ones -= is_1;
+    return FN(of_bits)(FN(bits)(e) & ~is_1);
+}
+
 /* Their sums: rest += e - [e = 1], ones += [e = 1]. Where there are four to a lane, they are added in T first, a rounding
  * or two beside those of the exponentials: to convert each to double would take longer than all the rest. */
-OC_INLINE void FN(sum_step)(ptrdiff_t n, const T *e, double *rest, T *ones) {
-    double sum[OC_LANES];
-    T sum_1[OC_LANES];
+OC_APART static void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *restrict rest, UINT *restrict ones) {
     ptrdiff_t at = 0;
-    memcpy(sum, rest, sizeof sum);
-    memcpy(sum_1, ones, sizeof sum_1);
-#define IS_1(k) (e[at + l + (k) * OC_LANES] == 1 ? (T)1 : (T)0)
-#define BELOW_1(k) (e[at + l + (k) * OC_LANES] - IS_1(k))
     for (; at + OC_STEP <= n; at += OC_STEP) {
         OC_ROLLED
         for (int l = 0; l < OC_LANES; l++) {
-            sum[l] += (double)((BELOW_1(0) + BELOW_1(1)) + (BELOW_1(2) + BELOW_1(3)));
-            sum_1[l] += (IS_1(0) + IS_1(1)) + (IS_1(2) + IS_1(3));
+            const T *x = e + at + l;
+            UINT count = ones[l];
+            const T a = FN(below_1)(x[0], &count), b = FN(below_1)(x[OC_LANES], &count);
+            const T c = FN(below_1)(x[2 * OC_LANES], &count), d = FN(below_1)(x[3 * OC_LANES], &count);
+            rest[l] += (double)((a + b) + (c + d));
+            ones[l] = count;
         }
     }
     for (; at < n; at += OC_LANES) {
         OC_ROLLED
-        for (int l = 0; l < OC_LANES; l++) {
-            sum[l] += (double)BELOW_1(0);
-            sum_1[l] += IS_1(0);
-        }
+        for (int l = 0; l < OC_LANES; l++)
+            rest[l] += (double)FN(below_1)(e[at + l], ones + l);
     }
-#undef BELOW_1
-#undef IS_1
-    memcpy(rest, sum, sizeof sum);
-    memcpy(ones, sum_1, sizeof sum_1);
 }
 
 /* The same for the last elements of a strip of n, which do not fill the lanes. `last` takes the group that ends with the
  * strip, all of it: to put together a part of it with what the others leave would mean to wait for them. */
-OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, T *ones) {
+OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, UINT *ones) {
     const int skip = OC_LANES - (int)(n % OC_LANES);
     T fresh[OC_LANES] OC_ON_LINE;
     FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last, x, x);
@@ -211,11 +207,12 @@ OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, doub
 /* e and r; e may be z. */
 static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
     T chunk[OC_CHUNK] OC_ON_LINE, last[OC_LANES] OC_ON_LINE;
-    double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE, ones[OC_LANES];
+    double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE;
     const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->transposed ? 0 : s->strips * s->n;
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
-        T *e = s->e ? s->e + strip * s->n : NULL, lane_ones[OC_LANES] OC_ON_LINE = {0};
+        T *e = s->e ? s->e + strip * s->n : NULL;
+        UINT lane_ones[OC_LANES] OC_ON_LINE = {0};
         double lane_rest[OC_LANES] OC_ON_LINE = {0};
         const T *next = x + ahead, *next_out = out ? out + strip * s->n + ahead : next;
         if (whole < s->n)
@@ -230,23 +227,25 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
             memcpy(e + s->n - OC_LANES, last, sizeof last);
         for (int l = 0; l < OC_LANES; l++) {
             rest[strip * OC_LANES + l] = lane_rest[l];
-            count[strip * OC_LANES + l] = (double)lane_ones[l];
+            count[strip * OC_LANES + l] = (double)(int)lane_ones[l];
         }
     }
-    FN(collect)(s, rest, s->rest);
-    FN(collect)(s, count, ones);
-    for (int l = 0; l < s->rows; l++)
-        s->rest[l] = s->rest[l] + (ones[l] - 1);
+    if (s->transposed)
+        for (int l = 0; l < OC_LANES; l++)
+            s->rest[l] = rest[l] + (count[l] - 1);
+    else
+        for (int l = 0; l < s->rows; l++)
+            s->rest[l] = oc_fold_lanes(rest + l * OC_LANES) + (oc_fold_lanes(count + l * OC_LANES) - 1);
 }
 
 /* e <- e * scale/(1 + r). The last group of a strip is read before what it shares with the one before is written. */
 static void FN(normalise)(const FN(tile) *s, double scale) {
-    T share[OC_LANES], by[OC_LANES], last[OC_LANES];
+    T share[OC_LANES], lane[OC_LANES], last[OC_LANES];
     T *e = s->e;
     for (int l = 0; l < OC_LANES; l++)
         share[l] = (T)(scale / (1 + s->rest[l]));
     for (int strip = 0; strip < s->strips; strip++, e += s->n) {
-        FN(spread)(s, strip, share, by);
+        const T *by = FN(spread)(s, strip, share, lane);
         for (int l = 0; l < OC_LANES; l++)
             last[l] = e[s->n - OC_LANES + l] * by[l];
         OC_OVER_STRIP(s->n / OC_LANES * OC_LANES, (void)skip; e[i] = e[i] * by[l]);
@@ -263,15 +262,14 @@ OC_INLINE void FN(softmax_body)(FN(tile) *s, const T *z, const T *b, T *p, const
 
 OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_p, const FN(loss_args) *args) {
     (void)b, (void)args;
-    T log_sum[OC_LANES], by[OC_LANES];
+    T log_sum[OC_LANES], lane[OC_LANES];
     s->e = NULL; /* its place may be z, which is wanted still */
     FN(find_top)(s, z);
     FN(exponentials)(s, z, log_p);
     for (int l = 0; l < OC_LANES; l++)
         log_sum[l] = (T)oc_log1p(s->rest[l]);
     for (int strip = 0; strip < s->strips; strip++, z += s->n, log_p += s->n) {
-        const T *top = s->top + strip * OC_LANES;
-        FN(spread)(s, strip, log_sum, by);
+        const T *top = s->top + strip * OC_LANES, *by = FN(spread)(s, strip, log_sum, lane);
         OC_OVER_STRIP(s->n, log_p[i] = l < skip ? log_p[i] : (z[i] - top[l]) - by[l]);
     }
 }
@@ -326,10 +324,9 @@ OC_INLINE void FN(cross_entropy_soft_body)(FN(tile) *s, const T *z, const T *q, 
     }
     const T *e = s->e;
     for (int strip = 0; strip < s->strips; strip++, e += s->n, q += s->n, dz += s->n) {
-        T sum_q[OC_LANES], rest[OC_LANES], by[OC_LANES];
-        FN(spread)(s, strip, row_total, sum_q);
-        FN(spread)(s, strip, row_rest, rest);
-        FN(spread)(s, strip, row_share, by);
+        T lane[3][OC_LANES];
+        const T *sum_q = FN(spread)(s, strip, row_total, lane[0]), *rest = FN(spread)(s, strip, row_rest, lane[1]);
+        const T *by = FN(spread)(s, strip, row_share, lane[2]);
         OC_OVER_STRIP(s->n, dz[i] = l < skip ? dz[i] : ((e[i] * sum_q[l] - q[i]) - q[i] * rest[l]) * by[l]);
     }
 }
