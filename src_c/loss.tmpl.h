@@ -212,8 +212,11 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
         T *e = s->e ? s->e + strip * s->n : NULL;
-        UINT lane_ones[OC_LANES] OC_ON_LINE = {0};
-        double lane_rest[OC_LANES] OC_ON_LINE = {0};
+        UINT lane_ones[OC_LANES] OC_ON_LINE;
+        double lane_rest[OC_LANES] OC_ON_LINE;
+        OC_ROLLED
+        for (int l = 0; l < OC_LANES; l++)
+            lane_rest[l] = lane_ones[l] = 0;
         const T *next = x + ahead, *next_out = out ? out + strip * s->n + ahead : next;
         if (whole < s->n)
             FN(exp_last)(s->n, x, top, last, lane_rest, lane_ones);
@@ -277,23 +280,26 @@ OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_
 /* loss = (m - z_t) + log1p(r). dz_t = -(1 + r - e_t)/(1 + r), where e_t = 1 cancels exactly. */
 OC_INLINE void FN(cross_entropy_body)(FN(tile) *s, const T *z, const T *b, T *dz, const FN(loss_args) *args) {
     (void)b;
+    ptrdiff_t at[OC_LANES];
     FN(find_top)(s, z);
     for (int l = 0; l < s->rows; l++) {
-        args->loss[s->row + l] = FN(top_of)(s, l) - (double)z[FN(index_of)(s, l, args->target[s->row + l])];
+        at[l] = FN(index_of)(s, l, args->target[s->row + l]);
+        args->loss[s->row + l] = FN(top_of)(s, l) - (double)z[at[l]];
         s->weight[l] = 1;
     }
     FN(exponentials)(s, z, dz);
     if (!dz)
         return;
-    double e[OC_LANES] = {0};
-    T right[OC_LANES];
+    T e[OC_LANES], right[OC_LANES];
     for (int l = 0; l < s->rows; l++)
-        e[l] = (double)s->e[FN(index_of)(s, l, args->target[s->row + l])];
+        e[l] = s->e[at[l]];
+    for (int l = s->rows; l < OC_LANES; l++)
+        e[l] = 0;
     for (int l = 0; l < OC_LANES; l++)
-        right[l] = (T)(-args->scale * ((1 - e[l]) + s->rest[l]) / (1 + s->rest[l]));
+        right[l] = (T)(-args->scale * ((1 - (double)e[l]) + s->rest[l]) / (1 + s->rest[l]));
     FN(normalise)(s, args->scale);
     for (int l = 0; l < s->rows; l++)
-        dz[FN(index_of)(s, l, args->target[s->row + l])] = right[l];
+        dz[at[l]] = right[l];
 }
 
 /* loss = sum_j q_j (m - z_j) + Q log1p(r), Q = sum_j q_j. dz = (Q e - q (1 + r))/(1 + r), in the order that cancels
