@@ -58,7 +58,7 @@ def indices(name, rows, n):
 
 def flag(name, value):
     """Return the bool."""
-    if not isinstance(value, (bool, np.bool_)):
+    if type(value) is not bool and not isinstance(value, np.bool_):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 

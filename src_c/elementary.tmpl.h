@@ -2,15 +2,15 @@
  * as plain polynomials that the compiler vectorises: no libm, so the same bits at every level.
  * Parameters: T the element type, BITS its width, UINT the unsigned integer of that width, FN(name). */
 
-/* e^x = 2^k e^r, k the integer nearest to x/ln 2, |r| <= ln(2)/2 (Cody and Waite 1980). LN2_HI has so few bits that
- * k*LN2_HI is exact for every k in use; LN2_LO is the rest of ln 2. Adding OC_SHIFTER = 1.5 * 2^MANTISSA + OC_BIAS rounds
- * to an integer and leaves k + OC_BIAS in the low bits, which is the exponent field of 2^(k + 64): the 64 keep it in the
- * normal range where e^x is subnormal or 0. Below OC_EXP_LOWEST e^x rounds to 0; below OC_EXPM1_LOWEST e^x - 1 to -1;
+/* e^x = 2^k e^r, k the integer nearest to x/ln 2, |r| <= ln(2)/2 (Cody and Waite 1980). LN2_HI and LN2_LO, the rest of
+ * ln 2, have so few bits that k times either is exact for every k in use. Adding OC_SHIFTER = 1.5 * 2^MANTISSA + OC_BIAS
+ * rounds to an integer and leaves k + OC_BIAS in the low bits, which is the exponent field of 2^(k + 64): the 64 keep it in
+ * the normal range where e^x is subnormal or 0. Below OC_EXP_LOWEST e^x rounds to 0; below OC_EXPM1_LOWEST e^x - 1 to -1;
  * beyond OC_TAIL_END a e^-a rounds to 0, beyond OC_NORMAL_END a^2 e^(-a^2/2), and
  * beyond OC_CUBIC_END what GELU's tanh form has of it. */
 #if BITS == 32
 #define OC_LN2_HI 0x1.62e4p-1f
-#define OC_LN2_LO 0x1.7f7d1dp-20f
+#define OC_LN2_LO 0x1.7f7ep-20f
 #define OC_LOG2E 0x1.715476p+0f
 #define OC_MANTISSA 23
 #define OC_BIAS (64 + 127)
@@ -24,7 +24,7 @@
 #define OC_HALF 12
 #else
 #define OC_LN2_HI 0x1.62e42fefa38p-1
-#define OC_LN2_LO 0x1.ef35793c7673p-45
+#define OC_LN2_LO 0x1.ef35793c76p-45
 #define OC_LOG2E 0x1.71547652b82fep+0
 #define OC_MANTISSA 52
 #define OC_BIAS (64 + 1023)
@@ -102,7 +102,7 @@ OC_INLINE T FN(reduce_exp)(T x, UINT *k) {
     const T shifted = x * OC_LOG2E + OC_SHIFTER;
     const T kf = shifted - OC_SHIFTER;
     *k = FN(bits)(shifted);
-    return (x - kf * OC_LN2_HI) - kf * OC_LN2_LO;
+    return EXACT_FMA(kf, -OC_LN2_LO, EXACT_FMA(kf, -OC_LN2_HI, x));
 }
 
 /* 2^(k + 64) from k + OC_BIAS. */
@@ -110,22 +110,26 @@ OC_INLINE T FN(pow2_biased)(UINT k) {
     return FN(of_bits)(k << OC_MANTISSA);
 }
 
+/* OC_EXP_LOWEST out of gcc's sight, which takes a constant bound through all that follows: it blends each result with what
+ * comes of the bound, five operations where a maximum is one. To be read before a loop. */
+static const volatile T FN(exp_lowest) = OC_EXP_LOWEST;
+
 /* e^x for x <= 0 in two steps, x = k ln 2 + r and *power = 2^(k + 64); NaN passes. The last product is exact, or rounds
  * once into the subnormal range. */
-OC_INLINE T FN(reduce_neg)(T x, T *power) {
+OC_INLINE T FN(reduce_neg)(T x, T lowest, T *power) {
     UINT k;
-    const T r = FN(reduce_exp)(x < OC_EXP_LOWEST ? OC_EXP_LOWEST : x, &k);
+    const T r = FN(reduce_exp)(x < lowest ? lowest : x, &k);
     *power = FN(pow2_biased)(k);
     return r;
 }
 
 OC_INLINE T FN(exp_reduced)(T r, T power) {
-    return (FN(expm1_reduced)(r) + 1) * power * (T)0x1p-64;
+    return EXACT_FMA(FN(expm1_reduced)(r), power, power) * (T)0x1p-64;
 }
 
 OC_INLINE T FN(exp_neg)(T x) {
     T power;
-    const T r = FN(reduce_neg)(x, &power);
+    const T r = FN(reduce_neg)(x, OC_EXP_LOWEST, &power);
     return FN(exp_reduced)(r, power);
 }
 

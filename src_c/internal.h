@@ -18,6 +18,13 @@
 #define OC_LIKELY(x) (x)
 #endif
 
+/* Elements of two vectors, by their constant indices. */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define OC_SHUFFLE(...) __builtin_shufflevector(__VA_ARGS__)
+#endif
+#endif
+
 /* Before a loop whose output may be one of its inputs: iterations are independent, so it vectorises without a check for
  * overlap (which would take the slow way exactly when working in place). */
 #if defined(__clang__)

@@ -45,25 +45,22 @@ OC_INLINE double FN(top_of)(const FN(tile) *s, int row) {
     return (double)s->top[s->transposed ? row : row * OC_LANES];
 }
 
-/* The lanes of a strip from the rows' values. */
-OC_INLINE void FN(spread)(const FN(tile) *s, int strip, const T *restrict of_rows, T *restrict lane) {
-    if (s->transposed) {
-        memcpy(lane, of_rows, OC_LANES * sizeof(T));
-        return;
-    }
+/* The lanes of a strip from the rows' values: these, or one of them in all of `lane`. */
+OC_INLINE const T *FN(spread)(const FN(tile) *s, int strip, const T *of_rows, T *lane) {
     const T value = of_rows[strip];
+    if (s->transposed)
+        return of_rows;
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++)
         lane[l] = value;
+    return lane;
 }
 
 /* The rows' sums from the lanes of all strips. */
 OC_INLINE void FN(collect)(const FN(tile) *s, double *restrict lane, double *restrict of_rows) {
-    if (s->transposed)
-        memcpy(of_rows, lane, OC_LANES * sizeof(double));
-    else
-        for (int strip = 0; strip < s->strips; strip++)
-            of_rows[strip] = oc_fold_lanes(lane + strip * OC_LANES);
+    const int lanes = s->transposed ? OC_LANES : s->strips;
+    for (int l = 0; l < lanes; l++)
+        of_rows[l] = s->transposed ? lane[l] : oc_fold_lanes(lane + l * OC_LANES);
 }
 
 /* The body for element i in lane l, in full groups of lanes. Where the last one would not be full, it is the group that
@@ -147,13 +144,14 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
 /* e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long that
  * no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
  * writes as it goes: all at once they would wait for each other. */
-OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
+OC_APART static void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
+    const T lowest = FN(exp_lowest);
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
         FN(prefetch)(next + at);
         OC_IN_PLACE OC_ROLLED
         for (int l = 0; l < OC_LANES; l++)
-            r[at + l] = FN(reduce_neg)(x[at + l] - top[l], power + at + l);
+            r[at + l] = FN(reduce_neg)(x[at + l] - top[l], lowest, power + at + l);
     }
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
         FN(prefetch_out)(next_out + at);
@@ -163,39 +161,38 @@ OC_INLINE void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T
     }
 }
 
+/* e - [e = 1]; *ones += [e = 1]. By the bits: gcc would blend each of them. */
+OC_INLINE T FN(below_1)(T e, UINT *ones) {
+    const UINT is_1 = -(UINT)(e == 1);
+    *ones -= is_1;
+    return FN(of_bits)(FN(bits)(e) & ~is_1);
+}
+
 /* Their sums: rest += e - [e = 1], ones += [e = 1]. Where there are four to a lane, they are added in T first, a rounding
  * or two beside those of the exponentials: to convert each to double would take longer than all the rest. */
-OC_INLINE void FN(sum_step)(ptrdiff_t n, const T *e, double *rest, T *ones) {
-    double sum[OC_LANES];
-    T sum_1[OC_LANES];
+OC_APART static void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *restrict rest, UINT *restrict ones) {
     ptrdiff_t at = 0;
-    memcpy(sum, rest, sizeof sum);
-    memcpy(sum_1, ones, sizeof sum_1);
-#define IS_1(k) (e[at + l + (k) * OC_LANES] == 1 ? (T)1 : (T)0)
-#define BELOW_1(k) (e[at + l + (k) * OC_LANES] - IS_1(k))
     for (; at + OC_STEP <= n; at += OC_STEP) {
         OC_ROLLED
         for (int l = 0; l < OC_LANES; l++) {
-            sum[l] += (double)((BELOW_1(0) + BELOW_1(1)) + (BELOW_1(2) + BELOW_1(3)));
-            sum_1[l] += (IS_1(0) + IS_1(1)) + (IS_1(2) + IS_1(3));
+            const T *x = e + at + l;
+            UINT count = ones[l];
+            const T a = FN(below_1)(x[0], &count), b = FN(below_1)(x[OC_LANES], &count);
+            const T c = FN(below_1)(x[2 * OC_LANES], &count), d = FN(below_1)(x[3 * OC_LANES], &count);
+            rest[l] += (double)((a + b) + (c + d));
+            ones[l] = count;
         }
     }
     for (; at < n; at += OC_LANES) {
         OC_ROLLED
-        for (int l = 0; l < OC_LANES; l++) {
-            sum[l] += (double)BELOW_1(0);
-            sum_1[l] += IS_1(0);
-        }
+        for (int l = 0; l < OC_LANES; l++)
+            rest[l] += (double)FN(below_1)(e[at + l], ones + l);
     }
-#undef BELOW_1
-#undef IS_1
-    memcpy(rest, sum, sizeof sum);
-    memcpy(ones, sum_1, sizeof sum_1);
 }
 
 /* The same for the last elements of a strip of n, which do not fill the lanes. `last` takes the group that ends with the
  * strip, all of it: to put together a part of it with what the others leave would mean to wait for them. */
-OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, T *ones) {
+OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, UINT *ones) {
     const int skip = OC_LANES - (int)(n % OC_LANES);
     T fresh[OC_LANES] OC_ON_LINE;
     FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last, x, x);
@@ -210,12 +207,16 @@ OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, doub
 /* e and r; e may be z. */
 static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
     T chunk[OC_CHUNK] OC_ON_LINE, last[OC_LANES] OC_ON_LINE;
-    double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE, ones[OC_LANES];
+    double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE;
     const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->transposed ? 0 : s->strips * s->n;
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
-        T *e = s->e ? s->e + strip * s->n : NULL, lane_ones[OC_LANES] OC_ON_LINE = {0};
-        double lane_rest[OC_LANES] OC_ON_LINE = {0};
+        T *e = s->e ? s->e + strip * s->n : NULL;
+        UINT lane_ones[OC_LANES] OC_ON_LINE;
+        double lane_rest[OC_LANES] OC_ON_LINE;
+        OC_ROLLED
+        for (int l = 0; l < OC_LANES; l++)
+            lane_rest[l] = lane_ones[l] = 0;
         const T *next = x + ahead, *next_out = out ? out + strip * s->n + ahead : next;
         if (whole < s->n)
             FN(exp_last)(s->n, x, top, last, lane_rest, lane_ones);
@@ -229,23 +230,25 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
             memcpy(e + s->n - OC_LANES, last, sizeof last);
         for (int l = 0; l < OC_LANES; l++) {
             rest[strip * OC_LANES + l] = lane_rest[l];
-            count[strip * OC_LANES + l] = (double)lane_ones[l];
+            count[strip * OC_LANES + l] = (double)(int)lane_ones[l];
         }
     }
-    FN(collect)(s, rest, s->rest);
-    FN(collect)(s, count, ones);
-    for (int l = 0; l < s->rows; l++)
-        s->rest[l] = s->rest[l] + (ones[l] - 1);
+    if (s->transposed)
+        for (int l = 0; l < OC_LANES; l++)
+            s->rest[l] = rest[l] + (count[l] - 1);
+    else
+        for (int l = 0; l < s->rows; l++)
+            s->rest[l] = oc_fold_lanes(rest + l * OC_LANES) + (oc_fold_lanes(count + l * OC_LANES) - 1);
 }
 
 /* e <- e * scale/(1 + r). The last group of a strip is read before what it shares with the one before is written. */
 static void FN(normalise)(const FN(tile) *s, double scale) {
-    T share[OC_LANES], by[OC_LANES], last[OC_LANES];
+    T share[OC_LANES], lane[OC_LANES], last[OC_LANES];
     T *e = s->e;
     for (int l = 0; l < OC_LANES; l++)
         share[l] = (T)(scale / (1 + s->rest[l]));
     for (int strip = 0; strip < s->strips; strip++, e += s->n) {
-        FN(spread)(s, strip, share, by);
+        const T *by = FN(spread)(s, strip, share, lane);
         for (int l = 0; l < OC_LANES; l++)
             last[l] = e[s->n - OC_LANES + l] * by[l];
         OC_OVER_STRIP(s->n / OC_LANES * OC_LANES, (void)skip; e[i] = e[i] * by[l]);
@@ -262,15 +265,14 @@ OC_INLINE void FN(softmax_body)(FN(tile) *s, const T *z, const T *b, T *p, const
 
 OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_p, const FN(loss_args) *args) {
     (void)b, (void)args;
-    T log_sum[OC_LANES], by[OC_LANES];
+    T log_sum[OC_LANES], lane[OC_LANES];
     s->e = NULL; /* its place may be z, which is wanted still */
     FN(find_top)(s, z);
     FN(exponentials)(s, z, log_p);
     for (int l = 0; l < OC_LANES; l++)
         log_sum[l] = (T)oc_log1p(s->rest[l]);
     for (int strip = 0; strip < s->strips; strip++, z += s->n, log_p += s->n) {
-        const T *top = s->top + strip * OC_LANES;
-        FN(spread)(s, strip, log_sum, by);
+        const T *top = s->top + strip * OC_LANES, *by = FN(spread)(s, strip, log_sum, lane);
         OC_OVER_STRIP(s->n, log_p[i] = l < skip ? log_p[i] : (z[i] - top[l]) - by[l]);
     }
 }
@@ -278,23 +280,26 @@ OC_INLINE void FN(log_softmax_body)(FN(tile) *s, const T *z, const T *b, T *log_
 /* loss = (m - z_t) + log1p(r). dz_t = -(1 + r - e_t)/(1 + r), where e_t = 1 cancels exactly. */
 OC_INLINE void FN(cross_entropy_body)(FN(tile) *s, const T *z, const T *b, T *dz, const FN(loss_args) *args) {
     (void)b;
+    ptrdiff_t at[OC_LANES];
     FN(find_top)(s, z);
     for (int l = 0; l < s->rows; l++) {
-        args->loss[s->row + l] = FN(top_of)(s, l) - (double)z[FN(index_of)(s, l, args->target[s->row + l])];
+        at[l] = FN(index_of)(s, l, args->target[s->row + l]);
+        args->loss[s->row + l] = FN(top_of)(s, l) - (double)z[at[l]];
         s->weight[l] = 1;
     }
     FN(exponentials)(s, z, dz);
     if (!dz)
         return;
-    double e[OC_LANES] = {0};
-    T right[OC_LANES];
+    T e[OC_LANES], right[OC_LANES];
     for (int l = 0; l < s->rows; l++)
-        e[l] = (double)s->e[FN(index_of)(s, l, args->target[s->row + l])];
+        e[l] = s->e[at[l]];
+    for (int l = s->rows; l < OC_LANES; l++)
+        e[l] = 0;
     for (int l = 0; l < OC_LANES; l++)
-        right[l] = (T)(-args->scale * ((1 - e[l]) + s->rest[l]) / (1 + s->rest[l]));
+        right[l] = (T)(-args->scale * ((1 - (double)e[l]) + s->rest[l]) / (1 + s->rest[l]));
     FN(normalise)(s, args->scale);
     for (int l = 0; l < s->rows; l++)
-        dz[FN(index_of)(s, l, args->target[s->row + l])] = right[l];
+        dz[at[l]] = right[l];
 }
 
 /* loss = sum_j q_j (m - z_j) + Q log1p(r), Q = sum_j q_j. dz = (Q e - q (1 + r))/(1 + r), in the order that cancels
@@ -325,10 +330,9 @@ OC_INLINE void FN(cross_entropy_soft_body)(FN(tile) *s, const T *z, const T *q, 
     }
     const T *e = s->e;
     for (int strip = 0; strip < s->strips; strip++, e += s->n, q += s->n, dz += s->n) {
-        T sum_q[OC_LANES], rest[OC_LANES], by[OC_LANES];
-        FN(spread)(s, strip, row_total, sum_q);
-        FN(spread)(s, strip, row_rest, rest);
-        FN(spread)(s, strip, row_share, by);
+        T lane[3][OC_LANES];
+        const T *sum_q = FN(spread)(s, strip, row_total, lane[0]), *rest = FN(spread)(s, strip, row_rest, lane[1]);
+        const T *by = FN(spread)(s, strip, row_share, lane[2]);
         OC_OVER_STRIP(s->n, dz[i] = l < skip ? dz[i] : ((e[i] * sum_q[l] - q[i]) - q[i] * rest[l]) * by[l]);
     }
 }
@@ -347,17 +351,69 @@ OC_INLINE void FN(cross_entropy_r_body)(FN(tile) *s, const T *p, const T *rz, T 
     }
 }
 
-/* [rows, classes] -> [classes, OC_LANES]; the lanes without a row hold 0, and nobody reads what becomes of them. */
-OC_INLINE void FN(transpose_in)(ptrdiff_t rows, ptrdiff_t classes, const T *x, T *tile) {
-    for (ptrdiff_t k = 0; k < classes; k++)
-        for (int l = 0; l < OC_LANES; l++)
-            tile[k * OC_LANES + l] = l < rows ? x[l * classes + k] : 0;
+/* [4][stride] -> [4][ld] turned. gcc finds no such shuffles in loops over the elements. */
+OC_INLINE void FN(turn_4)(ptrdiff_t stride, ptrdiff_t ld, const T *x, T *out) {
+#ifdef OC_SHUFFLE
+    typedef T four __attribute__((vector_size(4 * sizeof(T))));
+    four row[4];
+    for (int i = 0; i < 4; i++)
+        memcpy(&row[i], x + i * stride, sizeof(four));
+    const four a = OC_SHUFFLE(row[0], row[2], 0, 4, 1, 5), b = OC_SHUFFLE(row[1], row[3], 0, 4, 1, 5);
+    const four c = OC_SHUFFLE(row[0], row[2], 2, 6, 3, 7), d = OC_SHUFFLE(row[1], row[3], 2, 6, 3, 7);
+    row[0] = OC_SHUFFLE(a, b, 0, 4, 1, 5), row[1] = OC_SHUFFLE(a, b, 2, 6, 3, 7);
+    row[2] = OC_SHUFFLE(c, d, 0, 4, 1, 5), row[3] = OC_SHUFFLE(c, d, 2, 6, 3, 7);
+    for (int i = 0; i < 4; i++)
+        memcpy(out + i * ld, &row[i], sizeof(four));
+#else
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++)
+            out[j * ld + i] = x[i * stride + j];
+#endif
 }
 
-OC_INLINE void FN(transpose_out)(ptrdiff_t rows, ptrdiff_t classes, const T *tile, T *x) {
-    for (int l = 0; l < rows; l++)
+/* [OC_LANES, classes] -> [classes, OC_LANES], and back; the last four classes begin early enough to be four. */
+OC_INLINE void FN(turn_in)(ptrdiff_t classes, const T *x, T *tile) {
+    if (classes < 4)
         for (ptrdiff_t k = 0; k < classes; k++)
-            x[l * classes + k] = tile[k * OC_LANES + l];
+            for (int l = 0; l < OC_LANES; l++)
+                tile[k * OC_LANES + l] = x[l * classes + k];
+    else
+        for (ptrdiff_t k = 0; k < classes; k += 4) {
+            const ptrdiff_t j = k < classes - 4 ? k : classes - 4;
+            for (int l = 0; l < OC_LANES; l += 4)
+                FN(turn_4)(classes, OC_LANES, x + l * classes + j, tile + j * OC_LANES + l);
+        }
+}
+
+OC_INLINE void FN(turn_out)(ptrdiff_t classes, const T *tile, T *x) {
+    if (classes < 4)
+        for (ptrdiff_t k = 0; k < classes; k++)
+            for (int l = 0; l < OC_LANES; l++)
+                x[l * classes + k] = tile[k * OC_LANES + l];
+    else
+        for (ptrdiff_t k = 0; k < classes; k += 4) {
+            const ptrdiff_t j = k < classes - 4 ? k : classes - 4;
+            for (int l = 0; l < OC_LANES; l += 4)
+                FN(turn_4)(OC_LANES, classes, tile + j * OC_LANES + l, x + l * classes + j);
+        }
+}
+
+/* The same of up to OC_LANES rows; the lanes without a row hold 0, and nobody reads what becomes of them. */
+static void FN(transpose_in)(ptrdiff_t rows, ptrdiff_t classes, const T *x, T *tile) {
+    T filled[OC_FEW_CLASSES * OC_LANES];
+    if (rows < OC_LANES) {
+        memcpy(filled, x, rows * classes * sizeof(T));
+        memset(filled + rows * classes, 0, (OC_LANES - rows) * classes * sizeof(T));
+        x = filled;
+    }
+    FN(turn_in)(classes, x, tile);
+}
+
+static void FN(transpose_out)(ptrdiff_t rows, ptrdiff_t classes, const T *tile, T *x) {
+    T filled[OC_FEW_CLASSES * OC_LANES];
+    FN(turn_out)(classes, tile, rows < OC_LANES ? filled : x);
+    if (rows < OC_LANES)
+        memcpy(x, filled, rows * classes * sizeof(T));
 }
 
 /* loss += weight * log1p(r) for up to OC_LANES rows at once, whichever way their r came about. */

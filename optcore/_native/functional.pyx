@@ -6,9 +6,9 @@ alone; losses come as one double a row or block and are summed as a tree. So no 
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.math cimport NAN
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from optcore._native.arrays cimport IN, OUT, checked, checked_index, dtype_of, same_dtype, same_shape
+from optcore._native.arrays cimport IN, OUT, checked, checked_index, dtype_of, overlap, same_dtype, same_shape
 from optcore._native.c cimport (
     OC_BLOCK, OC_ELU, OC_F32, OC_GELU, OC_GELU_TANH, OC_RELU, OC_SIGMOID, OC_SILU, OC_TANH, oc_activation_kernels,
     oc_kernels, oc_loss_kernels,
@@ -17,8 +17,6 @@ from optcore._native.core cimport kernels, tree_sum
 from optcore._native.threads cimport num_threads
 
 import math
-
-import numpy as np
 
 from optcore.checks import flag, number
 
@@ -193,7 +191,7 @@ cdef Py_ssize_t first_bad_class(const char *target, Py_ssize_t n, Py_ssize_t cla
     cdef const int64_t *p = <const int64_t *>target
     cdef Py_ssize_t i
     for i in range(n):
-        if p[i] < 0 or p[i] >= classes:
+        if <uint64_t>p[i] >= <uint64_t>classes:  # a negative one is large
             return i
     return -1
 
@@ -303,7 +301,7 @@ def cross_entropy(z, target, gradient=True, out=None, total=None, row_weight=Non
     cdef cnp.ndarray t = _targets(target, a)
     if flag("gradient", gradient):
         dz = _output(out, "out", a, "z")
-        if np.may_share_memory(dz, t):
+        if overlap(dz, t):
             raise ValueError("out: expected memory of its own, got an array that overlaps target")
         c.dy = cnp.PyArray_BYTES(dz)
     c.soft, c.y, c.target = cnp.PyArray_NDIM(t) == 2, cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(t)
