@@ -87,6 +87,11 @@ OC_INLINE uint16_t oc_nearest_bf16(float x) {
     return oc_to_bf16(x, 0x7fffu + ((oc_bits(x) >> 16) & 1));
 }
 
+/* What arithmetic makes of a NaN, for numbers that have not been through any. */
+OC_INLINE float oc_quiet(float x) {
+    return oc_of_bits(oc_bits(x) | (uint32_t)(x != x) << 22);
+}
+
 /* -------------------------------------------------------------------------------------------------------- float16
  * IEEE 754 binary16: exponents from -14 to 15, below them multiples of 2^-24. */
 OC_INLINE float oc_from_f16(uint16_t h) {
