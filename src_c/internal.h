@@ -36,7 +36,7 @@
 #define OC_ROLLED
 #endif
 
-/* Before a short inner loop whose iterations are one vector's each. */
+/* Before a short inner loop that is to be unrolled whole: gcc counts its instructions and may not. */
 #if defined(__clang__)
 #define OC_ALL_AT_ONCE _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
@@ -151,9 +151,9 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
 #define OC_STREAM_END() (void)0
 #endif
 
-/* A sum in double is written for a `kind` of numbers: `wide`, vectors that gcc converts as they are loaded, where of whole
- * vectors of floats it makes halves first (twice the instructions); or `one`, where floats are
- * computed with first. OC_OF converts the elements from p on. */
+/* A sum in double is written for a `kind` of numbers: `wide`, vectors that gcc converts as they are loaded, where it would
+ * load whole vectors of floats and take them apart, in twice the instructions; or `one`, where something is done to the
+ * floats first. OC_OF converts the elements from p on. */
 #if defined(__AVX512F__)
 #define OC_W 8
 #define OC_WIDE_OF(get, p)                                                                                            \
@@ -244,6 +244,7 @@ enum { oc_one_width = 1, oc_wide_width = OC_W };
         for (int l = 0; l < OC_LANES; l++)                                                                            \
             lane[c][l] += l < skip ? 0 : term[c][l]
 #if defined(__GNUC__) || defined(__clang__)
+/* A mask from memory is one instruction, a comparison of lanes several. */
 typedef int64_t oc_wide_bits __attribute__((vector_size(OC_W * sizeof(int64_t))));
 typedef oc_wide_bits oc_wide_bits_at __attribute__((aligned(sizeof(int64_t)), may_alias));
 static const int64_t oc_none_then_all[2 * OC_LANES] = {[OC_LANES] = -1, -1, -1, -1, -1, -1, -1, -1,

@@ -149,7 +149,8 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
  * 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 7 and 13.
  * Columns of float32 take shift = 0 where those rows have mean^2 <= 16*m2, m2 being theirs and no more than that of all: what
  * is subtracted is n*mean^2 <= 2n*(16 + 1/k)*m2, 15 bits of 1,000 rows. Where all do it saves a difference, and the square of a
- * float is exact in double, so that it may be fused with its sum. */
+ * float is exact in double, so that it may be fused with its sum. So do segments, by their first OC_LANES values: 18 bits of
+ * 8,000. */
 enum { FN(two_pass) = sizeof(T) == sizeof(double), FN(sample) = 8 };
 
 OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
@@ -399,8 +400,8 @@ OC_SUMS(sums_rows_body) {
         const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
         X_T *passed = fused & OC_KEPT ? kept + first : NULL;
 #define OC_ADD(ahead, exact)                                                                                          \
-    FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed, fused,  \
-                     ahead, exact, sum, product)
+    FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,     \
+                     fused, ahead, exact, sum, product)
         const int ahead = how & OC_FROM_MEMORY;
         if (FN(are_exact)(columns, mean + first)) {
             if (ahead)
