@@ -43,6 +43,15 @@
 #define OC_ROLLED
 #endif
 
+/* Before a short inner loop that is to be unrolled whole: gcc counts its instructions and may not. */
+#if defined(__clang__)
+#define OC_ALL_AT_ONCE _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define OC_ALL_AT_ONCE _Pragma("GCC unroll 8")
+#else
+#define OC_ALL_AT_ONCE
+#endif
+
 /* Asks for the cache line of p, which need not exist, to be read or written soon. */
 #if defined(__GNUC__) || defined(__clang__)
 #define OC_PREFETCH(p) __builtin_prefetch(p)
@@ -173,6 +182,51 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
 #define OC_STREAM_END() (void)0
 #endif
 
+/* A sum in double is written for a `kind` of numbers: `wide`, vectors that gcc converts as they are loaded, where it would
+ * load whole vectors of floats and take them apart, in twice the instructions; or `one`, where something is done to the
+ * floats first. OC_OF converts the elements from p on. */
+#if defined(__AVX512F__)
+#define OC_W 8
+#define OC_WIDE_OF(get, p)                                                                                            \
+    {(double)get((p)[0]), (double)get((p)[1]), (double)get((p)[2]), (double)get((p)[3]),                              \
+     (double)get((p)[4]), (double)get((p)[5]), (double)get((p)[6]), (double)get((p)[7])}
+#elif defined(__AVX__)
+#define OC_W 4
+#define OC_WIDE_OF(get, p) {(double)get((p)[0]), (double)get((p)[1]), (double)get((p)[2]), (double)get((p)[3])}
+#elif defined(__GNUC__) || defined(__clang__)
+#define OC_W 2
+#define OC_WIDE_OF(get, p) {(double)get((p)[0]), (double)get((p)[1])}
+#else
+#define OC_W 1
+#define OC_WIDE_OF(get, p) {(double)get((p)[0])}
+#endif
+typedef double oc_one, oc_one_at;
+#if defined(__GNUC__) || defined(__clang__)
+typedef double oc_wide __attribute__((vector_size(OC_W * sizeof(double))));
+typedef oc_wide oc_wide_at __attribute__((aligned(sizeof(double)), may_alias)); /* in an array of double */
+OC_INLINE oc_wide oc_wide_fma(oc_wide a, oc_wide b, oc_wide c) {
+    for (int i = 0; i < OC_W; i++)
+        c[i] = OC_EXACT_FMA(a[i], b[i], c[i]);
+    return c;
+}
+#else
+typedef double oc_wide, oc_wide_at;
+#define oc_wide_fma(a, b, c) OC_EXACT_FMA(a, b, c)
+#endif
+#define oc_one_fma(a, b, c) OC_EXACT_FMA(a, b, c)
+enum { oc_one_width = 1, oc_wide_width = OC_W };
+#define OC_NUMBER(kind) oc_##kind
+#define OC_WIDTH(kind) oc_##kind##_width
+#define OC_OF(kind, get, p) OC_OF_##kind(get, p)
+#define OC_OF_one(get, p) ((double)get(*(p)))
+#define OC_OF_wide(get, p) ((oc_wide)OC_WIDE_OF(get, p))
+#define OC_AT(kind, p) (*(oc_##kind##_at *)(p))
+#define OC_READ(kind, p) ((oc_##kind)*(const oc_##kind##_at *)(p))
+#define OC_FMA(kind, a, b, c) oc_##kind##_fma(a, b, c)
+#define OC_OVER_NUMBERS(kind) OC_OVER_##kind
+#define OC_OVER_one OC_IN_PLACE OC_ROLLED
+#define OC_OVER_wide OC_ALL_AT_ONCE
+
 /* Runs the body for element i in lane l = i % OC_LANES. The tail falls into the first lanes with the same expression,
  * so a length decides nothing but which lanes are added to. The body may write in place. */
 #define OC_OVER_LANES(n, ...) OC_OVER_LANES_(n, OC_IN_PLACE, __VA_ARGS__)
@@ -195,42 +249,59 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
         }                                                                                                             \
     } while (0)
 
-/* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES or so many elements before them: the
- * body sets add[0], ... for element i, which are added to lane[0], ... in the order of i. Where it sets bit c of `products`
- * the term is add[c]*by[c], exact in double. Where the last ones do not fill the lanes the last vector begins early enough to
- * be a whole one, and leaves out the `skip` elements that were added before. */
-#define OC_RUN_LANES(count, n, first, ...)                                                                            \
+/* Terms 0 to count - 1 of the elements [first, first + n) of a run, n >= OC_LANES or so many elements before them:
+ * body(kind) sets add[0], ... for the elements from i on, which are added to lane[0], ... in the order of i. Where it sets bit
+ * c of `products` the term is add[c]*by[c], exact in double. Where the last ones do not fill the lanes the last vector begins
+ * early enough to be a whole one, and leaves out the `skip` elements that were added before. */
+#define OC_RUN_LANES(count, kind, n, first, body)                                                                     \
     do {                                                                                                              \
         const ptrdiff_t whole = (n) / OC_LANES * OC_LANES;                                                            \
         for (ptrdiff_t at = 0; at < whole; at += OC_LANES)                                                            \
-            OC_RUN_VECTOR(count, OC_LANES, (first) + at, __VA_ARGS__);                                                \
+            OC_RUN_VECTOR(count, kind, OC_LANES, (first) + at, body);                                                 \
         if (whole == (n))                                                                                             \
             break;                                                                                                    \
         const int skip = (int)(whole + OC_LANES - (n));                                                               \
-        double term[count][OC_LANES] OC_ON_LINE;                                                                      \
-        OC_RUN_TERMS(count, OC_LANES, (first) + (n) - OC_LANES, term[c][l] = OC_TERM(c), __VA_ARGS__);                \
-        for (int c = 0; c < (count); c++)                                                                             \
-            OC_ROLLED                                                                                                 \
-            for (int l = 0; l < OC_LANES; l++)                                                                        \
-                lane[c][l] += l < skip ? 0 : term[c][l];                                                              \
+        OC_RUN_REST(count, kind, (first) + (n) - OC_LANES, body);                                                     \
     } while (0)
 #define OC_IS_PRODUCT(c) (products >> (c)&1)
 #define OC_TERM(c) (OC_IS_PRODUCT(c) ? add[c] * by[c] : add[c])
-#define OC_RUN_VECTOR(count, width, begin, ...)                                                                       \
-    OC_RUN_TERMS(count, width, begin,                                                                                 \
-                 lane[c][l] = OC_IS_PRODUCT(c) ? OC_EXACT_FMA(add[c], by[c], lane[c][l]) : lane[c][l] + add[c],       \
-                 __VA_ARGS__)
-#define OC_RUN_TERMS(count, width, begin, put, ...)                                                                   \
+#define OC_LANE(kind, c) OC_READ(kind, &lane[c][l])
+#define OC_RUN_REST(count, kind, begin, body) OC_RUN_REST_##kind(count, begin, body)
+#define OC_RUN_REST_one(count, begin, body)                                                                           \
+    double term[count][OC_LANES] OC_ON_LINE;                                                                          \
+    OC_RUN_TERMS(count, one, OC_LANES, begin, term, OC_TERM(c), body);                                                \
+    for (int c = 0; c < (count); c++)                                                                                 \
+        OC_ROLLED                                                                                                     \
+        for (int l = 0; l < OC_LANES; l++)                                                                            \
+            lane[c][l] += l < skip ? 0 : term[c][l]
+#if defined(__GNUC__) || defined(__clang__)
+/* A mask from memory is one instruction, a comparison of lanes several. */
+typedef int64_t oc_wide_bits __attribute__((vector_size(OC_W * sizeof(int64_t))));
+typedef oc_wide_bits oc_wide_bits_at __attribute__((aligned(sizeof(int64_t)), may_alias));
+static const int64_t oc_none_then_all[2 * OC_LANES] = {[OC_LANES] = -1, -1, -1, -1, -1, -1, -1, -1,
+                                                       -1, -1, -1, -1, -1, -1, -1, -1};
+#define OC_UNSKIPPED(term)                                                                                            \
+    ((oc_wide)((oc_wide_bits)(term) & *(const oc_wide_bits_at *)(oc_none_then_all + OC_LANES - skip + l)))
+#define OC_RUN_REST_wide(count, begin, body)                                                                          \
+    OC_RUN_TERMS(count, wide, OC_LANES, begin, lane, OC_LANE(wide, c) + OC_UNSKIPPED(OC_TERM(c)), body)
+#else
+#define OC_RUN_REST_wide OC_RUN_REST_one
+#endif
+#define OC_RUN_VECTOR(count, kind, width, begin, body)                                                                \
+    OC_RUN_TERMS(count, kind, width, begin, lane,                                                                     \
+                 OC_IS_PRODUCT(c) ? OC_FMA(kind, add[c], by[c], OC_LANE(kind, c)) : OC_LANE(kind, c) + add[c], body)
+#define OC_RUN_TERMS(count, kind, width, begin, to, value, body)                                                      \
     do {                                                                                                              \
-        OC_IN_PLACE OC_ROLLED                                                                                         \
-        for (int l = 0; l < (width); l++) {                                                                           \
-            double add[count] = {0}, by[count] = {0};                                                                 \
+        OC_OVER_NUMBERS(kind)                                                                                         \
+        for (int l = 0; l < (width); l += OC_WIDTH(kind)) {                                                           \
+            OC_NUMBER(kind) add[count], by[count];                                                                    \
             unsigned products = 0;                                                                                    \
             const ptrdiff_t i = (begin) + l;                                                                          \
-            (void)by, (void)products;                                                                                 \
-            __VA_ARGS__;                                                                                              \
             for (int c = 0; c < (count); c++)                                                                         \
-                put;                                                                                                  \
+                add[c] = by[c] = (OC_NUMBER(kind)){0};                                                                \
+            body(kind);                                                                                               \
+            for (int c = 0; c < (count); c++)                                                                         \
+                OC_AT(kind, &(to)[c][l]) = value;                                                                     \
         }                                                                                                             \
     } while (0)
 

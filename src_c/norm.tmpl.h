@@ -22,17 +22,37 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
 
 /* The body for every column i, in full-width groups where there are OC_SHORT columns or more: the first group starts at
  * column 0, the next ones on lines from column `head` on, the last one ends with the last column. Where groups overlap a
- * column is done twice, which is faster than to do some of them one by one: a body has to allow that. It writes what
- * it accumulates to place j, where each group has its own; FN(gather) finds the columns there. `ask` comes before a group,
+ * column is done twice,
+ * which is faster than to do some of them one by one: a body has to allow that. */
+#define OC_OVER_COLUMNS(columns, head, ...)                                                                           \
+    do {                                                                                                              \
+        if ((columns) < OC_SHORT) {                                                                                   \
+            OC_IN_PLACE                                                                                               \
+            for (ptrdiff_t i = 0; i < (columns); i++)                                                                 \
+                __VA_ARGS__;                                                                                          \
+            break;                                                                                                    \
+        }                                                                                                             \
+        const ptrdiff_t last = (columns) - FN(line);                                                                  \
+        for (ptrdiff_t at = 0; at < (columns); at = at ? at + FN(line) : (head) ? (head) : FN(line)) {                \
+            const ptrdiff_t first = at < last ? at : last;                                                            \
+            OC_IN_PLACE OC_ROLLED                                                                                     \
+            for (int l = 0; l < FN(line); l++) {                                                                      \
+                const ptrdiff_t i = first + l;                                                                        \
+                __VA_ARGS__;                                                                                          \
+            }                                                                                                         \
+        }                                                                                                             \
+    } while (0)
+
+/* The same for sums in double, from OC_SHORT columns on: body(kind) of the numbers from column i on. It writes what it
+ * accumulates to place j, where each group has its own; FN(gather) finds the columns there. `ask` comes before a group,
  * whose first column is `first`. */
-#define OC_OVER_COLUMNS(columns, head, ask, ...)                                                                      \
+#define OC_SUM_COLUMNS(columns, head, kind, ask, body)                                                                \
     do {                                                                                                              \
         if ((columns) < OC_SHORT) {                                                                                   \
             OC_IN_PLACE                                                                                               \
             for (ptrdiff_t i = 0; i < (columns); i++) {                                                               \
                 const ptrdiff_t j = i;                                                                                \
-                (void)j;                                                                                              \
-                __VA_ARGS__;                                                                                          \
+                body(one);                                                                                            \
             }                                                                                                         \
             break;                                                                                                    \
         }                                                                                                             \
@@ -40,11 +60,10 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
         for (ptrdiff_t at = 0, group = 0; at < (columns); group += FN(line)) {                                        \
             const ptrdiff_t first = at < last ? at : last;                                                            \
             ask;                                                                                                      \
-            OC_IN_PLACE OC_ROLLED                                                                                     \
-            for (int l = 0; l < FN(line); l++) {                                                                      \
+            OC_OVER_NUMBERS(kind)                                                                                     \
+            for (int l = 0; l < FN(line); l += OC_WIDTH(kind)) {                                                      \
                 const ptrdiff_t i = first + l, j = group + l;                                                         \
-                (void)j;                                                                                              \
-                __VA_ARGS__;                                                                                          \
+                body(kind);                                                                                           \
             }                                                                                                         \
             at = at ? at + FN(line) : (head) ? (head) : FN(line);                                                     \
         }                                                                                                             \
@@ -85,27 +104,30 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
 #define OC_NEXT(a)                                                                                                    \
     for (int k = 0; k < (ahead ? K : 0); k++)                                                                         \
         OC_PREFETCH((a) + (r + K + k) * stride + first)
-#define OC_WHILE_ROWS(together, ask, ...)                                                                             \
+#define OC_WHILE_ROWS(together, kind, ask, body)                                                                           \
     for (; r + (together) <= rows; r += (together)) {                                                                 \
         enum { K = (together) };                                                                                      \
-        OC_OVER_COLUMNS(columns, head, ask, __VA_ARGS__);                                                             \
+        OC_SUM_COLUMNS(columns, head, kind, ask, body);                                                               \
     }
-#define OC_OVER_ROWS(together, ask, ...)                                                                              \
+#define OC_OVER_ROWS(together, ask, body)                                                                             \
     do {                                                                                                              \
         ptrdiff_t r = 0;                                                                                              \
-        OC_WHILE_ROWS(together, ask, __VA_ARGS__)                                                                     \
-        OC_WHILE_ROWS(1, ask, __VA_ARGS__)                                                                            \
+        OC_WHILE_ROWS(together, wide, ask, body)                                                                      \
+        OC_WHILE_ROWS(1, wide, ask, body)                                                                             \
     } while (0)
-#define AT(a, k) (double)X_GET(a[(r + (k)) * stride + i])
+#define OC_EACH_ROW                                                                                                   \
+    OC_ALL_AT_ONCE                                                                                                    \
+    for (int k = 0; k < K; k++)
+#define AT(kind, a) OC_OF(kind, X_GET, (a) + (r + k) * stride + i)
 
 /* total[0], ... of a segment block, in lanes: element i of the body is i elements from its first. Runs that do not fill the
  * lanes have lanes of their own, which are memory: those of the others stay in registers. */
-#define OC_SEGMENT_SUMS(count, total, ...)                                                                            \
+#define OC_SEGMENT_SUMS(count, kind, total, body)                                                                      \
     do {                                                                                                              \
         if (inner < OC_LANES)                                                                                         \
-            OC_SUM_RUNS(count, total, OC_RUN_VECTOR(count, inner, s * stride, __VA_ARGS__));                          \
+            OC_SUM_RUNS(count, total, OC_RUN_VECTOR(count, one, inner, s * stride, body));                            \
         else                                                                                                          \
-            OC_SUM_RUNS(count, total, OC_RUN_LANES(count, inner, s * stride, __VA_ARGS__));                           \
+            OC_SUM_RUNS(count, total, OC_RUN_LANES(count, kind, inner, s * stride, body));                            \
     } while (0)
 #define OC_SUM_RUNS(count, total, run)                                                                                \
     do {                                                                                                              \
@@ -128,32 +150,52 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
  * 29 bits that double has to spare, blocks of 1,000 rows or 8,000 values cost at most 7 and 13.
  * Columns of float32 take shift = 0 where those rows have mean^2 <= 16*m2, m2 being theirs and no more than that of all: what
  * is subtracted is n*mean^2 <= 2n*(16 + 1/k)*m2, 15 bits of 1,000 rows. Where all do it saves a difference, and the square of a
- * float is exact in double, so that it may be fused with its sum. */
+ * float is exact in double, so that it may be fused with its sum. So do segments, by their first OC_LANES values: 18 bits of
+ * 8,000. */
 enum { FN(two_pass) = sizeof(T) == sizeof(double), FN(sample) = 8 };
 
 OC_INLINE void FN(add)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
-                       const double *restrict base, int per_column, double *restrict sum) {
-    OC_OVER_ROWS(8, (void)0, const double m = base[j * per_column]; double s = 0;
-                 for (int k = 0; k < K; k++) s += AT(x, k) - m; sum[j] += s);
+                       const double *restrict base, int by_place, double *restrict sum) {
+#define OC_BODY(kind)                                                                                                 \
+    const OC_NUMBER(kind) m = by_place ? OC_READ(kind, base + j) : (OC_NUMBER(kind)){0};                          \
+    OC_NUMBER(kind) s = {0};                                                                                          \
+    OC_EACH_ROW                                                                                                       \
+        s += AT(kind, x) - m;                                                                                         \
+    OC_AT(kind, sum + j) += s
+    OC_OVER_ROWS(8, (void)0, OC_BODY);
+#undef OC_BODY
 }
 
 OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                   const X_T *restrict x, const double *restrict shift, int ahead, double *restrict sum,
                                   double *restrict square) {
-    OC_OVER_ROWS(8, OC_NEXT(x), const double m = shift[j]; double s = 0; double q = 0; for (int k = 0; k < K; k++) {
-        const double d = AT(x, k) - m;
-        s += d;
-        q += d * d;
-    } sum[j] += s; square[j] += q);
+#define OC_BODY(kind)                                                                                                 \
+    const OC_NUMBER(kind) m = OC_READ(kind, shift + j);                                                           \
+    OC_NUMBER(kind) s = {0}, q = {0};                                                                                 \
+    OC_EACH_ROW {                                                                                                     \
+        const OC_NUMBER(kind) d = AT(kind, x) - m;                                                                    \
+        s += d;                                                                                                       \
+        q += d * d;                                                                                                   \
+    }                                                                                                                 \
+    OC_AT(kind, sum + j) += s;                                                                                        \
+    OC_AT(kind, square + j) += q
+    OC_OVER_ROWS(8, OC_NEXT(x), OC_BODY);
+#undef OC_BODY
 }
 
 OC_INLINE void FN(add_squares)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *restrict x,
                                int ahead, double *restrict sum, double *restrict square) {
-    OC_OVER_ROWS(8, OC_NEXT(x), double s = 0; double q = 0; for (int k = 0; k < K; k++) {
-        const double v = AT(x, k);
-        s += v;
-        q = OC_EXACT_FMA(v, v, q);
-    } sum[j] += s; square[j] += q);
+#define OC_BODY(kind)                                                                                                 \
+    OC_NUMBER(kind) s = {0}, q = {0};                                                                                 \
+    OC_EACH_ROW {                                                                                                     \
+        const OC_NUMBER(kind) v = AT(kind, x);                                                                        \
+        s = k ? s + v : v;                                                                                            \
+        q = OC_FMA(kind, v, v, q);                                                                                    \
+    }                                                                                                                 \
+    OC_AT(kind, sum + j) += s;                                                                                        \
+    OC_AT(kind, square + j) += q
+    OC_OVER_ROWS(8, OC_NEXT(x), OC_BODY);
+#undef OC_BODY
 }
 
 /* The shift of every place from the sums of n values; return whether all are 0. */
@@ -171,13 +213,12 @@ OC_INLINE int FN(take_shift)(ptrdiff_t places, double n, const double *restrict 
 /* sum and square to the places, of differences to the shift. */
 OC_INLINE void FN(shifted_sums)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *x,
                                 int ahead, double *restrict shift, double *restrict sum, double *restrict square) {
-    const double zero = 0;
     const ptrdiff_t places = FN(places)(columns, head), k = rows < FN(sample) ? rows : FN(sample);
     FN(clear)(columns, head, shift);
     FN(clear)(columns, head, sum);
     FN(clear)(columns, head, square);
     if (FN(two_pass)) {
-        FN(add)(1, columns, stride, head, x, &zero, 0, shift);
+        FN(add)(1, columns, stride, head, x, NULL, 0, shift);
         FN(add)(rows, columns, stride, head, x, shift, 1, sum);
         for (ptrdiff_t j = 0; j < places; j++)
             shift[j] = shift[j] + sum[j] / (double)rows;
@@ -215,22 +256,47 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
     }
 }
 
+/* Of differences to the shift; where it is 0 the values themselves, whose squares are exact in double. */
 OC_INLINE void FN(segment_deviations)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict x,
                                       double shift, double *total) {
-    OC_SEGMENT_SUMS(2, total, const double d = (double)X_GET(x[i]) - shift; add[0] = d; add[1] = d * d);
+#define OC_BODY(kind)                                                                                                 \
+    add[0] = OC_OF(kind, X_GET, x + i) - shift;                                                                       \
+    add[1] = add[0] * add[0]
+#define OC_EXACT_BODY(kind)                                                                                           \
+    add[0] = add[1] = by[1] = OC_OF(kind, X_GET, x + i);                                                              \
+    products = 2
+    if (!FN(two_pass) && shift == 0)
+        OC_SEGMENT_SUMS(2, wide, total, OC_EXACT_BODY);
+    else
+        OC_SEGMENT_SUMS(2, wide, total, OC_BODY);
+#undef OC_BODY
+#undef OC_EXACT_BODY
+}
+
+/* The shift of a segment block in float32, from its first n values. */
+static double FN(segment_shift)(ptrdiff_t n, const X_T *x) {
+    double total[2], shift;
+    FN(segment_deviations)(1, n, n, x, 0, total);
+    FN(take_shift)(1, (double)n, total, total + 1, &shift);
+    return shift;
+}
+
+static double FN(segment_mean)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *x) {
+    double total[2], base = (double)X_GET(*x);
+    FN(segment_deviations)(outer, inner, stride, x, base, total);
+    return base + total[0] / ((double)outer * (double)inner);
 }
 
 static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *x, double *moments,
                                  int how) {
-    const double n = (double)outer * (double)inner, base = FN(two_pass) ? (double)X_GET(*(const X_T *)x) : 0;
-    const ptrdiff_t first = inner < OC_LANES ? inner : OC_LANES;
+    const double n = (double)outer * (double)inner;
+    const double shift = FN(two_pass) ? FN(segment_mean)(outer, inner, stride, x)
+                                      : FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, x);
     double total[2];
     (void)how;
-    FN(segment_deviations)(FN(two_pass) ? outer : 1, FN(two_pass) ? inner : first, stride, x, base, total);
-    const double mean = base + total[0] / (FN(two_pass) ? n : (double)first);
-    FN(segment_deviations)(outer, inner, stride, x, mean, total);
+    FN(segment_deviations)(outer, inner, stride, x, shift, total);
     const double rest = total[0] / n;
-    moments[0] = mean;
+    moments[0] = shift;
     moments[1] = rest;
     moments[2] = total[1] - n * (rest * rest);
 }
@@ -258,41 +324,70 @@ OC_INLINE T FN(passed)(int fused, T d, T output) {
     return fused & (OC_GATED | OC_SELF_GATED) ? T_FN(where)(!(output <= 0), d) : d;
 }
 
+OC_INLINE T FN(pass)(int fused, T d, T output, X_T *kept) {
+    const T passed = FN(passed)(fused, d, output);
+    if (fused & OC_KEPT)
+        *kept = X_PUT(passed);
+    return passed;
+}
+
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
  * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. */
 #define OC_SUMS(name)                                                                                                 \
     OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict u,                \
                             const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
                             const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused, int how)
+/* Element e of u as far as it passes; `wide` where nothing stops it. */
+#define OC_PASSED(kind, e) OC_PASSED_##kind(e)
+#define OC_PASSED_wide(e) OC_OF(wide, X_GET, u + (e))
+#define OC_PASSED_one(e) (double)FN(pass)(fused, X_GET(u[e]), OC_GATE_AT(e), fused & OC_KEPT ? kept + (e) : NULL)
 #define OC_GATE_AT(e)                                                                                                 \
     (fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0)
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                 const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
                                 const T *restrict coef, ptrdiff_t ld, const double *restrict mean,
-                                X_T *restrict kept, int fused, int ahead, double *restrict sum,
+                                X_T *restrict kept, int fused, int ahead, int exact, double *restrict sum,
                                 double *restrict product) {
     const int per_column = 1;
     ptrdiff_t r = 0;
 /* Eight rows are two times four, to the bit. */
-#define OC_PRODUCTS(together)                                                                                         \
-    OC_WHILE_ROWS(together, OC_NEXT(u); OC_NEXT(v), const double m = mean[i]; double s[2] = {0}; double p[2] = {0};   \
-                  for (int k = 0; k < K; k++) {                                                                       \
+#define OC_BODY(kind)                                                                                                 \
+    const OC_NUMBER(kind) m = OC_READ(kind, mean + i);                                                                \
+    OC_NUMBER(kind) s[2], p[2] = {0};                                                                                 \
+    OC_EACH_ROW {                                                                                                     \
         const ptrdiff_t e = (r + k) * stride + i;                                                                     \
-        const T d = FN(passed)(fused, X_GET(u[e]), OC_GATE_AT(e));                                                    \
-        if (fused & OC_KEPT)                                                                                          \
-            kept[e] = X_PUT(d);                                                                                       \
-        s[k / 4] += (double)d;                                                                                        \
-        p[k / 4] += (double)d * ((double)X_GET(v[e]) - m);                                                            \
-    } for (int f = 0; f < (K + 3) / 4; f++) { sum[j] += s[f]; product[j] += p[f]; })
+        const OC_NUMBER(kind) d = OC_PASSED(kind, e), w = OC_OF(kind, X_GET, v + e);                                  \
+        s[k / 4] = k % 4 ? s[k / 4] + d : d;                                                                          \
+        p[k / 4] = exact ? OC_FMA(kind, d, w, p[k / 4]) : p[k / 4] + d * (w - m);                                     \
+    }                                                                                                                 \
+    for (int f = 0; f < (K + 3) / 4; f++) {                                                                           \
+        OC_AT(kind, sum + j) += s[f];                                                                                 \
+        OC_AT(kind, product + j) += p[f];                                                                             \
+    }
+#define OC_PRODUCTS(together)                                                                                         \
+    if (fused)                                                                                                        \
+        OC_WHILE_ROWS(together, one, OC_NEXT(u); OC_NEXT(v), OC_BODY)                                                 \
+    else                                                                                                              \
+        OC_WHILE_ROWS(together, wide, OC_NEXT(u); OC_NEXT(v), OC_BODY)
 /* Of two arrays, with those that come next, eight would not stay in the first-level cache; nor until a vector that is
  * narrower than a line comes back to it, where rows a power of two apart share the cache's eight places. */
 #if defined(__AVX512F__)
-    if (!ahead)
+    if (!ahead) {
         OC_PRODUCTS(8)
+    }
 #endif
     OC_PRODUCTS(4)
     OC_PRODUCTS(1)
 #undef OC_PRODUCTS
+#undef OC_BODY
+}
+
+/* Where all of these are 0 no mean is subtracted, and the products of floats are exact. */
+OC_INLINE int FN(are_exact)(ptrdiff_t n, const double *mean) {
+    int64_t other = FN(two_pass);
+    for (ptrdiff_t i = 0; i < n; i++)
+        other |= mean[i] != 0;
+    return !other;
 }
 
 OC_SUMS(sums_rows_body) {
@@ -305,12 +400,21 @@ OC_SUMS(sums_rows_body) {
         const X_T *gates = fused & OC_GATED ? gate + first : NULL;
         const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
         X_T *passed = fused & OC_KEPT ? kept + first : NULL;
-        if (how & OC_FROM_MEMORY)
-            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
-                             fused, 1, sum, product);
-        else
-            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
-                             fused, 0, sum, product);
+#define OC_ADD(ahead, exact)                                                                                          \
+    FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,     \
+                     fused, ahead, exact, sum, product)
+        const int ahead = how & OC_FROM_MEMORY;
+        if (FN(are_exact)(columns, mean + first)) {
+            if (ahead)
+                OC_ADD(1, 1);
+            else
+                OC_ADD(0, 1);
+        } else if (ahead) {
+            OC_ADD(1, 0);
+        } else {
+            OC_ADD(0, 0);
+        }
+#undef OC_ADD
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
     }
@@ -320,9 +424,29 @@ OC_SUMS(sums_segments_body) {
     const int per_column = 0;
     const double m = *mean;
     (void)how;
-    OC_SEGMENT_SUMS(2, sums, const T d = FN(passed)(fused, X_GET(u[i]), OC_GATE_AT(i)); if (fused & OC_KEPT)
-                        kept[i] = X_PUT(d); add[0] = (double)d; add[1] = (double)d * ((double)X_GET(v[i]) - m));
+#define OC_BODY(kind)                                                                                                 \
+    add[0] = OC_PASSED(kind, i);                                                                                      \
+    add[1] = add[0] * (OC_OF(kind, X_GET, v + i) - m)
+#define OC_EXACT_BODY(kind)                                                                                           \
+    add[0] = add[1] = OC_PASSED(kind, i);                                                                             \
+    by[1] = OC_OF(kind, X_GET, v + i);                                                                                \
+    products = 2
+    if (FN(are_exact)(1, mean)) {
+        if (fused)
+            OC_SEGMENT_SUMS(2, one, sums, OC_EXACT_BODY);
+        else
+            OC_SEGMENT_SUMS(2, wide, sums, OC_EXACT_BODY);
+    } else if (fused) {
+        OC_SEGMENT_SUMS(2, one, sums, OC_BODY);
+    } else {
+        OC_SEGMENT_SUMS(2, wide, sums, OC_BODY);
+    }
+#undef OC_BODY
+#undef OC_EXACT_BODY
 }
+#undef OC_PASSED
+#undef OC_PASSED_wide
+#undef OC_PASSED_one
 #undef OC_GATE_AT
 #undef OC_SUMS
 
@@ -362,7 +486,7 @@ OC_SUMS_KERNELS(segments)
         const int whole_lines = columns >= few && stride % FN(line) == 0;                                             \
         for (ptrdiff_t r = 0; r < outer; r++) {                                                                       \
             if (!whole_lines) {                                                                                       \
-                OC_OVER_COLUMNS(columns, head, (void)0, OC_PUT_ELEMENT(constants, __VA_ARGS__));                      \
+                OC_OVER_COLUMNS(columns, head, OC_PUT_ELEMENT(constants, __VA_ARGS__));                               \
                 continue;                                                                                             \
             }                                                                                                         \
             const ptrdiff_t first = how & OC_WRAPPED && r > 0 ? head : 0;                                             \

@@ -279,7 +279,8 @@ typedef void oc_turn_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x, void *
  * moments: (mean, rest, m2) of each channel, three rows of `inner` values (OC_ROWS) or three values: the mean is
  * mean + rest, m2 the sum of the squared deviations from it. Two-pass: keep a block in cache. Moments of two blocks are
  * joined with oc_kernels.merge_moments, always in the same order if the bits are to be the same.
- * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums.
+ * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums. Faster for
+ * floats where all means are 0.
  * gated_sums: the same of d, which is u where ReLU lets a gradient pass, else 0. The output of the ReLU is `gate`, and d
  * is written to `kept`, unless that is NULL; it lies as u does and overlaps nothing. With `gate` NULL the output is made
  * again from v, with rows 0, 6 and 7 of `coef`, as combine_self_gated does.

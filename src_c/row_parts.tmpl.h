@@ -11,24 +11,24 @@
  * In double, the terms of a block of up to OC_BLOCK elements in lanes (OC_RUN_LANES). four[c]: term c of a block as far
  * as its last four lanes, from where a band goes on with all of its rows at once. */
 typedef double FN(four)[4];
-#define OC_RUN_FOURS(count, n, four, ...)                                                                             \
+#define OC_RUN_FOURS(count, n, four, body)                                                                            \
     do {                                                                                                              \
         double lane[count][OC_LANES] OC_ON_LINE;                                                                      \
         if ((n) < OC_LANES) {                                                                                         \
             memset(lane, 0, sizeof lane);                                                                             \
-            OC_RUN_VECTOR(count, n, 0, __VA_ARGS__);                                                                  \
+            OC_RUN_VECTOR(count, one, n, 0, body);                                                                    \
         } else { /* the first vector is put down: to clear the lanes takes as long as to add a few */                 \
-            OC_RUN_TERMS(count, OC_LANES, 0, lane[c][l] = OC_TERM(c), __VA_ARGS__);                                   \
-            OC_RUN_LANES(count, (n) - OC_LANES, OC_LANES, __VA_ARGS__);                                               \
+            OC_RUN_TERMS(count, wide, OC_LANES, 0, lane, OC_TERM(c), body);                                           \
+            OC_RUN_LANES(count, wide, (n) - OC_LANES, OC_LANES, body);                                                \
         }                                                                                                             \
         for (int c = 0; c < (count); c++)                                                                             \
             oc_fold_to_four(lane[c], (four)[c]);                                                                      \
     } while (0)
 
-/* Term c is the product of two T, exact in double where T is float. */
+/* Term c is the product of two that T holds, exact in double where T is float. */
 #define OC_PRODUCT(c, a, b)                                                                                           \
-    add[c] = FN(two_pass) ? (double)(a) * (double)(b) : (double)(a);                                                  \
-    by[c] = (double)(b);                                                                                              \
+    add[c] = FN(two_pass) ? (a) * (b) : (a);                                                                          \
+    by[c] = (b);                                                                                                      \
     products |= (unsigned)!FN(two_pass) << (c)
 
 /* total[0] to total[count - 1] of n elements; `fours` takes m of them from `from` on to `four`. */
@@ -46,11 +46,19 @@ typedef double FN(four)[4];
     } while (0)
 
 OC_INLINE void FN(square_fours)(ptrdiff_t n, const X_T *restrict x, FN(four) *restrict four) {
-    OC_RUN_FOURS(2, n, four, const T v = AT(x); add[0] = (double)v; OC_PRODUCT(1, v, v));
+#define OC_BODY(kind)                                                                                                 \
+    add[0] = OC_OF(kind, X_GET, x + i);                                                                               \
+    OC_PRODUCT(1, add[0], add[0])
+    OC_RUN_FOURS(2, n, four, OC_BODY);
+#undef OC_BODY
 }
 
 OC_INLINE void FN(deviation_fours)(ptrdiff_t n, const X_T *restrict x, double shift, FN(four) *restrict four) {
-    OC_RUN_FOURS(2, n, four, const double d = (double)AT(x) - shift; add[0] = d; add[1] = d * d);
+#define OC_BODY(kind)                                                                                                 \
+    add[0] = OC_OF(kind, X_GET, x + i) - shift;                                                                       \
+    add[1] = add[0] * add[0]
+    OC_RUN_FOURS(2, n, four, OC_BODY);
+#undef OC_BODY
 }
 
 /* The sums of x and x^2, and those of the differences to a shift. */
@@ -89,7 +97,11 @@ static OC_APART void FN(run_moments)(ptrdiff_t n, const void *x, double *moments
 
 OC_INLINE void FN(product_fours)(ptrdiff_t n, const X_T *restrict u, const X_T *restrict v, double mean,
                                  FN(four) *restrict four) {
-    OC_RUN_FOURS(2, n, four, add[0] = (double)AT(u); add[1] = (double)AT(u) * ((double)AT(v) - mean));
+#define OC_BODY(kind)                                                                                                 \
+    add[0] = OC_OF(kind, X_GET, u + i);                                                                               \
+    add[1] = add[0] * (OC_OF(kind, X_GET, v + i) - mean)
+    OC_RUN_FOURS(2, n, four, OC_BODY);
+#undef OC_BODY
 }
 
 OC_INLINE void FN(run_sums_body)(ptrdiff_t n, const X_T *u, const X_T *v, double mean, double *total) {
@@ -106,8 +118,12 @@ static void FN(run_sums)(ptrdiff_t n, const void *u, const void *v, double mean,
 /* The sums of u = w*dy and of u*(x - mean). */
 OC_INLINE void FN(adjoint_fours)(ptrdiff_t n, const X_T *restrict dy, const T *restrict w, const X_T *restrict x,
                                  double mean, FN(four) *restrict four) {
-    OC_RUN_FOURS(2, n, four, const T v = AT(dy); OC_PRODUCT(0, w[i], v);
-                 add[1] = (double)w[i] * (double)v * ((double)AT(x) - mean));
+#define OC_BODY(kind)                                                                                                 \
+    const OC_NUMBER(kind) weight = OC_OF(kind, (T), w + i), v = OC_OF(kind, X_GET, dy + i);                           \
+    OC_PRODUCT(0, weight, v);                                                                                         \
+    add[1] = weight * v * (OC_OF(kind, X_GET, x + i) - mean)
+    OC_RUN_FOURS(2, n, four, OC_BODY);
+#undef OC_BODY
 }
 
 OC_INLINE void FN(adjoint_sums)(ptrdiff_t n, const X_T *dy, const T *w, const X_T *x, double mean, double *total) {
@@ -118,9 +134,17 @@ OC_INLINE void FN(adjoint_sums)(ptrdiff_t n, const X_T *dy, const T *w, const X_
 OC_INLINE void FN(adjoint_fours_r)(ptrdiff_t n, const X_T *restrict dy, const T *restrict w, const X_T *restrict x,
                                    double mean, const X_T *restrict rdy, const T *restrict rw, const X_T *restrict rx,
                                    double rmean, FN(four) *restrict four) {
-    OC_RUN_FOURS(5, n, four, const double d = (double)AT(x) - mean; const double u = (double)w[i] * (double)AT(dy);
-                 const double ru = (double)rw[i] * (double)AT(dy) + (double)w[i] * (double)AT(rdy); add[0] = u;
-                 add[1] = u * d; add[2] = ru; add[3] = ru * d; add[4] = u * ((double)AT(rx) - rmean));
+#define OC_BODY(kind)                                                                                                 \
+    const OC_NUMBER(kind) d = OC_OF(kind, X_GET, x + i) - mean, weight = OC_OF(kind, (T), w + i);                     \
+    const OC_NUMBER(kind) v = OC_OF(kind, X_GET, dy + i), rv = OC_OF(kind, X_GET, rdy + i);                           \
+    const OC_NUMBER(kind) u = weight * v, ru = OC_OF(kind, (T), rw + i) * v + weight * rv;                            \
+    add[0] = u;                                                                                                       \
+    add[1] = u * d;                                                                                                   \
+    add[2] = ru;                                                                                                      \
+    add[3] = ru * d;                                                                                                  \
+    add[4] = u * (OC_OF(kind, X_GET, rx + i) - rmean)
+    OC_RUN_FOURS(5, n, four, OC_BODY);
+#undef OC_BODY
 }
 
 OC_INLINE void FN(adjoint_sums_r)(ptrdiff_t n, const X_T *dy, const T *w, const X_T *x, double mean, const X_T *rdy,

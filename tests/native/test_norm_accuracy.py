@@ -60,6 +60,21 @@ def test_float32_statistics_are_within_an_ulp_of_the_exact_ones(name):
         np.testing.assert_allclose(saved.inv_std, 1 / math.sqrt(var), rtol=1e-13, err_msg=layout)
 
 
+# The mean is subtracted from every value, or up to four deviations only from the sum.
+@pytest.mark.parametrize("centre", [0, 3.9, 4.1, 1e4])
+def test_the_gradient_of_a_weight_is_the_exact_one_rounded(centre):
+    rng = np.random.default_rng(9)
+    column = (centre + rng.standard_normal(MILLION)).astype(np.float32)
+    gradient = (2 + rng.standard_normal(MILLION)).astype(np.float32)
+    _, var, deviations = exact_moments(column)
+    expected = math.fsum(gradient * deviations) / math.sqrt(var)
+    for (layout, (x, axis)), (dy, _) in zip(layouts(column).items(), layouts(gradient).values(), strict=True):
+        w = np.ones(x.shape[axis], np.float32)
+        _, saved = norm.batch_norm(x, w, training=True, eps=0.0, channel_axis=axis)
+        _, dweight, _ = norm.batch_norm_backward(dy, x, w, saved, channel_axis=axis)
+        assert np.all(np.abs(dweight - expected) <= np.spacing(np.float32(abs(expected)))), layout
+
+
 @pytest.mark.parametrize("far", [1e3, 1e6])
 def test_first_rows_about_zero_say_nothing_of_the_others(far):
     x = np.full((200, 600), far, np.float32) + np.random.default_rng(7).standard_normal((200, 600)).astype(np.float32)
