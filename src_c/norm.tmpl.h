@@ -22,8 +22,7 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
 
 /* The body for every column i, in full-width groups where there are OC_SHORT columns or more: the first group starts at
  * column 0, the next ones on lines from column `head` on, the last one ends with the last column. Where groups overlap a
- * column is done twice,
- * which is faster than to do some of them one by one: a body has to allow that. */
+ * column is done twice, which is faster than to do some of them one by one: a body has to allow that. */
 #define OC_OVER_COLUMNS(columns, head, ...)                                                                           \
     do {                                                                                                              \
         if ((columns) < OC_SHORT) {                                                                                   \
