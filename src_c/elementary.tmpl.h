@@ -123,6 +123,7 @@ OC_INLINE T FN(reduce_neg)(T x, T lowest, T *power) {
     return r;
 }
 
+/* e^r - 1 times a power of two is exact, or so small that it does not decide how the sum rounds. */
 OC_INLINE T FN(exp_reduced)(T r, T power) {
     return EXACT_FMA(FN(expm1_reduced)(r), power, power) * (T)0x1p-64;
 }

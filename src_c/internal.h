@@ -113,7 +113,7 @@
 #endif
 
 /* a*b + c where a*b is exact, so that fused or not it has the same bits. */
-#ifdef __FP_FAST_FMA
+#if defined(__FP_FAST_FMA) || defined(__FMA__) || defined(__aarch64__)
 #define OC_EXACT_FMA(a, b, c) __builtin_fma(a, b, c)
 #define OC_EXACT_FMA_F32(a, b, c) __builtin_fmaf(a, b, c)
 #else
@@ -125,7 +125,7 @@
  * not exact it becomes the neighbour, on the exact sum's side, whose last bit is 1, which then rounds to float as the
  * exact sum does (Boldo and Melquiond 2008). In whole vectors, without comparisons of 64-bit integers, which SSE2 lacks;
  * infinities and NaN lose NaN, which compares as exact. */
-#if defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__aarch64__)
+#if defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__aarch64__) /* clang may have the first of them or not */
 #define OC_FUSED_F32(a, b, c) __builtin_fmaf(a, b, c)
 #else
 typedef union {

@@ -345,7 +345,7 @@ OC_INLINE T FN(pass)(int fused, T d, T output, X_T *kept) {
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                 const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
                                 const T *restrict coef, ptrdiff_t ld, const double *restrict mean,
-                                X_T *restrict kept, int fused, int ahead, int exact, double *restrict sum,
+                                X_T *restrict kept, int fused, int ahead, double *restrict sum,
                                 double *restrict product) {
     const int per_column = 1;
     ptrdiff_t r = 0;
@@ -357,7 +357,7 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
         const ptrdiff_t e = (r + k) * stride + i;                                                                     \
         const OC_NUMBER(kind) d = OC_PASSED(kind, e), w = OC_OF(kind, X_GET, v + e);                                  \
         s[k / 4] = k % 4 ? s[k / 4] + d : d;                                                                          \
-        p[k / 4] = exact ? OC_FMA(kind, d, w, p[k / 4]) : p[k / 4] + d * (w - m);                                     \
+        p[k / 4] += d * (w - m);                                                                                      \
     }                                                                                                                 \
     for (int f = 0; f < (K + 3) / 4; f++) {                                                                           \
         OC_AT(kind, sum + j) += s[f];                                                                                 \
@@ -381,14 +381,6 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 #undef OC_BODY
 }
 
-/* Where all of these are 0 no mean is subtracted, and the products of floats are exact. */
-OC_INLINE int FN(are_exact)(ptrdiff_t n, const double *mean) {
-    int64_t other = FN(two_pass);
-    for (ptrdiff_t i = 0; i < n; i++)
-        other |= mean[i] != 0;
-    return !other;
-}
-
 OC_SUMS(sums_rows_body) {
     for (ptrdiff_t first = 0, columns; first < inner; first += columns) {
         columns = FN(next_tile)(inner - first);
@@ -399,21 +391,12 @@ OC_SUMS(sums_rows_body) {
         const X_T *gates = fused & OC_GATED ? gate + first : NULL;
         const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
         X_T *passed = fused & OC_KEPT ? kept + first : NULL;
-#define OC_ADD(ahead, exact)                                                                                          \
-    FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,     \
-                     fused, ahead, exact, sum, product)
-        const int ahead = how & OC_FROM_MEMORY;
-        if (FN(are_exact)(columns, mean + first)) {
-            if (ahead)
-                OC_ADD(1, 1);
-            else
-                OC_ADD(0, 1);
-        } else if (ahead) {
-            OC_ADD(1, 0);
-        } else {
-            OC_ADD(0, 0);
-        }
-#undef OC_ADD
+        if (how & OC_FROM_MEMORY)
+            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
+                             fused, 1, sum, product);
+        else
+            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
+                             fused, 0, sum, product);
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
     }
@@ -426,22 +409,11 @@ OC_SUMS(sums_segments_body) {
 #define OC_BODY(kind)                                                                                                 \
     add[0] = OC_PASSED(kind, i);                                                                                      \
     add[1] = add[0] * (OC_OF(kind, X_GET, v + i) - m)
-#define OC_EXACT_BODY(kind)                                                                                           \
-    add[0] = add[1] = OC_PASSED(kind, i);                                                                             \
-    by[1] = OC_OF(kind, X_GET, v + i);                                                                                \
-    products = 2
-    if (FN(are_exact)(1, mean)) {
-        if (fused)
-            OC_SEGMENT_SUMS(2, one, sums, OC_EXACT_BODY);
-        else
-            OC_SEGMENT_SUMS(2, wide, sums, OC_EXACT_BODY);
-    } else if (fused) {
+    if (fused)
         OC_SEGMENT_SUMS(2, one, sums, OC_BODY);
-    } else {
+    else
         OC_SEGMENT_SUMS(2, wide, sums, OC_BODY);
-    }
 #undef OC_BODY
-#undef OC_EXACT_BODY
 }
 #undef OC_PASSED
 #undef OC_PASSED_wide

@@ -117,8 +117,8 @@ typedef struct {
     double keep, keep_rest, add;
 } oc_mean;
 
-/* How a rule looks at a gradient that it keeps within a bound, where squares and norms are finite. An infinite one counts
- * as NaN, not as a large one, but for OC_CLAMPED, where the user asked for it; OC_AS_GIVEN leaves out a grad_scale of 1. */
+/* How a rule looks at a gradient. Those that square it keep it where squares are finite; an infinite one counts there as
+ * NaN, not as a large one, unless the user asked for clamping. OC_AS_GIVEN leaves out a grad_scale of 1. */
 typedef enum { OC_SCALED, OC_AS_GIVEN, OC_CLAMPED } oc_view;
 
 #define OC_MAX_CARRIED 2
@@ -279,8 +279,7 @@ typedef void oc_turn_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x, void *
  * moments: (mean, rest, m2) of each channel, three rows of `inner` values (OC_ROWS) or three values: the mean is
  * mean + rest, m2 the sum of the squared deviations from it. Two-pass: keep a block in cache. Moments of two blocks are
  * joined with oc_kernels.merge_moments, always in the same order if the bits are to be the same.
- * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums. Faster for
- * floats where all means are 0.
+ * sums: the sum of u, then of u*(v - mean), likewise two rows or two values; joined with oc_kernels.add_sums.
  * gated_sums: the same of d, which is u where ReLU lets a gradient pass, else 0. The output of the ReLU is `gate`, and d
  * is written to `kept`, unless that is NULL; it lies as u does and overlaps nothing. With `gate` NULL the output is made
  * again from v, with rows 0, 6 and 7 of `coef`, as combine_self_gated does.

@@ -219,10 +219,12 @@ static int squares(oc_rule rule, const oc_options *o) {
 /* Keeps what is squared within 2^63, in double 2^480. In float the square is a quarter of where the range ends: room for
  * the roundings of a moving mean of such squares, and for one more of them in Adagrad's sum. In double there is room for
  * the sum of 2^63 of them: Adafactor sums rows and columns in double, whatever the dtype. */
-static void bound(oc_dtype dtype, oc_coefficients *c) {
+static void bound(const oc_options *o, oc_dtype dtype, oc_coefficients *c) {
     const double most = dtype == OC_F32 ? 0x1p63 : 0x1p480;
     c->clip_value = fmin(c->clip_value, most);
     c->sum_max = most * most;
+    if (!(o->clip_value > 0))
+        c->view = c->grad_scale == 1 ? OC_AS_GIVEN : OC_SCALED;
 }
 
 /* You et al. 2020, algorithm 2. Without bias correction as in the authors' code. */
@@ -295,9 +297,9 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step,
         .l2 = o->weight_decay,
         .eps = o->eps,
         .eta = o->lr,
+        .view = OC_CLAMPED,
     };
-    c->view = o->clip_value > 0 ? OC_CLAMPED : c->grad_scale == 1 ? OC_AS_GIVEN : OC_SCALED;
     if (squares(rule, o))
-        bound(dtype, c);
+        bound(o, dtype, c);
     prepare[rule](o, dtype, (double)step, c);
 }

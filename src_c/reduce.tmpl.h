@@ -8,10 +8,26 @@ OC_INLINE double FN(add_product)(T a, T b, double sum) {
 
 /* Only squares of doubles can be out of range: those of floats are scaled as a sum, which has the same bits. */
 static double FN(sum_squares)(ptrdiff_t n, const void *vx, double scale) {
-    const T *x = vx, each = sizeof(T) == sizeof(double) ? (T)scale : 1;
-    double lane[OC_LANES] = {0};
-    OC_OVER_LANES(n, const T s = each * x[i]; lane[l] = FN(add_product)(s, s, lane[l]));
-    return sizeof(T) == sizeof(double) ? oc_fold_lanes(lane) : scale * scale * oc_fold_lanes(lane);
+    enum { DOUBLES = sizeof(T) == sizeof(double), VECTORS = OC_LANES / OC_W };
+    const T *x = vx, each = DOUBLES ? (T)scale : 1;
+    const ptrdiff_t whole = n / OC_LANES * OC_LANES;
+    oc_wide sum[VECTORS];
+    for (int v = 0; v < VECTORS; v++)
+        sum[v] = (oc_wide){0};
+    for (ptrdiff_t i = 0; i < whole; i += OC_LANES) {
+        OC_ALL_AT_ONCE
+        for (int v = 0; v < VECTORS; v++) {
+            const oc_wide w = OC_OF(wide, each *, x + i + v * OC_W);
+            sum[v] = DOUBLES ? sum[v] + w * w : OC_FMA(wide, w, w, sum[v]);
+        }
+    }
+    double lane[OC_LANES] OC_ON_LINE;
+    memcpy(lane, sum, sizeof lane);
+    for (ptrdiff_t l = 0; l < n - whole; l++) {
+        const T s = each * x[whole + l];
+        lane[l] = FN(add_product)(s, s, lane[l]);
+    }
+    return DOUBLES ? oc_fold_lanes(lane) : scale * (scale * oc_fold_lanes(lane));
 }
 
 static double FN(dot)(ptrdiff_t n, const void *vx, const void *vy) {

@@ -23,8 +23,7 @@ cdef struct Measure:
     bint gated          # u passes a ReLU first, whose output is
     char *gate          # this array, or where it is NULL, made again from v with rows 0, 6 and 7 of the constants
     char *kept          # NULL, or where what passes of u is written
-    const double *mean  # [channels]
-    const double *shift # [width], what is subtracted from v on the way: the mean, or 0 and the mean at the end
+    const double *mean  # [width]
     double *partial     # [chunks or 1][panels][SLOTS][columns of the panel]
     double *result      # [SLOTS][channels]
 

@@ -107,9 +107,9 @@ cdef void _measure(const Job *job, const Measure *m, int form, Py_ssize_t outer,
     elif m.gated:
         k.gated_sums[form](outer, inner, stride, m.u + offset, m.v + offset,
                            NULL if m.gate == NULL else m.gate + offset, job.coef + column * job.p.number, job.ld,
-                           m.shift + column, out, NULL if m.kept == NULL else m.kept + offset, job.how)
+                           m.mean + column, out, NULL if m.kept == NULL else m.kept + offset, job.how)
     else:
-        k.sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.shift + column, out, job.how)
+        k.sums[form](outer, inner, stride, m.u + offset, m.v + offset, m.mean + column, out, job.how)
 
 
 cdef void _join(const Job *job, const Measure *m, Py_ssize_t columns, double na, double *a, Py_ssize_t lda, double nb,
@@ -198,9 +198,6 @@ cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcep
     for s in range(SLOTS if m.u == NULL else 2):
         if p.blocks or p.tail:
             memcpy(m.result + s * p.channels + start, a + s * columns, channels * sizeof(double))
-    for s in range(start, start + channels if m.u != NULL else start):
-        if m.shift[s] != m.mean[s]:
-            m.result[p.channels + s] -= (m.mean[s] - m.shift[s]) * m.result[s]
 
 
 cdef Py_ssize_t wrapped(const Plan *p) noexcept nogil:

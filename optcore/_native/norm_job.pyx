@@ -241,12 +241,6 @@ cdef void clear(Job *job) noexcept nogil:
     memset(job.mean, 0, VECTORS * job.p.channels * sizeof(double))
 
 
-cdef inline bint _is_near(double mean, double inv_std) noexcept nogil:
-    """Whether the values are large beside their mean: then what the mean takes from sum(u*v), at the end, costs it no more
-    than a few of the bits that double has to spare."""
-    return (mean * inv_std) * (mean * inv_std) <= 16
-
-
 cdef void measure(Job *job, const void *u, const void *v, const double *mean) noexcept nogil:
     cdef Plan *p = &job.p
     cdef Measure *m = &job.measures[job.n_measures]
@@ -259,14 +253,10 @@ cdef void measure(Job *job, const void *u, const void *v, const double *mean) no
     job.n_measures += 1
     if u == NULL:
         return
-    cdef double *shift = _take(job, p.width)
-    cdef Py_ssize_t c
-    cdef bint knows = mean == job.mean and p.dtype != OC_F64  # how large the values are, and has bits to spare
-    m.u, m.mean, m.shift = <const char *>u, mean, shift
-    for c in range(p.channels):
-        shift[c] = 0 if knows and _is_near(mean[c], job.inv_std[c]) else mean[c]
-    for fold in range(1, p.fold):
-        memcpy(shift + fold * p.channels, shift, p.channels * sizeof(double))
+    cdef double *centre = _take(job, p.width)
+    m.u, m.mean = <const char *>u, mean if p.fold == 1 else centre
+    for fold in range(p.fold if p.fold > 1 else 0):
+        memcpy(centre + fold * p.channels, mean, p.channels * sizeof(double))
 
 
 cdef void gate(Job *job, const void *y, void *kept) noexcept nogil:

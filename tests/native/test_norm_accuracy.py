@@ -60,7 +60,6 @@ def test_float32_statistics_are_within_an_ulp_of_the_exact_ones(name):
         np.testing.assert_allclose(saved.inv_std, 1 / math.sqrt(var), rtol=1e-13, err_msg=layout)
 
 
-# The mean is subtracted from every value, or up to four deviations only from the sum.
 @pytest.mark.parametrize("centre", [0, 3.9, 4.1, 1e4])
 def test_the_gradient_of_a_weight_is_the_exact_one_rounded(centre):
     rng = np.random.default_rng(9)
@@ -73,6 +72,16 @@ def test_the_gradient_of_a_weight_is_the_exact_one_rounded(centre):
         _, saved = norm.batch_norm(x, w, training=True, eps=0.0, channel_axis=axis)
         _, dweight, _ = norm.batch_norm_backward(dy, x, w, saved, channel_axis=axis)
         assert np.all(np.abs(dweight - expected) <= np.spacing(np.float32(abs(expected)))), layout
+
+
+@pytest.mark.parametrize("value", [0.0123, 1e-6, 3e4])
+def test_a_constant_channel_leaves_its_weight_alone(value):
+    column, rng = np.full(MILLION, value, np.float32), np.random.default_rng(10)
+    for (layout, (x, axis)), (dy, _) in zip(layouts(column).items(), layouts(rng.standard_normal(MILLION, np.float32)).values(),
+                                            strict=True):
+        w = np.ones(x.shape[axis], np.float32)
+        _, saved = norm.batch_norm(x, w, training=True, channel_axis=axis)
+        assert np.all(norm.batch_norm_backward(dy, x, w, saved, channel_axis=axis)[1] == 0), layout
 
 
 @pytest.mark.parametrize("far", [1e3, 1e6])

@@ -122,3 +122,13 @@ def test_a_bad_array_is_named_and_nothing_changes(clip):
     with pytest.raises(ValueError, match="uint16_as: expected one of None, 'float16', 'bfloat16', got"):
         clip([good], 1.0, uint16_as="bf16")
     assert (good == 5).all()
+
+
+def test_zeros_in_float32_beside_tiny_gradients_in_float64():
+    """1e-340, their sum of squares, is below float64: they are scaled first, which zeros of any dtype survive."""
+    p, g = [np.zeros(2), np.zeros(2, np.float32)], [np.full(2, 1e-170), np.zeros(2, np.float32)]
+    opt = oc.optim.SGD(p, lr=1.0, clip_norm=1.0, nonfinite="raise")
+    opt.step(g)
+    assert (p[0] == -1e-170).all()
+    assert (p[1] == 0).all()
+    np.testing.assert_allclose(opt.last_grad_norm, np.sqrt(2) * 1e-170, rtol=1e-15)
