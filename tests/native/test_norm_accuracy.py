@@ -76,9 +76,9 @@ def test_the_gradient_of_a_weight_is_the_exact_one_rounded(centre):
 
 @pytest.mark.parametrize("value", [0.0123, 1e-6, 3e4])
 def test_a_constant_channel_leaves_its_weight_alone(value):
-    column, rng = np.full(MILLION, value, np.float32), np.random.default_rng(10)
-    for (layout, (x, axis)), (dy, _) in zip(layouts(column).items(), layouts(rng.standard_normal(MILLION, np.float32)).values(),
-                                            strict=True):
+    column = np.full(MILLION, value, np.float32)
+    gradient = np.random.default_rng(10).standard_normal(MILLION, np.float32)
+    for (layout, (x, axis)), (dy, _) in zip(layouts(column).items(), layouts(gradient).values(), strict=True):
         w = np.ones(x.shape[axis], np.float32)
         _, saved = norm.batch_norm(x, w, training=True, channel_axis=axis)
         assert np.all(norm.batch_norm_backward(dy, x, w, saved, channel_axis=axis)[1] == 0), layout
