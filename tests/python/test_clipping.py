@@ -131,4 +131,4 @@ def test_zeros_in_float32_beside_tiny_gradients_in_float64():
     opt.step(g)
     assert (p[0] == -1e-170).all()
     assert (p[1] == 0).all()
-    np.testing.assert_allclose(opt.last_grad_norm, np.sqrt(2) * 1e-170, rtol=1e-15)
+    np.testing.assert_allclose(opt.last_grad_norm, np.sqrt(2) * 1e-170, rtol=1e-15)  # a root and a product: 4 roundings
