@@ -67,20 +67,20 @@
 #define OC_EACH(type, n, ahead, ...)                                                                                  \
     do {                                                                                                              \
         ptrdiff_t at = 0;                                                                                             \
-        for (; at + OC_STRETCH <= (n); at += OC_STRETCH) {                                                                \
+        for (; at + OC_STRETCH <= (n); at += OC_STRETCH) {                                                            \
             if ((n) >= OC_FAR) {                                                                                      \
                 ahead                                                                                                 \
             }                                                                                                         \
             OC_IN_PLACE                                                                                               \
-            for (ptrdiff_t i = at; i < at + OC_STRETCH; i++)                                                            \
+            for (ptrdiff_t i = at; i < at + OC_STRETCH; i++)                                                          \
                 __VA_ARGS__                                                                                           \
         }                                                                                                             \
         OC_REST(type, at, n, __VA_ARGS__);                                                                            \
     } while (0)
 #define OC_STRETCH 32
 #define OC_FAR ((ptrdiff_t)1 << 18)
-#define OC_COMING(x)                                                                                                   \
-    for (size_t byte = 0; byte < OC_STRETCH * sizeof *(x); byte += OC_LINE)                                             \
+#define OC_COMING(x)                                                                                                  \
+    for (size_t byte = 0; byte < OC_STRETCH * sizeof *(x); byte += OC_LINE)                                           \
         OC_PREFETCH((const char *)((x) + at) + 8 * OC_LINE + byte);
 
 /* The last elements. With masks those that do not fill a vector take as long as a whole one; without them gcc takes

@@ -371,31 +371,19 @@ OC_INLINE void FN(turn_4)(ptrdiff_t stride, ptrdiff_t ld, const T *x, T *out) {
 #endif
 }
 
-/* [OC_LANES, classes] -> [classes, OC_LANES], and back; the last four classes begin early enough to be four. */
-OC_INLINE void FN(turn_in)(ptrdiff_t classes, const T *x, T *tile) {
-    if (classes < 4)
-        for (ptrdiff_t k = 0; k < classes; k++)
-            for (int l = 0; l < OC_LANES; l++)
-                tile[k * OC_LANES + l] = x[l * classes + k];
-    else
-        for (ptrdiff_t k = 0; k < classes; k += 4) {
-            const ptrdiff_t j = k < classes - 4 ? k : classes - 4;
-            for (int l = 0; l < OC_LANES; l += 4)
-                FN(turn_4)(classes, OC_LANES, x + l * classes + j, tile + j * OC_LANES + l);
+/* [OC_LANES, classes] -> [classes, OC_LANES], or back; the last four classes begin early enough to be four. */
+OC_INLINE void FN(turn_classes)(int back, ptrdiff_t classes, const T *from, T *to) {
+    const ptrdiff_t stride = back ? OC_LANES : classes, ld = back ? classes : OC_LANES;
+    for (ptrdiff_t k = 0; k < classes; k += classes < 4 ? 1 : 4) {
+        const ptrdiff_t j = classes < 4 || k < classes - 4 ? k : classes - 4;
+        for (int l = 0; l < OC_LANES; l += classes < 4 ? 1 : 4) {
+            const ptrdiff_t row = l * classes + j, tile = j * OC_LANES + l;
+            if (classes < 4)
+                to[back ? row : tile] = from[back ? tile : row];
+            else
+                FN(turn_4)(stride, ld, from + (back ? tile : row), to + (back ? row : tile));
         }
-}
-
-OC_INLINE void FN(turn_out)(ptrdiff_t classes, const T *tile, T *x) {
-    if (classes < 4)
-        for (ptrdiff_t k = 0; k < classes; k++)
-            for (int l = 0; l < OC_LANES; l++)
-                x[l * classes + k] = tile[k * OC_LANES + l];
-    else
-        for (ptrdiff_t k = 0; k < classes; k += 4) {
-            const ptrdiff_t j = k < classes - 4 ? k : classes - 4;
-            for (int l = 0; l < OC_LANES; l += 4)
-                FN(turn_4)(OC_LANES, classes, tile + j * OC_LANES + l, x + l * classes + j);
-        }
+    }
 }
 
 /* The same of up to OC_LANES rows; the lanes without a row hold 0, and nobody reads what becomes of them. */
@@ -406,12 +394,12 @@ static void FN(transpose_in)(ptrdiff_t rows, ptrdiff_t classes, const T *x, T *t
         memset(filled + rows * classes, 0, (OC_LANES - rows) * classes * sizeof(T));
         x = filled;
     }
-    FN(turn_in)(classes, x, tile);
+    FN(turn_classes)(0, classes, x, tile);
 }
 
 static void FN(transpose_out)(ptrdiff_t rows, ptrdiff_t classes, const T *tile, T *x) {
     T filled[OC_FEW_CLASSES * OC_LANES];
-    FN(turn_out)(classes, tile, rows < OC_LANES ? filled : x);
+    FN(turn_classes)(1, classes, tile, rows < OC_LANES ? filled : x);
     if (rows < OC_LANES)
         memcpy(x, filled, rows * classes * sizeof(T));
 }
