@@ -43,9 +43,9 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
     } while (0)
 
 /* The same for sums in double, from OC_SHORT columns on: body(kind) of the numbers from column i on. It writes what it
- * accumulates to place j, where each group has its own; FN(gather) finds the columns there. `ask` comes before a group,
+ * accumulates to place j, where each group has its own; FN(gather) finds the columns there. `begin` comes before a group,
  * whose first column is `first`. */
-#define OC_SUM_COLUMNS(columns, head, kind, ask, body)                                                                \
+#define OC_SUM_COLUMNS(columns, head, kind, begin, body)                                                              \
     do {                                                                                                              \
         if ((columns) < OC_SHORT) {                                                                                   \
             OC_IN_PLACE                                                                                               \
@@ -58,7 +58,7 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
         const ptrdiff_t last = (columns) - FN(line);                                                                  \
         for (ptrdiff_t at = 0, group = 0; at < (columns); group += FN(line)) {                                        \
             const ptrdiff_t first = at < last ? at : last;                                                            \
-            ask;                                                                                                      \
+            begin;                                                                                                    \
             OC_OVER_NUMBERS(kind)                                                                                     \
             for (int l = 0; l < FN(line); l += OC_WIDTH(kind)) {                                                      \
                 const ptrdiff_t i = first + l, j = group + l;                                                         \
@@ -98,21 +98,21 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
 }
 
 /* The body for K rows from r on at once: `together`, while there are so many, then 1. They share one load of the columns'
- * constants and one load and store of their sums. `ask` is for OC_NEXT of each array, the same columns of the K rows that
+ * constants and one load and store of their sums. `begin` is for OC_NEXT of each array, the same columns of the K rows that
  * come next: the hardware does not foresee a walk along so many rows. */
 #define OC_NEXT(a)                                                                                                    \
     for (int k = 0; k < (ahead ? K : 0); k++)                                                                         \
         OC_PREFETCH((a) + (r + K + k) * stride + first)
-#define OC_WHILE_ROWS(together, kind, ask, body)                                                                           \
+#define OC_WHILE_ROWS(together, kind, begin, body)                                                                    \
     for (; r + (together) <= rows; r += (together)) {                                                                 \
         enum { K = (together) };                                                                                      \
-        OC_SUM_COLUMNS(columns, head, kind, ask, body);                                                               \
+        OC_SUM_COLUMNS(columns, head, kind, begin, body);                                                             \
     }
-#define OC_OVER_ROWS(together, ask, body)                                                                             \
+#define OC_OVER_ROWS(together, begin, body)                                                                           \
     do {                                                                                                              \
         ptrdiff_t r = 0;                                                                                              \
-        OC_WHILE_ROWS(together, wide, ask, body)                                                                      \
-        OC_WHILE_ROWS(1, wide, ask, body)                                                                             \
+        OC_WHILE_ROWS(together, wide, begin, body)                                                                    \
+        OC_WHILE_ROWS(1, wide, begin, body)                                                                           \
     } while (0)
 #define OC_EACH_ROW                                                                                                   \
     OC_ALL_AT_ONCE                                                                                                    \
@@ -128,6 +128,16 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
         else                                                                                                          \
             OC_SUM_RUNS(count, total, OC_RUN_LANES(count, kind, inner, s * stride, body));                            \
     } while (0)
+/* Before the first of OC_LANES elements, of runs that fill them: OC_NEXT_RUN of each array, as runs lie apart. */
+#define OC_BEFORE(kind, ...) OC_BEFORE_##kind(__VA_ARGS__)
+#define OC_BEFORE_one(...) (void)l
+#define OC_BEFORE_wide(...)                                                                                           \
+    if (l == 0) {                                                                                                     \
+        __VA_ARGS__;                                                                                                  \
+    }
+#define OC_NEXT_RUN(a)                                                                                                \
+    if (ahead)                                                                                                        \
+    OC_PREFETCH((a) + i + stride)
 #define OC_SUM_RUNS(count, total, run)                                                                                \
     do {                                                                                                              \
         double lane[count][OC_LANES] OC_ON_LINE = {{0}};                                                              \
@@ -257,11 +267,13 @@ static void FN(moments_rows)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride,
 
 /* Of differences to the shift; where it is 0 the values themselves, whose squares are exact in double. */
 OC_INLINE void FN(segment_deviations)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict x,
-                                      double shift, double *total) {
+                                      double shift, int ahead, double *total) {
 #define OC_BODY(kind)                                                                                                 \
+    OC_BEFORE(kind, OC_NEXT_RUN(x));                                                                                  \
     add[0] = OC_OF(kind, X_GET, x + i) - shift;                                                                       \
     add[1] = add[0] * add[0]
 #define OC_EXACT_BODY(kind)                                                                                           \
+    OC_BEFORE(kind, OC_NEXT_RUN(x));                                                                                  \
     add[0] = add[1] = by[1] = OC_OF(kind, X_GET, x + i);                                                              \
     products = 2
     if (!FN(two_pass) && shift == 0)
@@ -275,14 +287,14 @@ OC_INLINE void FN(segment_deviations)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_
 /* The shift of a segment block in float32, from its first n values. */
 static double FN(segment_shift)(ptrdiff_t n, const X_T *x) {
     double total[2], shift;
-    FN(segment_deviations)(1, n, n, x, 0, total);
+    FN(segment_deviations)(1, n, n, x, 0, 0, total);
     FN(take_shift)(1, (double)n, total, total + 1, &shift);
     return shift;
 }
 
 static double FN(segment_mean)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *x) {
     double total[2], base = (double)X_GET(*x);
-    FN(segment_deviations)(outer, inner, stride, x, base, total);
+    FN(segment_deviations)(outer, inner, stride, x, base, 0, total);
     return base + total[0] / ((double)outer * (double)inner);
 }
 
@@ -292,8 +304,10 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
     const double shift = FN(two_pass) ? FN(segment_mean)(outer, inner, stride, x)
                                       : FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, x);
     double total[2];
-    (void)how;
-    FN(segment_deviations)(outer, inner, stride, x, shift, total);
+    if (how & OC_FROM_MEMORY)
+        FN(segment_deviations)(outer, inner, stride, x, shift, 1, total);
+    else
+        FN(segment_deviations)(outer, inner, stride, x, shift, 0, total);
     const double rest = total[0] / n;
     moments[0] = shift;
     moments[1] = rest;
@@ -336,12 +350,25 @@ OC_INLINE T FN(pass)(int fused, T d, T output, X_T *kept) {
     OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict u,                \
                             const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
                             const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused, int how)
-/* Element e of u as far as it passes; `wide` where nothing stops it. */
-#define OC_PASSED(kind, e) OC_PASSED_##kind(e)
-#define OC_PASSED_wide(e) OC_OF(wide, X_GET, u + (e))
-#define OC_PASSED_one(e) (double)FN(pass)(fused, X_GET(u[e]), OC_GATE_AT(e), fused & OC_KEPT ? kept + (e) : NULL)
+/* What passes of element e of u. `wide` sums find it in `passes`, where pass_all put it before: ReLUs are for whole vectors
+ * of T. */
+#define OC_PASS(e) FN(pass)(fused, X_GET(u[e]), OC_GATE_AT(e), fused & OC_KEPT ? kept + (e) : NULL)
 #define OC_GATE_AT(e)                                                                                                 \
     (fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0)
+OC_INLINE void FN(pass_all)(ptrdiff_t n, int fused, const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
+                            const T *restrict coef, ptrdiff_t ld, int per_column, X_T *restrict kept, T *restrict to) {
+    OC_IN_PLACE OC_ROLLED
+    for (ptrdiff_t i = 0; i < n; i++)
+        to[i] = OC_PASS(i);
+}
+#define OC_PASS_ALL(n, at, i, to)                                                                                     \
+    if (fused)                                                                                                        \
+    FN(pass_all)(n, fused, u + (at), v + (at), fused & OC_GATED ? gate + (at) : NULL,                                 \
+                 fused & OC_SELF_GATED ? coef + (i) * per_column : NULL, ld, per_column,                              \
+                 fused & OC_KEPT ? kept + (at) : NULL, to)
+#define OC_PASSED(kind, e, all, passes) OC_PASSED_##kind(e, all, passes)
+#define OC_PASSED_one(e, all, passes) (double)OC_PASS(e)
+#define OC_PASSED_wide(e, all, passes) (fused ? OC_OF(wide, , passes) : (all))
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                 const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
                                 const T *restrict coef, ptrdiff_t ld, const double *restrict mean,
@@ -349,13 +376,20 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
                                 double *restrict product) {
     const int per_column = 1;
     ptrdiff_t r = 0;
+    T passes[8][FN(line)] OC_ON_LINE;
+/* Four rows are as far from the group's pointer as in every group, which is an instruction less for each vector of two arrays
+ * than to find them from the arrays; eight would be too many distances for the registers. */
+#define OC_GROUP(a) const X_T *const a##_group = (a) + r * stride + first
+#define OC_IN_GROUP(kind, a) OC_IN_GROUP_##kind(a)
+#define OC_IN_GROUP_one(a) AT(one, a)
+#define OC_IN_GROUP_wide(a) OC_OF(wide, X_GET, (K > 4 ? (a) + (r + k) * stride + i : a##_group + k * stride + l))
 /* Eight rows are two times four, to the bit. */
 #define OC_BODY(kind)                                                                                                 \
     const OC_NUMBER(kind) m = OC_READ(kind, mean + i);                                                                \
     OC_NUMBER(kind) s[2], p[2] = {0};                                                                                 \
     OC_EACH_ROW {                                                                                                     \
-        const ptrdiff_t e = (r + k) * stride + i;                                                                     \
-        const OC_NUMBER(kind) d = OC_PASSED(kind, e), w = OC_OF(kind, X_GET, v + e);                                  \
+        const OC_NUMBER(kind) w = OC_IN_GROUP(kind, v);                                                               \
+        const OC_NUMBER(kind) d = OC_PASSED(kind, (r + k) * stride + i, OC_IN_GROUP(kind, u), passes[k] + l);         \
         s[k / 4] = k % 4 ? s[k / 4] + d : d;                                                                          \
         p[k / 4] += d * (w - m);                                                                                      \
     }                                                                                                                 \
@@ -363,21 +397,27 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
         OC_AT(kind, sum + j) += s[f];                                                                                 \
         OC_AT(kind, product + j) += p[f];                                                                             \
     }
-#define OC_PRODUCTS(together)                                                                                         \
-    if (fused)                                                                                                        \
-        OC_WHILE_ROWS(together, one, OC_NEXT(u); OC_NEXT(v), OC_BODY)                                                 \
-    else                                                                                                              \
-        OC_WHILE_ROWS(together, wide, OC_NEXT(u); OC_NEXT(v), OC_BODY)
+#define OC_BEGIN                                                                                                      \
+    OC_GROUP(u);                                                                                                      \
+    OC_GROUP(v);                                                                                                      \
+    OC_NEXT(u);                                                                                                       \
+    OC_NEXT(v);                                                                                                       \
+    for (int k = 0; k < K; k++)                                                                                       \
+        OC_PASS_ALL(FN(line), (r + k) * stride + first, first, passes[k])
 /* Of two arrays, with those that come next, eight would not stay in the first-level cache; nor until a vector that is
  * narrower than a line comes back to it, where rows a power of two apart share the cache's eight places. */
 #if defined(__AVX512F__)
     if (!ahead) {
-        OC_PRODUCTS(8)
+        OC_WHILE_ROWS(8, wide, OC_BEGIN, OC_BODY)
     }
 #endif
-    OC_PRODUCTS(4)
-    OC_PRODUCTS(1)
-#undef OC_PRODUCTS
+    OC_WHILE_ROWS(4, wide, OC_BEGIN, OC_BODY)
+    OC_WHILE_ROWS(1, wide, OC_BEGIN, OC_BODY)
+#undef OC_BEGIN
+#undef OC_GROUP
+#undef OC_IN_GROUP
+#undef OC_IN_GROUP_one
+#undef OC_IN_GROUP_wide
 #undef OC_BODY
 }
 
@@ -405,19 +445,25 @@ OC_SUMS(sums_rows_body) {
 OC_SUMS(sums_segments_body) {
     const int per_column = 0;
     const double m = *mean;
-    (void)how;
+    T passes[OC_LANES] OC_ON_LINE;
 #define OC_BODY(kind)                                                                                                 \
-    add[0] = OC_PASSED(kind, i);                                                                                      \
+    OC_BEFORE(kind, OC_NEXT_RUN(u); OC_NEXT_RUN(v); OC_PASS_ALL(OC_LANES, i, i, passes));                             \
+    add[0] = OC_PASSED(kind, i, OC_OF(kind, X_GET, u + i), passes + l);                                               \
     add[1] = add[0] * (OC_OF(kind, X_GET, v + i) - m)
-    if (fused)
-        OC_SEGMENT_SUMS(2, one, sums, OC_BODY);
-    else
+    if (how & OC_FROM_MEMORY) {
+        enum { ahead = 1 };
         OC_SEGMENT_SUMS(2, wide, sums, OC_BODY);
+    } else {
+        enum { ahead = 0 };
+        OC_SEGMENT_SUMS(2, wide, sums, OC_BODY);
+    }
 #undef OC_BODY
 }
 #undef OC_PASSED
 #undef OC_PASSED_wide
 #undef OC_PASSED_one
+#undef OC_PASS_ALL
+#undef OC_PASS
 #undef OC_GATE_AT
 #undef OC_SUMS
 
@@ -442,6 +488,10 @@ OC_SUMS_KERNELS(segments)
 #undef OC_SUMS_KERNELS
 
 #undef OC_SEGMENT_SUMS
+#undef OC_BEFORE
+#undef OC_BEFORE_one
+#undef OC_BEFORE_wide
+#undef OC_NEXT_RUN
 #undef OC_SUM_RUNS
 #undef OC_PLACES
 #undef AT

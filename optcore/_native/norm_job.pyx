@@ -288,8 +288,6 @@ cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil:
 cdef void write(Job *job, int n_in, void *out, oc_channel_fn *apply) noexcept nogil:
     job.n_in, job.out, job.apply = n_in, <char *>out, apply
     cdef Py_ssize_t size = job.p.count * job.p.channels * job.p.item
-    if job.p.form == OC_ROWS:
-        job.how = (OC_PAST_CACHES if n_in * size > PAST else 0) | (OC_FROM_MEMORY if n_in * size > AHEAD else 0)
-    else:
-        job.how = OC_PAST_CACHES if (n_in + 1) * size > CACHES else 0
+    cdef bint past = n_in * size > PAST if job.p.form == OC_ROWS else (n_in + 1) * size > CACHES
+    job.how = (OC_PAST_CACHES if past else 0) | (OC_FROM_MEMORY if n_in * size > AHEAD else 0)
     run(job)
