@@ -13,8 +13,8 @@ Peers run as they come. PyTorch's foreach rules have temporaries, for which the 
 
 A target is what is to be reached; a floor, beside a higher target, is what has been reached before. Beside a
 target that is missed stands what the loop would reach: the limit of this run. Beside a storage stand the share of the
-bytes and what a step takes in cache, the float32 step's part apart: arithmetic that has to fit into the target whatever
-memory does.
+bytes; that of a plain loop over arrays kept so, with no more than rounding to nearest, of 8 bits to multiples of the
+largest of 256; and what a step takes in cache, arithmetic that has to fit into the target whatever memory does.
 
     python bench/bench_update.py [WORD ...]    # the rows whose title or number of parameters has one of the words;
                                                # "storages" for AdamW in other storages
@@ -182,6 +182,8 @@ def measure_storages(pool):
         sides.add("fused", "torch", plain, "fused")
         sides.add("fused, all bfloat16", "torch", works["all bfloat16"], "fused")
         failed = {title: error for title, work in works.items() if (error := refusal(sides, title, work))}
+        for title, work in works.items():
+            sides.add(f"loop, {title}", "loop", work, "as NumPy's")
         times = sides.race(9, 0.1)
         cached = {title: in_cache(sides, storage) for title, storage, *_ in STORAGES if title not in failed}
         plain_cached = in_cache(sides, FLOAT32)
@@ -220,9 +222,11 @@ def report_storage(times, work, plain, cached, title, most, least):
     seconds = harness.median(times, title)
     allowed = most * harness.median(times, "optcore") * oc.get_num_threads() / work.size
     beyond = ": arithmetic alone is beyond it" if cached > allowed else ""
+    loop = statistics.median(a / b for a, b in zip(times[f"loop, {title}"], times["optcore"], strict=True))
+    limit = f"a plain loop has {loop:.3f}" + (", it forbids the target" if loop > most else "")
     print(f"    {title}: {seconds * 1e6:.2f} us, {speed(work, seconds)}; {share:.3f} of the float32 time (target {most}"
           f"{', MISSED' if share > most else ''}; the bytes allow {work.bytes_each / plain.bytes_each:.2f}), fused "
-          f"{against}\n        in cache one thread takes {cached * 1e9:.2f} ns an element, the target leaves "
+          f"{against}\n        {limit}; in cache one thread takes {cached * 1e9:.2f} ns an element, the target leaves "
           f"{allowed * 1e9:.2f}{beyond}",
           flush=True)
     return missed + (share > most)

@@ -85,7 +85,7 @@ def compile_loops():
             continue
         flags = [f"-march={level}", *arch] if level else []
         command = [compiler, "-O3", "-std=c99", "-fopenmp", "-fno-math-errno", "-fno-trapping-math",
-                   "-fassociative-math", "-fno-signed-zeros", *flags, "-shared", "-fPIC", str(HERE / "loops.c"),
+                   "-fassociative-math", "-fno-signed-zeros", "-ffp-contract=fast", *flags, "-shared", "-fPIC", str(HERE / "loops.c"),
                    "-o", str(library), "-lm"]
         if subprocess.run(command, check=False).returncode == 0:
             return ctypes.CDLL(str(library))

@@ -1,6 +1,8 @@
 /* The machine's limit: plain loops with the traffic of what they stand for, one element after the other. */
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 /* The update rules: a body each, and one driver. */
 typedef struct {
@@ -14,8 +16,7 @@ typedef struct {
     float scale, lr, kept, b1, b2, eps, c1, c2; /* c1, c2: Adam's bias corrections */
 } constants;
 
-typedef void rule_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
-                       constants c);
+typedef void rule_body(ptrdiff_t n, void *p, const void *g, void *m, void *v, constants c);
 
 static void adamw_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
                        constants c) {
@@ -66,11 +67,83 @@ static void lion_body(ptrdiff_t n, float *restrict p, const float *restrict g, f
     }
 }
 
-/* Arrays of a step: those of one tensor, or of many that lie apart. */
+/* AdamW on what is kept narrower: the least that such a loop has to do, no more than rounding to nearest, and nothing for
+ * NaN. */
+static inline float from_bf16(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+static inline uint16_t to_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+#define AS_IT_IS(x) (x)
+#define HALF_BODY(name, P, get, put)                                                                                  \
+    static void name##_body(ptrdiff_t n, P *restrict p, const P *restrict g, uint16_t *restrict m,                    \
+                            uint16_t *restrict v, constants c) {                                                      \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                                           \
+            const float gi = c.scale * get(g[i]);                                                                     \
+            const float mi = c.b1 * from_bf16(m[i]) + (1 - c.b1) * gi;                                                \
+            const float vi = c.b2 * from_bf16(v[i]) + (1 - c.b2) * gi * gi;                                           \
+            p[i] = put(get(p[i]) * c.kept - c.lr * c.c1 * mi / (sqrtf(vi) * c.c2 + c.eps));                           \
+            m[i] = to_bf16(mi);                                                                                       \
+            v[i] = to_bf16(vi);                                                                                       \
+        }                                                                                                             \
+    }
+HALF_BODY(adamw_half_states, float, AS_IT_IS, AS_IT_IS)
+HALF_BODY(adamw_half, uint16_t, from_bf16, to_bf16)
+
+/* The cheapest code of eight bits: a multiple of the largest number of its block. */
+enum { BLOCK = 256 };
+typedef struct {
+    float unit;
+    uint8_t code[BLOCK];
+} codes;
+
+static void read_codes(const uint8_t *restrict code, float unit, int middle, float *restrict x) {
+    for (int i = 0; i < BLOCK; i++)
+        x[i] = (float)((int)code[i] - middle) * unit;
+}
+
+static void write_codes(codes *restrict to, const float *restrict x, float steps, float middle) {
+    uint32_t largest = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        uint32_t size;
+        memcpy(&size, x + i, sizeof size);
+        size &= 0x7fffffff;
+        largest = size > largest ? size : largest;
+    }
+    float scale;
+    memcpy(&scale, &largest, sizeof scale);
+    const float each = scale > 0 ? steps / scale : 0;
+    for (int i = 0; i < BLOCK; i++)
+        to->code[i] = (uint8_t)(int)(x[i] * each + (middle + 0.5f));
+    to->unit = scale / steps;
+}
+
+static void adamw_bytes_body(ptrdiff_t n, float *restrict p, const float *restrict g, codes *restrict m,
+                             codes *restrict v, constants c) {
+    for (; n >= BLOCK; n -= BLOCK, p += BLOCK, g += BLOCK, m++, v++) {
+        float mean[BLOCK], square[BLOCK];
+        read_codes(m->code, m->unit, 128, mean);
+        read_codes(v->code, v->unit, 0, square);
+        adamw_body(BLOCK, p, g, mean, square, c);
+        write_codes(m, mean, 127, 128);
+        write_codes(v, square, 255, 0);
+    }
+}
+
+/* Arrays of a step: those of one tensor, or of many that lie apart; and the bytes of a BLOCK of each. */
 typedef struct {
     ptrdiff_t tensors;
     const ptrdiff_t *sizes;
-    float **p, **g, **m, **v;
+    char **p, **g, **m, **v;
+    ptrdiff_t block_p, block_g, block_m, block_v;
 } arrays;
 
 static float sum_squares(ptrdiff_t n, const float *g) {
@@ -81,9 +154,9 @@ static float sum_squares(ptrdiff_t n, const float *g) {
     return squares;
 }
 
-/* A thread takes a share of the one tensor, in whole cache lines, or whole tensors. */
+/* A thread takes a share of the one tensor, in whole blocks, or whole tensors. */
 static ptrdiff_t share_of(const arrays *a, const options *o) {
-    return a->tensors > 1 ? 1 : (a->sizes[0] / o->threads + 16) / 16 * 16;
+    return a->tensors > 1 ? 1 : (a->sizes[0] / o->threads + BLOCK) / BLOCK * BLOCK;
 }
 
 static float clip_scale(const arrays *a, const options *o) {
@@ -93,8 +166,8 @@ static float clip_scale(const arrays *a, const options *o) {
     const ptrdiff_t share = share_of(a, o), n = a->tensors > 1 ? a->tensors : a->sizes[0];
 #pragma omp parallel for num_threads(o->threads) schedule(static) reduction(+ : squares)
     for (ptrdiff_t i = 0; i < n; i += share)
-        squares += a->tensors > 1 ? sum_squares(a->sizes[i], a->g[i])
-                                  : sum_squares(n - i < share ? n - i : share, a->g[0] + i);
+        squares += a->tensors > 1 ? sum_squares(a->sizes[i], (const float *)a->g[i])
+                                  : sum_squares(n - i < share ? n - i : share, (const float *)a->g[0] + i);
     return fminf(1, o->clip_norm / (sqrtf(squares) + 1e-6f));
 }
 
@@ -117,15 +190,22 @@ static void take(rule_body body, ptrdiff_t steps, const arrays *a, options *o) {
             if (a->tensors > 1)
                 body(a->sizes[i], a->p[i], a->g[i], a->m[i], a->v[i], c);
             else
-                body(n - i < share ? n - i : share, a->p[0] + i, a->g[0] + i, a->m[0] + i, a->v[0] + i, c);
+                body(n - i < share ? n - i : share, a->p[0] + i / BLOCK * a->block_p, a->g[0] + i / BLOCK * a->block_g,
+                     a->m[0] + i / BLOCK * a->block_m, a->v[0] + i / BLOCK * a->block_v, c);
     }
 }
 
 #define RULE(name)                                                                                                    \
+    static void name##_of(ptrdiff_t n, void *p, const void *g, void *m, void *v, constants c) {                       \
+        name##_body(n, p, g, m, v, c);                                                                                \
+    }                                                                                                                 \
     void name(ptrdiff_t steps, const arrays *a, options *o) {                                                         \
-        take(name##_body, steps, a, o);                                                                               \
+        take(name##_of, steps, a, o);                                                                                 \
     }
 RULE(adamw)
+RULE(adamw_half_states)
+RULE(adamw_half)
+RULE(adamw_bytes)
 RULE(momentum)
 RULE(adagrad)
 RULE(rmsprop)

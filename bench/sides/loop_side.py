@@ -6,10 +6,11 @@ over optcore's own arrays.
 """
 
 import ctypes
+import math
 
 import harness
 import numpy as np
-from work import NUMPY_OFFSET, Work, array_at
+from work import BFLOAT16, BFLOAT16_STATES, FLOAT32, INT8_STATES, NUMPY_OFFSET, Work, array_at
 
 import optcore as oc
 
@@ -18,6 +19,8 @@ VERSION = "-O3, OpenMP"
 WORTH_TWO = 16384
 NAMES = {"Adam": "adamw", "AdamW": "adamw", "SGD": "momentum", "Adagrad": "adagrad", "RMSprop": "rmsprop",
          "Lion": "lion"}
+KEPT = {FLOAT32: "", BFLOAT16_STATES: "_half_states", BFLOAT16: "_half", INT8_STATES: "_bytes"}
+BLOCK = 256  # parameters, which have a scale together where states are bytes
 
 library = harness.compile_loops()
 
@@ -33,25 +36,33 @@ class Arrays(ctypes.Structure):
     """struct arrays of loops.c."""
 
     _fields_ = [("tensors", ctypes.c_ssize_t), ("sizes", ctypes.POINTER(ctypes.c_ssize_t)),
-                *((name, ctypes.POINTER(ctypes.c_void_p)) for name in "pgmv")]
+                *((name, ctypes.POINTER(ctypes.c_void_p)) for name in "pgmv"),
+                *((f"block_{name}", ctypes.c_ssize_t) for name in "pgmv")]
 
 
 def prepare(work, variant):
     offset = 0 if variant == "aligned" else NUMPY_OFFSET
     shapes = work.shapes if variant == "apart" else ((work.size,),)
-    params, grads = Work(work.rule, shapes).data(offset)
-    states = [[array_at(shape, np.float32, offset) for shape in shapes] for _ in range(2)]
+    params, grads = Work(work.rule, shapes, storage=work.storage).data(offset)
+    bytes_of = [math.prod(shape) * _block_of_state(work) // BLOCK for shape in shapes]
+    states = [[array_at((count,), np.uint8, offset) for count in bytes_of] for _ in range(2)]
     return over(work, params, grads, *states), lambda: params[:1]
+
+
+def _block_of_state(work):
+    """Bytes of a BLOCK of a state: with its scale, where elements are bytes."""
+    return BLOCK * work.storage.state_size + (4 if work.storage == INT8_STATES else 0)
 
 
 def over(work, *held):
     """The loop over lists of arrays: parameters, gradients, and two states, of which a rule may use one."""
     count = len(held[0])
     pointers = [(ctypes.c_void_p * count)(*(a.ctypes.data for a in each)) for each in held]
-    arrays = Arrays(count, (ctypes.c_ssize_t * count)(*(a.size for a in held[0])), *pointers)
+    blocks = [BLOCK * work.storage.size] * 2 + [_block_of_state(work)] * 2
+    arrays = Arrays(count, (ctypes.c_ssize_t * count)(*(a.size for a in held[0])), *pointers, *blocks)
     options = Options(t=0, threads=oc.get_num_threads() if work.size > WORTH_TWO else 1, clip_norm=work.clip_norm or 0,
                       **_translated(work.options))
-    loop = getattr(library, NAMES[work.rule])
+    loop = getattr(library, NAMES[work.rule] + KEPT[work.storage])
 
     def run(count, _held=held):
         loop(ctypes.c_ssize_t(count), ctypes.byref(arrays), ctypes.byref(options))
