@@ -85,8 +85,8 @@ def compile_loops():
             continue
         flags = [f"-march={level}", *arch] if level else []
         command = [compiler, "-O3", "-std=c99", "-fopenmp", "-fno-math-errno", "-fno-trapping-math",
-                   "-fassociative-math", "-fno-signed-zeros", "-ffp-contract=fast", *flags, "-shared", "-fPIC", str(HERE / "loops.c"),
-                   "-o", str(library), "-lm"]
+                   "-fassociative-math", "-fno-signed-zeros", "-ffp-contract=fast", *flags, "-shared", "-fPIC",
+                   str(HERE / "loops.c"), "-o", str(library), "-lm"]
         if subprocess.run(command, check=False).returncode == 0:
             return ctypes.CDLL(str(library))
     sys.exit("bench: no C compiler for the plain loops")
