@@ -183,8 +183,8 @@ OC_INLINE void oc_stream_line(void *to, const void *from) {
 #endif
 
 /* A sum in double is written for a `kind` of numbers: `wide`, vectors that gcc converts as they are loaded, where it would
- * load whole vectors of floats and take them apart, in twice the instructions; or `one`, where something is done to the
- * floats first. OC_OF converts the elements from p on. */
+ * load whole vectors of floats and take them apart, in twice the instructions; or `one`, for the few that fill none. OC_OF
+ * converts the elements from p on. */
 #if defined(__AVX512F__)
 #define OC_W 8
 #define OC_WIDE_OF(get, p)                                                                                            \

@@ -5,7 +5,7 @@ from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
 from optcore._native.c cimport (
-    OC_F32, OC_F64, OC_FROM_MEMORY, OC_MAX_INPUTS, OC_PAST_CACHES, OC_ROWS, oc_all_safe, oc_channel_fn,
+    OC_F32, OC_F64, OC_FROM_MEMORY, OC_MAX_INPUTS, OC_PAST_CACHES, oc_all_safe, oc_channel_fn,
 )
 from optcore._native.channels cimport CHUNKS, SLOTS, Job, Measure, Plan, publish, run, wrapped
 from optcore._native.core cimport kernels
@@ -13,10 +13,7 @@ from optcore._native.norm_arrays cimport CACHES, LINE
 
 cdef enum:
     VECTORS = 13  # the per-channel arrays of a job, mean to dbias
-    # Bytes that a pass over rows reads from which they are asked for ahead, and from which the result goes past the
-    # caches: all of it is read again before it is written. Channels first it is CACHES.
-    AHEAD = 10 << 20
-    PAST = 14 << 20
+    AHEAD = 10 << 20  # bytes that a pass reads from which it asks for them ahead
 
 
 # ------------------------------------------------------------------------------------ the constants of one channel
@@ -288,6 +285,6 @@ cdef void evaluate_with(Job *job, vector mean, vector var) noexcept nogil:
 cdef void write(Job *job, int n_in, void *out, oc_channel_fn *apply) noexcept nogil:
     job.n_in, job.out, job.apply = n_in, <char *>out, apply
     cdef Py_ssize_t size = job.p.count * job.p.channels * job.p.item
-    cdef bint past = n_in * size > PAST if job.p.form == OC_ROWS else (n_in + 1) * size > CACHES
-    job.how = (OC_PAST_CACHES if past else 0) | (OC_FROM_MEMORY if n_in * size > AHEAD else 0)
+    job.how = ((OC_PAST_CACHES if (n_in + 1) * size > CACHES else 0)
+               | (OC_FROM_MEMORY if n_in * size > AHEAD else 0))
     run(job)
