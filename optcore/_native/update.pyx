@@ -351,7 +351,7 @@ cdef class Stepper(Tensors):
 
         A layerwise rule has them apart: the layer's factor goes into eta.
         """
-        cdef Py_ssize_t i, last = -1, used = 0
+        cdef Py_ssize_t i, use, last = -1, used = 0
         cdef Book *book
         cdef Book *before
         for i in range(self.n_tensors):
@@ -366,19 +366,26 @@ cdef class Stepper(Tensors):
                 if (before.group == book.group and self.tensors[last].dtype == self.tensors[i].dtype
                         and before.step == book.step
                         and memcmp(before.carried, book.carried, sizeof(book.carried)) == 0):
-                    self.tensors[i].use = self.tensors[last].use
+                    use = self.tensors[last].use
                     if self.layers is not None:
-                        self.coefficients[used] = self.coefficients[self.tensors[last].use]
-                        self.tensors[i].use = used
+                        self.coefficients[used] = self.coefficients[use]
+                        use = used
                         used += 1
+                    self._use(i, use)
                     last = i
                     continue
             self.coefficients[used].carried = book.carried
             prepare(rule, self.tensors[i].dtype, self.options[book.group], book.step + 1, scale,
                     &self.coefficients[used])
-            self.tensors[i].use = used
+            self._use(i, used)
             used += 1
             last = i
+
+    cdef void _use(self, Py_ssize_t i, Py_ssize_t use) noexcept nogil:
+        # Written only where it changes: a line that this thread has written comes to the others from its cache, tensor by
+        # tensor, which on two dies takes longer than the thousand elements behind it.
+        if self.tensors[i].use != use:
+            self.tensors[i].use = use
 
     cdef void _run_layers(self) noexcept nogil:
         cdef Py_ssize_t i
