@@ -223,7 +223,7 @@ def report_storage(times, work, plain, cached, title, most, least):
     allowed = most * harness.median(times, "optcore") * oc.get_num_threads() / work.size
     beyond = ": arithmetic alone is beyond it" if cached > allowed else ""
     loop = statistics.median(a / b for a, b in zip(times[f"loop, {title}"], times["optcore"], strict=True))
-    limit = f"a plain loop has {loop:.3f}" + (", it forbids the target" if loop > most else "")
+    limit = f"a plain loop has {loop:.3f}" + (", more than the target" if share > most and loop > most else "")
     print(f"    {title}: {seconds * 1e6:.2f} us, {speed(work, seconds)}; {share:.3f} of the float32 time (target {most}"
           f"{', MISSED' if share > most else ''}; the bytes allow {work.bytes_each / plain.bytes_each:.2f}), fused "
           f"{against}\n        {limit}; in cache one thread takes {cached * 1e9:.2f} ns an element, the target leaves "

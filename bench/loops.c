@@ -126,6 +126,7 @@ static void write_codes(codes *restrict to, const float *restrict x, float steps
     to->unit = scale / steps;
 }
 
+/* Of whole blocks. */
 static void adamw_bytes_body(ptrdiff_t n, float *restrict p, const float *restrict g, codes *restrict m,
                              codes *restrict v, constants c) {
     for (; n >= BLOCK; n -= BLOCK, p += BLOCK, g += BLOCK, m++, v++) {

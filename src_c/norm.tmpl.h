@@ -128,7 +128,8 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
         else                                                                                                          \
             OC_SUM_RUNS(count, total, OC_RUN_LANES(count, kind, inner, s * stride, body));                            \
     } while (0)
-/* Before the first of OC_LANES elements, of runs that fill them: OC_NEXT_RUN of each array, as runs lie apart. */
+/* Before the first of OC_LANES elements, of runs that fill them: OC_NEXT_RUN of each array, as runs lie apart. Of a block of
+ * one long run it would ask for what is far away yet. */
 #define OC_BEFORE(kind, ...) OC_BEFORE_##kind(__VA_ARGS__)
 #define OC_BEFORE_one(...) (void)l
 #define OC_BEFORE_wide(...)                                                                                           \
@@ -304,7 +305,7 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
     const double shift = FN(two_pass) ? FN(segment_mean)(outer, inner, stride, x)
                                       : FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, x);
     double total[2];
-    if (how & OC_FROM_MEMORY)
+    if (how & OC_FROM_MEMORY && outer > 1)
         FN(segment_deviations)(outer, inner, stride, x, shift, 1, total);
     else
         FN(segment_deviations)(outer, inner, stride, x, shift, 0, total);
@@ -450,7 +451,7 @@ OC_SUMS(sums_segments_body) {
     OC_BEFORE(kind, OC_NEXT_RUN(u); OC_NEXT_RUN(v); OC_PASS_ALL(OC_LANES, i, i, passes));                             \
     add[0] = OC_PASSED(kind, i, OC_OF(kind, X_GET, u + i), passes + l);                                               \
     add[1] = add[0] * (OC_OF(kind, X_GET, v + i) - m)
-    if (how & OC_FROM_MEMORY) {
+    if (how & OC_FROM_MEMORY && outer > 1) {
         enum { ahead = 1 };
         OC_SEGMENT_SUMS(2, wide, sums, OC_BODY);
     } else {

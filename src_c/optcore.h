@@ -283,7 +283,7 @@ typedef void oc_turn_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x, void *
  * gated_sums: the same of d, which is u where ReLU lets a gradient pass, else 0. The output of the ReLU is `gate`, and d
  * is written to `kept`, unless that is NULL; it lies as u does and overlaps nothing. With `gate` NULL the output is made
  * again from v, with rows 0, 6 and 7 of `coef`, as combine_self_gated does.
- * `how` changes no bit: with OC_FROM_MEMORY rows are asked for ahead. */
+ * `how` changes no bit: with OC_FROM_MEMORY rows and runs are asked for ahead. */
 typedef enum { OC_SEGMENTS, OC_ROWS, OC_N_FORMS } oc_form;
 
 /* Beside the arithmetic dtypes norms have kernels for arrays of bfloat16 (uint16_t), rounded to nearest: those of OC_F32, bit

@@ -382,8 +382,8 @@ cdef class Stepper(Tensors):
             last = i
 
     cdef void _use(self, Py_ssize_t i, Py_ssize_t use) noexcept nogil:
-        # Written only where it changes: a line that this thread has written comes to the others from its cache, tensor by
-        # tensor, which on two dies takes longer than the thousand elements behind it.
+        # Written only where it changes: a line that this thread has written comes to the others from its cache, and
+        # on two dies takes as long as hundreds of elements.
         if self.tensors[i].use != use:
             self.tensors[i].use = use
 

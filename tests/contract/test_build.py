@@ -60,8 +60,8 @@ def quick(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(sources, quick):
-    """The tree of the sdist after a wheel was built in it, and what that printed in build.log. What only shows in optimised
-    code shows in tests/c, where the baseline compiles with warnings as errors."""
+    """The tree of the sdist after a wheel was built in it, and what that printed in build.log. What only shows in
+    optimised code shows in tests/c, where the baseline compiles with warnings as errors."""
     run(sys.executable, "-m", "build", "--no-isolation", "--sdist", cwd=sources)
     sdist = next((sources / "dist").glob("*.tar.gz"))
     run("tar", "xzf", sdist, cwd=sources.parent)
