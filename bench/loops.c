@@ -18,15 +18,36 @@ typedef struct {
 
 typedef void rule_body(ptrdiff_t n, void *p, const void *g, void *m, void *v, constants c);
 
-static void adamw_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v,
-                       constants c) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const float gi = c.scale * g[i];
-        m[i] = c.b1 * m[i] + (1 - c.b1) * gi;
-        v[i] = c.b2 * v[i] + (1 - c.b2) * gi * gi;
-        p[i] = p[i] * c.kept - c.lr * c.c1 * m[i] / (sqrtf(v[i]) * c.c2 + c.eps);
-    }
+/* What AdamW keeps narrower: the least that such a loop has to do, no more than rounding to nearest, and nothing for NaN. */
+static inline float from_bf16(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
 }
+
+static inline uint16_t to_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+#define AS_IT_IS(x) (x)
+#define ADAMW_BODY(name, P, get, put, S, get_state, put_state)                                                        \
+    static void name##_body(ptrdiff_t n, P *restrict p, const P *restrict g, S *restrict m, S *restrict v,            \
+                            constants c) {                                                                            \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                                           \
+            const float gi = c.scale * get(g[i]);                                                                     \
+            const float mi = c.b1 * get_state(m[i]) + (1 - c.b1) * gi;                                                \
+            const float vi = c.b2 * get_state(v[i]) + (1 - c.b2) * gi * gi;                                           \
+            p[i] = put(get(p[i]) * c.kept - c.lr * c.c1 * mi / (sqrtf(vi) * c.c2 + c.eps));                           \
+            m[i] = put_state(mi);                                                                                     \
+            v[i] = put_state(vi);                                                                                     \
+        }                                                                                                             \
+    }
+ADAMW_BODY(adamw, float, AS_IT_IS, AS_IT_IS, float, AS_IT_IS, AS_IT_IS)
+ADAMW_BODY(adamw_half_states, float, AS_IT_IS, AS_IT_IS, uint16_t, from_bf16, to_bf16)
+ADAMW_BODY(adamw_half, uint16_t, from_bf16, to_bf16, uint16_t, from_bf16, to_bf16)
 
 static void momentum_body(ptrdiff_t n, float *restrict p, const float *restrict g, float *restrict m,
                           float *restrict v, constants c) {
@@ -66,37 +87,6 @@ static void lion_body(ptrdiff_t n, float *restrict p, const float *restrict g, f
         p[i] = p[i] * c.kept - c.lr * (float)((u > 0) - (u < 0));
     }
 }
-
-/* AdamW on what is kept narrower: the least that such a loop has to do, no more than rounding to nearest, and nothing for
- * NaN. */
-static inline float from_bf16(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float wide;
-    memcpy(&wide, &bits, sizeof wide);
-    return wide;
-}
-
-static inline uint16_t to_bf16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-#define AS_IT_IS(x) (x)
-#define HALF_BODY(name, P, get, put)                                                                                  \
-    static void name##_body(ptrdiff_t n, P *restrict p, const P *restrict g, uint16_t *restrict m,                    \
-                            uint16_t *restrict v, constants c) {                                                      \
-        for (ptrdiff_t i = 0; i < n; i++) {                                                                           \
-            const float gi = c.scale * get(g[i]);                                                                     \
-            const float mi = c.b1 * from_bf16(m[i]) + (1 - c.b1) * gi;                                                \
-            const float vi = c.b2 * from_bf16(v[i]) + (1 - c.b2) * gi * gi;                                           \
-            p[i] = put(get(p[i]) * c.kept - c.lr * c.c1 * mi / (sqrtf(vi) * c.c2 + c.eps));                           \
-            m[i] = to_bf16(mi);                                                                                       \
-            v[i] = to_bf16(vi);                                                                                       \
-        }                                                                                                             \
-    }
-HALF_BODY(adamw_half_states, float, AS_IT_IS, AS_IT_IS)
-HALF_BODY(adamw_half, uint16_t, from_bf16, to_bf16)
 
 /* The cheapest code of eight bits: a multiple of the largest number of its block. */
 enum { BLOCK = 256 };

@@ -21,6 +21,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"                  # the docstrings say more
 numpydoc_show_class_members = False         # autodoc lists them
 default_role = "name"                       # `name` in a docstring: see _ext/references.py
+highlight_language = "text"                 # of blocks that name none: what programs print is no Python
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
