@@ -61,14 +61,16 @@
 #define OC_PREFETCH_OUT(p) (void)(p)
 #endif
 
-/* Runs the body, a block, for elements 0 to n - 1 of arrays of `type`. Of arrays that caches do not hold, each
- * OC_STRETCH begins with the statements of `ahead`, OC_COMING(x) for each array: they ask for its lines some way ahead.
- * Processors do that by themselves, but begin anew with every page, and fall behind where a line takes long. */
+/* Runs the body, a block, for elements 0 to n - 1 of arrays of `type`, with the coefficients c. Of arrays that caches do
+ * not hold, long ones or many, each OC_STRETCH begins with the statements of `ahead`, OC_COMING(x) for each array: they ask
+ * for its lines some way ahead. Processors do that by themselves, but begin anew with every page, and fall behind where a
+ * line takes long. */
 #define OC_EACH(type, n, ahead, ...)                                                                                  \
     do {                                                                                                              \
+        const int far = c->far || (n) >= OC_FAR;                                                                      \
         ptrdiff_t at = 0;                                                                                             \
         for (; at + OC_STRETCH <= (n); at += OC_STRETCH) {                                                            \
-            if ((n) >= OC_FAR) {                                                                                      \
+            if (far) {                                                                                                \
                 ahead                                                                                                 \
             }                                                                                                         \
             OC_IN_PLACE                                                                                               \
@@ -78,7 +80,7 @@
         OC_REST(type, at, n, __VA_ARGS__);                                                                            \
     } while (0)
 #define OC_STRETCH 32
-#define OC_FAR ((ptrdiff_t)1 << 18)
+#define OC_FAR ((ptrdiff_t)1 << 18) /* elements of an array that caches do not hold */
 #define OC_COMING(x)                                                                                                  \
     for (size_t byte = 0; byte < OC_STRETCH * sizeof *(x); byte += OC_LINE)                                           \
         OC_PREFETCH((const char *)((x) + at) + 8 * OC_LINE + byte);

@@ -25,7 +25,7 @@ extern "C" {
 #define restrict
 #endif
 
-#define OC_ABI_VERSION 4
+#define OC_ABI_VERSION 5
 
 typedef enum { OC_F32, OC_F64, OC_N_DTYPES } oc_dtype;
 typedef enum { OC_LEVEL_BASELINE, OC_LEVEL_V3, OC_LEVEL_V4, OC_N_LEVELS } oc_level;
@@ -118,8 +118,9 @@ typedef struct {
 } oc_mean;
 
 /* How a rule looks at a gradient. Those that square it keep it where squares are finite; an infinite one counts there as
- * NaN, not as a large one, unless the user asked for clamping. OC_AS_GIVEN leaves out a grad_scale of 1. */
-typedef enum { OC_SCALED, OC_AS_GIVEN, OC_CLAMPED } oc_view;
+ * NaN, not as a large one, unless the user asked for clamping. OC_AS_GIVEN leaves out a grad_scale of 1, OC_WITHIN what is
+ * known to change nothing. */
+typedef enum { OC_SCALED, OC_AS_GIVEN, OC_WITHIN, OC_CLAMPED } oc_view;
 
 #define OC_MAX_CARRIED 2
 
@@ -148,12 +149,18 @@ typedef struct {
     int adaptive;                      /* OC_RADAM, OC_SCHEDULE_FREE: divide by sigma */
     int fresh;                         /* OC_RPROP, OC_SCHEDULE_FREE: the first step */
     int zero_guard;                    /* where sigma is 0, m/sigma is 0 */
+    int far;                           /* memory is asked ahead for short arrays too */
 } oc_coefficients;
 
 /* The constants of step number `step` (the first is 1). `grad_scale` multiplies every gradient first (clipping by
- * norm); options->maximize changes its sign. */
+ * norm); options->maximize changes its sign. A caller whose arrays are short, but together more than caches hold, sets
+ * c->far then: results do not depend on it. */
 void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *options, int64_t step, double grad_scale,
                 oc_coefficients *c);
+
+/* Tells c that no gradient is larger than `largest` before it is scaled, as their norm shows: kernels then look for neither
+ * a bound nor infinity where none can be met. */
+void oc_gradients_within(double largest, oc_coefficients *c);
 
 typedef void oc_update_fn(ptrdiff_t n, void *const *x, const oc_coefficients *c);
 

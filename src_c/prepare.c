@@ -303,3 +303,8 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step,
         bound(o, dtype, c);
     prepare[rule](o, dtype, (double)step, c);
 }
+
+void oc_gradients_within(double largest, oc_coefficients *c) {
+    if (largest < INFINITY && largest * fabs(c->grad_scale) <= c->clip_value / 2) /* room for roundings */
+        c->view = OC_WITHIN;
+}

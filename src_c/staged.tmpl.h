@@ -207,11 +207,13 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
     T memory[(OC_ALIAS + OC_MAX_STREAMS * sizeof(FN(room))) / sizeof(T)] OC_ON_LINE;
     FN(room) *rooms = FN(rooms_beside)(s, begin, memory);
     void *x[OC_MAX_STREAMS];
+    oc_coefficients here = *c;
+    here.far = 0; /* rooms are in cache; ask_for has the rest */
     for (ptrdiff_t at = begin; at < begin + n; at += FN(stage)) {
         const ptrdiff_t m = begin + n - at < FN(stage) ? begin + n - at : FN(stage);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             x[k] = FN(fetch)(at, m, &s->x[k], rooms[k]);
-        UPDATE(rule)(m, x, c);
+        UPDATE(rule)(m, x, &here);
         FN(ask_for)(at + FN(stage), s);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             if (k != 1 && x[k] == rooms[k])

@@ -54,6 +54,8 @@ OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
  * hold sigma, and with it theta, for good; m sees the same bound, so that m/sigma stays a ratio of like to like. An
  * infinite gradient is no large one: times 0 it is NaN. */
 OC_INLINE T FN(bounded)(oc_view view, T g, T scale, T clip) {
+    if (view == OC_WITHIN)
+        return scale * g;
     const T within = FN(clamped)(g, view == OC_AS_GIVEN ? 1 : scale, clip);
     return view == OC_CLAMPED ? within : EXACT_FMA(0, g, within);
 }
@@ -75,6 +77,12 @@ OC_INLINE T FN(ratio)(T m, T second, T eps, int zero_guard) {
         return sigma == 0 ? 0 : m / sigma;
     return m / sigma;
 }
+
+/* A body whose last argument is the view, a constant of each loop. */
+#define OC_BY_VIEW(view, body, ...)                                                                                   \
+    ((view) == OC_SCALED     ? body(__VA_ARGS__, OC_SCALED)                                                           \
+     : (view) == OC_AS_GIVEN ? body(__VA_ARGS__, OC_AS_GIVEN)                                                         \
+                             : body(__VA_ARGS__, OC_WITHIN))
 
 #define OC_CONSTANTS(c)                                                                                               \
     const T scale = (T)c->grad_scale, clip = (T)c->clip_value, l2 = (T)c->l2;                                         \
@@ -130,10 +138,8 @@ static void FN(adagrad)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
         FN(adagrad_body)(n, x, c, 1, 1, c->view);
     else if (c->l2 != 0 || c->view == OC_CLAMPED)
         FN(adagrad_body)(n, x, c, 0, 1, c->view);
-    else if (c->view == OC_SCALED)
-        FN(adagrad_body)(n, x, c, 0, 0, OC_SCALED);
     else
-        FN(adagrad_body)(n, x, c, 0, 0, OC_AS_GIVEN);
+        OC_BY_VIEW(c->view, FN(adagrad_body), n, x, c, 0, 0);
 }
 
 /* Adadelta. m = g, sigma^2 = (mean of g^2 + eps) / (mean of the squared updates + eps): a step in the units of theta.
@@ -156,8 +162,8 @@ static void FN(adadelta)(ptrdiff_t n, void *const *x, const oc_coefficients *c) 
 
 /* RMSprop. sigma^2 = the moving mean of g^2, less the square of the moving mean of g (centered; Graves 2013); m = g, or
  * b <- momentum*b + g/sigma, which then stands for m/sigma. Tieleman and Hinton 2012. */
-OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int lasting, int coupled,
-                                oc_view view, int heavy, int centered, int zero_guard) {
+OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficients *c, int heavy, int centered,
+                                int zero_guard, int lasting, int coupled, oc_view view) {
     OC_CONSTANTS(c);
     const FN(mean) second = FN(mean_of)(c->second), centre = FN(mean_of)(c->centre);
     const T eps = (T)c->eps, keep = (T)c->first.keep;
@@ -184,22 +190,20 @@ OC_INLINE void FN(rmsprop_body)(ptrdiff_t n, void *const *x, const oc_coefficien
 static void FN(rmsprop)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     if (FN(lasts)(c->second) && !c->heavy && !c->centered && !c->zero_guard) { /* what most ask for */
         if (c->l2 != 0 || c->view == OC_CLAMPED)
-            FN(rmsprop_body)(n, x, c, 1, 1, c->view, 0, 0, 0);
-        else if (c->view == OC_SCALED)
-            FN(rmsprop_body)(n, x, c, 1, 0, OC_SCALED, 0, 0, 0);
+            FN(rmsprop_body)(n, x, c, 0, 0, 0, 1, 1, c->view);
         else
-            FN(rmsprop_body)(n, x, c, 1, 0, OC_AS_GIVEN, 0, 0, 0);
+            OC_BY_VIEW(c->view, FN(rmsprop_body), n, x, c, 0, 0, 0, 1, 0);
         return;
     }
     switch (c->heavy + 2 * c->centered + 4 * c->zero_guard) {
-    case 0: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 0, 0); break;
-    case 1: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 0, 0); break;
-    case 2: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 1, 0); break;
-    case 3: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 1, 0); break;
-    case 4: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 0, 1); break;
-    case 5: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 0, 1); break;
-    case 6: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 0, 1, 1); break;
-    default: FN(rmsprop_body)(n, x, c, 0, 1, c->view, 1, 1, 1); break;
+    case 0: FN(rmsprop_body)(n, x, c, 0, 0, 0, 0, 1, c->view); break;
+    case 1: FN(rmsprop_body)(n, x, c, 1, 0, 0, 0, 1, c->view); break;
+    case 2: FN(rmsprop_body)(n, x, c, 0, 1, 0, 0, 1, c->view); break;
+    case 3: FN(rmsprop_body)(n, x, c, 1, 1, 0, 0, 1, c->view); break;
+    case 4: FN(rmsprop_body)(n, x, c, 0, 0, 1, 0, 1, c->view); break;
+    case 5: FN(rmsprop_body)(n, x, c, 1, 0, 1, 0, 1, c->view); break;
+    case 6: FN(rmsprop_body)(n, x, c, 0, 1, 1, 0, 1, c->view); break;
+    default: FN(rmsprop_body)(n, x, c, 1, 1, 1, 0, 1, c->view); break;
     }
 }
 
@@ -231,10 +235,7 @@ OC_INLINE void FN(adam_body)(ptrdiff_t n, void *const *x, const oc_coefficients 
 static void FN(adam)(ptrdiff_t n, void *const *x, const oc_coefficients *c) {
     const int lasting = FN(lasts)(c->first) && FN(lasts)(c->second), coupled = c->l2 != 0;
     if (lasting && !c->amsgrad && !coupled && c->view != OC_CLAMPED) { /* what most ask for */
-        if (c->view == OC_SCALED)
-            FN(adam_body)(n, x, c, 1, 0, 0, OC_SCALED);
-        else
-            FN(adam_body)(n, x, c, 1, 0, 0, OC_AS_GIVEN);
+        OC_BY_VIEW(c->view, FN(adam_body), n, x, c, 1, 0, 0);
         return;
     }
     switch (4 * lasting + 2 * (c->amsgrad != 0) + coupled) {

@@ -53,6 +53,7 @@ cdef extern from "optcore.h" nogil:
     ctypedef struct oc_coefficients:
         double carried[OC_MAX_CARRIED]
         double eta, eps
+        int far
 
     ctypedef void oc_update_fn(Py_ssize_t n, void **x, const oc_coefficients *c) noexcept nogil
 
@@ -291,4 +292,5 @@ cdef extern from "optcore.h" nogil:
     const oc_kernels *oc_kernels_best()
     void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *options, int64_t step, double grad_scale,
                     oc_coefficients *c)
+    void oc_gradients_within(double largest, oc_coefficients *c)
     double oc_tree_sum(Py_ssize_t n, double *x)

@@ -2,8 +2,8 @@
 import os
 
 from optcore._native.c cimport (
-    OC_ABI_VERSION, OC_N_LEVELS, oc_abi_version, oc_kernels_at, oc_kernels_best, oc_layer_factor, oc_level,
-    oc_level_name, oc_prepare, oc_tree_sum,
+    OC_ABI_VERSION, OC_N_LEVELS, oc_abi_version, oc_gradients_within, oc_kernels_at, oc_kernels_best,
+    oc_layer_factor, oc_level, oc_level_name, oc_prepare, oc_tree_sum,
 )
 
 cdef const oc_kernels *_kernels = NULL
@@ -20,6 +20,10 @@ cdef double tree_sum(Py_ssize_t n, double *x) noexcept nogil:
 cdef void prepare(oc_rule rule, oc_dtype dtype, const oc_options *options, int64_t step, double grad_scale,
                   oc_coefficients *c) noexcept nogil:
     oc_prepare(rule, dtype, options, step, grad_scale, c)
+
+
+cdef void gradients_within(double largest, oc_coefficients *c) noexcept nogil:
+    oc_gradients_within(largest, c)
 
 
 cdef double layer_factor(oc_rule rule, const oc_options *options, const oc_layer *layer) noexcept nogil:

@@ -59,7 +59,8 @@ cdef class Tensors:
     cdef int _way(self, Py_ssize_t i) noexcept
     cdef void _follow(self, bint average, bint copy) noexcept nogil
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept
-    cdef bint _is_bound(self, Py_ssize_t i, object g) noexcept
+    cdef bint _is_bound(self, Py_ssize_t n, PyObject **given) noexcept nogil
+    cdef bint _is_range_bound(self, Py_ssize_t begin, Py_ssize_t end, PyObject **given) noexcept nogil
     cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1
     cdef int _check_parameter(self, Py_ssize_t i) except -1
     cdef int _check_overlap(self, Py_ssize_t i, str what, size_t begin, size_t end) except -1

@@ -19,11 +19,23 @@ from optcore._native.threads cimport num_threads
 
 cnp.import_array()
 
+# NumPy's fields by pointers that count no reference: threads may read them while their caller holds the GIL.
+cdef extern from "numpy/arrayobject.h" nogil:
+    ctypedef struct PyArrayObject
+    bint PyArray_CheckExact(PyObject *a)
+    void *PyArray_DATA(const PyArrayObject *a)
+    int PyArray_NDIM(const PyArrayObject *a)
+    cnp.npy_intp *PyArray_DIMS(const PyArrayObject *a)
+    int PyArray_TYPE(const PyArrayObject *a)
+    bint PyArray_ISWRITEABLE(const PyArrayObject *a)
+    bint PyArray_ISCARRAY_RO(const PyArrayObject *a)
+
 cdef enum:
     # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
     UNIT = 256
     LINE = 64  # bytes
     WORTH_ALIGNING = 512
+    MANY = 256  # tensors that are looked at by all threads
 
 cdef oc_array nothing
 memset(&nothing, 0, sizeof(oc_array))
@@ -50,36 +62,39 @@ cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *ke
     run_piece(t, c, kernel, begin + head, n - head)
 
 
-cdef inline Py_ssize_t size_of_array(cnp.ndarray a) noexcept:
+cdef inline Py_ssize_t size_of_array(const PyArrayObject *a) noexcept nogil:
     """PyArray_SIZE without a call."""
     cdef Py_ssize_t size = 1
     cdef int k
-    for k in range(cnp.PyArray_NDIM(a)):
-        size *= cnp.PyArray_DIMS(a)[k]
+    for k in range(PyArray_NDIM(a)):
+        size *= PyArray_DIMS(a)[k]
     return size
 
 
-cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
+cdef inline bint same_shape(const PyArrayObject *a, const PyArrayObject *b) noexcept nogil:
     """PyArray_SAMESHAPE without a call."""
     cdef int k
-    if cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b):
+    if PyArray_NDIM(a) != PyArray_NDIM(b):
         return False
-    for k in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_DIMS(a)[k] != cnp.PyArray_DIMS(b)[k]:
+    for k in range(PyArray_NDIM(a)):
+        if PyArray_DIMS(a)[k] != PyArray_DIMS(b)[k]:
             return False
     return True
 
 
-cdef inline bint as_given(const Tensor *t, const Book *book, cnp.ndarray p) noexcept:
+cdef inline bint as_given(const Tensor *t, const Book *book) noexcept nogil:
     """Whether a parameter is still what it was at construction."""
-    return (cnp.PyArray_DATA(p) == book.parameter and cnp.PyArray_ISWRITEABLE(p) and size_of_array(p) == t.n
-            and cnp.PyArray_TYPE(p) == book.typenum)
+    cdef const PyArrayObject *p = <const PyArrayObject *>book.array
+    return (PyArray_DATA(p) == book.parameter and PyArray_ISWRITEABLE(p) and size_of_array(p) == t.n
+            and PyArray_TYPE(p) == book.typenum)
 
 
-cdef inline bint as_before(const Tensor *t, const Book *book, cnp.ndarray g) noexcept:
-    """Whether a gradient is bound, from the last step: it lies where that lay, of the same type and laid out well."""
-    return (cnp.PyArray_DATA(g) == t.x[1] and t.x[1] == book.checked_gradient
-            and cnp.PyArray_TYPE(g) == book.gradient_type and cnp.PyArray_ISCARRAY_RO(g))
+cdef inline bint as_before(const Tensor *t, const Book *book, PyObject *given) noexcept nogil:
+    """Whether a gradient is bound, from the last step, and nothing about it or its parameter has changed."""
+    cdef const PyArrayObject *g = <const PyArrayObject *>given
+    return (PyArray_CheckExact(given) and PyArray_DATA(g) == t.x[1] and t.x[1] == book.checked_gradient
+            and PyArray_TYPE(g) == book.gradient_type and PyArray_ISCARRAY_RO(g) and as_given(t, book)
+            and same_shape(g, <const PyArrayObject *>book.array))
 
 
 cdef inline oc_storage own(oc_dtype dtype) noexcept nogil:
@@ -325,13 +340,21 @@ cdef class Tensors:
         if t.way != NATIVE:
             self.stages[i].x[1] = gradient
 
-    cdef bint _is_bound(self, Py_ssize_t i, object g) noexcept:
-        """Whether a gradient is bound from the last step, and nothing about it or its parameter has changed."""
-        cdef const Tensor *t = &self.tensors[i]
-        cdef const Book *book = &self.books[i]
-        return (cnp.PyArray_CheckExact(g) and as_before(t, book, <cnp.ndarray>g)
-                and as_given(t, book, <cnp.ndarray>book.array)
-                and same_shape(<cnp.ndarray>g, <cnp.ndarray>book.array))
+    cdef bint _is_bound(self, Py_ssize_t n, PyObject **given) noexcept nogil:
+        """Whether the gradients of the first n tensors are bound from the last step. The caller holds the GIL."""
+        cdef int t, bound = 1, threads = num_threads(self.elements) if n >= MANY else 1
+        if threads == 1:
+            return self._is_range_bound(0, n, given)
+        for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            bound &= self._is_range_bound(n * t // threads, n * (t + 1) // threads, given)
+        return bound
+
+    cdef bint _is_range_bound(self, Py_ssize_t begin, Py_ssize_t end, PyObject **given) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(begin, end):
+            if not as_before(&self.tensors[i], &self.books[i], given[i]):
+                return False
+        return True
 
     cdef int _bind_gradient(self, Py_ssize_t i, object g, str what) except -1:
         cdef Book *book = &self.books[i]
@@ -342,7 +365,7 @@ cdef class Tensors:
         self._check_parameter(i)
         cdef cnp.ndarray p = <cnp.ndarray>self.params[i]
         if (cnp.PyArray_CheckExact(g) and cnp.PyArray_TYPE(<cnp.ndarray>g) == cnp.NPY_FLOAT32
-                and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and same_shape(<cnp.ndarray>g, p)):
+                and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>g) and same_shape(<PyArrayObject *>g, <PyArrayObject *>p)):
             a.data, a.storage = cnp.PyArray_DATA(<cnp.ndarray>g), OC_AS_F32
         else:
             name = f"{what} of {self.names[i]}"
@@ -355,7 +378,7 @@ cdef class Tensors:
         return 0
 
     cdef int _check_parameter(self, Py_ssize_t i) except -1:
-        if not as_given(&self.tensors[i], &self.books[i], <cnp.ndarray>self.books[i].array):
+        if not as_given(&self.tensors[i], &self.books[i]):
             raise ValueError(f"{self.names[i]}: expected the writable array given at construction, but its memory, "
                              f"size or dtype has changed or it has become read-only")
         return 0

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 cimport numpy as cnp
 from cpython.dict cimport PyDict_Next, PyDict_Size
 from cpython.object cimport PyObject
-from libc.math cimport isfinite
+from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset
@@ -18,9 +18,10 @@ from libc.string cimport memcmp, memset
 from optcore._native.c cimport (
     OC_ADADELTA, OC_ADAFACTOR, OC_ADAGRAD, OC_ADAM, OC_ADAMAX, OC_ADEMAMIX, OC_ASGD, OC_LAMB, OC_LARS, OC_LARS_APPLY,
     OC_LAYER_APPLY, OC_LION, OC_MUON, OC_NADAM, OC_RADAM, OC_RMSPROP, OC_RPROP, OC_SCHEDULE_FREE,
-    OC_SCHEDULE_FREE_EVAL, OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, oc_options, oc_rule,
+    OC_SCHEDULE_FREE_EVAL, OC_SCHEDULE_FREE_TRAIN, OC_SGD, OC_SOPHIA, OC_SOPHIA_HESSIAN, oc_coefficients, oc_options,
+    oc_rule,
 )
-from optcore._native.core cimport prepare
+from optcore._native.core cimport gradients_within, prepare
 from optcore._native.layerwise cimport Layers
 from optcore._native.tensors cimport STAGED, Book, Tensor, Tensors, nothing
 from optcore._native.threads cimport GRAIN
@@ -42,6 +43,12 @@ PASSES = {  # between steps
     "sophia_hessian": OC_SOPHIA_HESSIAN, "schedule_free_eval": OC_SCHEDULE_FREE_EVAL,
     "schedule_free_train": OC_SCHEDULE_FREE_TRAIN,
 }
+
+cdef enum:
+    FAR = 3 << 18  # elements that caches do not hold, however many tensors they are
+
+cdef extern from "Python.h":
+    PyObject **PySequence_Fast_ITEMS(PyObject *a)
 
 cdef extern from * nogil:
     """
@@ -166,7 +173,7 @@ cdef class Stepper(Tensors):
             self.strict = self._nonfinite != "propagate"
             with nogil:
                 if not self.strict or self._is_finite():
-                    self._prepare(rule, 1)
+                    self._prepare(rule, 1, 0, INFINITY)
                     self._run(rule)
             if self.strict and self.bad >= 0:
                 self._refuse(what)
@@ -184,7 +191,7 @@ cdef class Stepper(Tensors):
                 self._check_parameter(i)
                 self._set_gradient(i, self.stages[i].x[stream] if self.books[i].step else nothing)
             with nogil:
-                self._prepare(rule, 1)
+                self._prepare(rule, 1, 0, INFINITY)
                 self._follow(False, True)
                 self._run(rule)
                 self._follow(False, False)
@@ -220,8 +227,10 @@ cdef class Stepper(Tensors):
         """Bind every gradient; return an object that keeps them alive."""
         cdef Py_ssize_t i
         cdef tuple given
+        cdef PyObject *one = <PyObject *>grads
+        cdef PyObject **items
         if self._single and not isinstance(grads, (list, tuple)):
-            if not self._is_bound(0, grads):
+            if not self._is_bound(1, &one):
                 self._bind_gradient(0, grads, what)
             return grads
         if isinstance(grads, (list, tuple)):
@@ -232,9 +241,11 @@ cdef class Stepper(Tensors):
             raise TypeError(f"{argument}: expected a sequence or mapping like params, got {type(grads).__name__}")
         if len(given) != self.n_tensors:
             raise ValueError(f"{argument}: expected {self.n_tensors} {what}s, one per parameter, got {len(given)}")
-        for i in range(self.n_tensors):
-            if not self._is_bound(i, given[i]):
-                self._bind_gradient(i, given[i], what)
+        items = PySequence_Fast_ITEMS(<PyObject *>given)
+        if not self._is_bound(self.n_tensors, items):
+            for i in range(self.n_tensors):
+                if not self._is_range_bound(i, i + 1, items):
+                    self._bind_gradient(i, given[i], what)
         return given
 
     cdef tuple _by_label(self, grads, str argument):
@@ -252,24 +263,19 @@ cdef class Stepper(Tensors):
 
     cdef bint _advance(self) noexcept nogil:
         """Take the step, unless `strict` and a gradient is not finite: then `bad` says which, and nothing changes."""
-        cdef Py_ssize_t i
         cdef double scale = 1
         if self.limit > 0 or self.strict:
             if not self._is_finite() and self.strict:
                 return False
             if self.limit > 0 and not self.limit / (self.norm + 1e-6) >= 1:
                 scale = self.limit / (self.norm + 1e-6)  # as torch.nn.utils.clip_grad_norm_
-        self._prepare(self.rule, scale)
+        self._prepare(self.rule, scale, 1, self.norm if self.limit > 0 or self.strict else INFINITY)
         if self.layers is None:
             self._follow(True, True)
             self._run(self.rule)
         else:
             self._run_layers()
         self._follow(False, False)
-        for i in range(self.n_tensors):
-            if self.tensors[i].x[1] != NULL:
-                self.books[i].step += 1
-                self.books[i].carried = self.coefficients[self.tensors[i].use].carried
         self._steps += 1
         return True
 
@@ -346,14 +352,16 @@ cdef class Stepper(Tensors):
         group.seen = [part for item in values.items() for part in item]
         group.fixed = all([type(values[key]) in (float, int, bool, tuple, type(None)) for key in self.keys])
 
-    cdef void _prepare(self, oc_rule rule, double scale) noexcept nogil:
+    cdef void _prepare(self, oc_rule rule, double scale, int steps, double largest) noexcept nogil:
         """The coefficients of every parameter; shared by neighbours of one group, dtype and history.
 
-        A layerwise rule has them apart: the layer's factor goes into eta.
+        The pass that is to come takes so many `steps`, which nothing can keep from being taken any more; no gradient is
+        beyond `largest`. A layerwise rule has coefficients apart: the layer's factor goes into eta.
         """
-        cdef Py_ssize_t i, use, last = -1, used = 0
+        cdef Py_ssize_t i, last = -1, used = 0
         cdef Book *book
-        cdef Book *before
+        cdef Book shared        # as the latest coefficients found it
+        cdef oc_coefficients *c = NULL
         for i in range(self.n_tensors):
             if self.tensors[i].x[1] == NULL:
                 continue
@@ -361,25 +369,24 @@ cdef class Stepper(Tensors):
             if self.tensors[i].way == STAGED:
                 self.stages[i].key = (self._seed * 0x9e3779b97f4a7c15u + <uint64_t>book.step * 0xd1342543de82ef95u
                                       + <uint64_t>i)
-            if last >= 0:
-                before = &self.books[last]
-                if (before.group == book.group and self.tensors[last].dtype == self.tensors[i].dtype
-                        and before.step == book.step
-                        and memcmp(before.carried, book.carried, sizeof(book.carried)) == 0):
-                    use = self.tensors[last].use
-                    if self.layers is not None:
-                        self.coefficients[used] = self.coefficients[use]
-                        use = used
-                        used += 1
-                    self._use(i, use)
-                    last = i
-                    continue
-            self.coefficients[used].carried = book.carried
-            prepare(rule, self.tensors[i].dtype, self.options[book.group], book.step + 1, scale,
-                    &self.coefficients[used])
-            self._use(i, used)
-            used += 1
+            if (last < 0 or shared.group != book.group or self.tensors[last].dtype != self.tensors[i].dtype
+                    or shared.step != book.step or memcmp(shared.carried, book.carried, sizeof(book.carried)) != 0):
+                shared = book[0]
+                c = &self.coefficients[used]
+                c.carried = book.carried
+                prepare(rule, self.tensors[i].dtype, self.options[book.group], book.step + 1, scale, c)
+                gradients_within(largest, c)
+                c.far = self.elements >= FAR
+                used += 1
+            elif self.layers is not None:
+                self.coefficients[used] = c[0]
+                c = &self.coefficients[used]
+                used += 1
+            self._use(i, used - 1)
             last = i
+            if steps:
+                book.step += steps
+                book.carried = c.carried
 
     cdef void _use(self, Py_ssize_t i, Py_ssize_t use) noexcept nogil:
         # Written only where it changes: a line that this thread has written comes to the others from its cache, and

@@ -42,6 +42,7 @@ struct test {
 static void update_at(int step, const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, void **a) {
     oc_coefficients c = {.carried = {0.5, 0.25}};
     oc_prepare((oc_rule)t->which, d, t->options, step, 0.5, &c);
+    c.far = n % 2; /* parts of an array and the whole have different ones */
     k->update[t->which][d](n, a, &c);
 }
 
@@ -164,6 +165,7 @@ static void call_mixed(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t
     if (d != OC_F32)
         return;
     oc_prepare((oc_rule)rule, OC_F32, t->options, 100, 0.5, &c);
+    c.far = n % 2;
     k->mixed[t->which / OC_N_RULES][rule](n, a, &c);
 }
 
@@ -171,6 +173,7 @@ static void call_staged(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_
     (void)width;
     oc_coefficients c = {.carried = {0}};
     oc_prepare(OC_ADAM, d, t->options, 3, 0.5, &c);
+    c.far = n % 2;
     const oc_staged s = {
         .x = {kept(stages[t->which].theta, a[0], a[1]), kept(stages[t->which].gradient, a[2], NULL),
               kept(stages[t->which].m, a[3], a[4]), kept(stages[t->which].v, a[5], a[6])},

@@ -256,6 +256,48 @@ def test_bad_gradients_change_nothing(case, what):
     opt.step([good, good])  # a read-only gradient is fine: it is only read
 
 
+@pytest.mark.parametrize("at", [0, 149, 150, 299])
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda p, g, i: p[i].resize(100, refcheck=False), "given at construction"),
+    (lambda p, g, i: setattr(p[i].flags, "writeable", False), "given at construction"),
+    (lambda p, g, i: g[i].resize(299, refcheck=False), r"shape .*got \(299,\)"),
+    (lambda p, g, i: g.__setitem__(i, g[i].astype(int)), "got int64"),
+    (lambda p, g, i: g.__setitem__(i, p[i]), "overlaps"),
+])
+def test_one_bad_array_among_many(at, change, message):
+    """They are looked at by several threads."""
+    p, g = ([np.full(300, value, "float32") for _ in range(300)] for value in (1, 2))
+    opt = oc.optim.AdamW(p, lr=0.1)
+    with oc.threads(3):
+        opt.step(g)
+        opt.step(g)  # as before
+        change(p, g, at)
+        before = [x.tobytes() for x in p]
+        with pytest.raises((TypeError, ValueError), match=message) as raised:
+            opt.step(g)
+    assert f"params[{at}]" in str(raised.value)
+    assert [x.tobytes() for x in p] == before
+    assert opt.steps == 2
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "int8"])
+def test_bits_do_not_follow_how_many_tensors_there_are(name, dtype):
+    """Memory is asked ahead for many, and the last of them has nothing behind it."""
+    rng = np.random.default_rng(21)
+    sizes = [1001] * 800
+    arrays = [[rng.standard_normal(n, dtype="float32") for n in sizes] for _ in range(2)]
+    options = {"momentum": 0.9} if name == "SGD" else {}
+    ends = []
+    for count in (800, 40):
+        p, g = [x.copy() for x in arrays[0][:count]], arrays[1][:count]
+        opt = getattr(oc.optim, name)(p, lr=0.1, state_dtype=dtype, **options)
+        for _ in range(3):
+            opt.step(g)
+        ends.append([x.tobytes() for x in p[:40]])
+    assert ends[0] == ends[1]
+
+
 @rules
 def test_overlaps_are_refused(case):
     memory = np.ones(20, "float32")
