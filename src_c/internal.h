@@ -13,9 +13,11 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define OC_INLINE static inline __attribute__((always_inline))
 #define OC_LIKELY(x) __builtin_expect(!!(x), 1)
+#define OC_IS_CONSTANT(x) __builtin_constant_p(x) /* once inlined */
 #else
 #define OC_INLINE static inline
 #define OC_LIKELY(x) (x)
+#define OC_IS_CONSTANT(x) 1
 #endif
 
 /* Elements of two vectors, by their constant indices. */

@@ -76,7 +76,7 @@ OC_INLINE void FN(store_random)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, ui
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK) {
         const uint32_t start = oc_start(key, at + j, stream);
         for (ptrdiff_t i = 0; i < FN(block_at)(j, n); i++)
-            to[j + i] = oc_to_bf16(oc_quiet((float)from[j + i]), (oc_spread[i] ^ start) >> (OC_RANDOM_BITS - 16));
+            to[j + i] = oc_to_bf16((float)from[j + i], (oc_spread[i] ^ start) >> (OC_RANDOM_BITS - 16));
     }
 }
 
@@ -101,7 +101,7 @@ static void FN(store_high)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_
         if (a->rounding == OC_ROUND_RANDOM)
             FN(store_random)(at, n, a, key, stream, from);
         else
-            OC_STORE(uint16_t, oc_nearest_bf16(oc_quiet((float)from[i])));
+            OC_STORE(uint16_t, oc_nearest_bf16((float)from[i]));
         break;
     case OC_AS_F16: OC_STORE(uint16_t, oc_to_f16((float)from[i])); break;
     case OC_AS_SIGNED_CODES: FN(store_codes)(at, n, a, 1, key, stream, from); break;

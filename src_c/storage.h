@@ -74,22 +74,14 @@ OC_INLINE float oc_from_bf16(uint16_t h) {
 }
 
 /* `add` to the 16 bits that go: 0x7fff + the last bit that stays rounds to nearest, ties to even; a random number from 0
- * to 0xffff rounds up as often as what goes is large. Infinity stays infinity. x comes from arithmetic, whose NaNs are
- * quiet, 0x7fc00000 or more and a sign: they become that number, the least of them, which has room for what is added. */
+ * to 0xffff rounds up as often as what goes is large. Infinity stays infinity; a NaN, whose bits may have no room for what is
+ * added, becomes the one of all bits. */
 OC_INLINE uint16_t oc_to_bf16(float x, uint32_t add) {
-    const uint32_t sign = 0x80000000u, b = oc_bits(x);
-    uint32_t c = sign + (b < 0xffc00000u ? b : 0xffc00000u); /* the other sign, whose NaNs are now the largest */
-    c = c < 0xffc00000u ? c : 0xffc00000u;
-    return (uint16_t)((c + sign + add) >> 16);
+    return (uint16_t)(((oc_bits(x) + add) | (0u - (uint32_t)(x != x))) >> 16);
 }
 
 OC_INLINE uint16_t oc_nearest_bf16(float x) {
     return oc_to_bf16(x, 0x7fffu + ((oc_bits(x) >> 16) & 1));
-}
-
-/* What arithmetic makes of a NaN, for numbers that have not been through any. */
-OC_INLINE float oc_quiet(float x) {
-    return oc_of_bits(oc_bits(x) | (uint32_t)(x != x) << 22);
 }
 
 /* -------------------------------------------------------------------------------------------------------- float16

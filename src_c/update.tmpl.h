@@ -54,10 +54,10 @@ OC_INLINE T FN(gradient)(T g, T p, T scale, T clip, T l2) {
  * hold sigma, and with it theta, for good; m sees the same bound, so that m/sigma stays a ratio of like to like. An
  * infinite gradient is no large one: times 0 it is NaN. */
 OC_INLINE T FN(bounded)(oc_view view, T g, T scale, T clip) {
-    if (view == OC_WITHIN)
+    if (OC_IS_CONSTANT(view) && view == OC_WITHIN)
         return scale * g;
     const T within = FN(clamped)(g, view == OC_AS_GIVEN ? 1 : scale, clip);
-    return view == OC_CLAMPED ? within : EXACT_FMA(0, g, within);
+    return view >= OC_WITHIN ? within : EXACT_FMA(0, g, within);
 }
 
 OC_INLINE T FN(squarable)(oc_view view, T g, T p, T scale, T clip, T l2) {
