@@ -13,8 +13,9 @@ Peers run as they come. PyTorch's foreach rules have temporaries, for which the 
 
 A target is what is to be reached; a floor, beside a higher target, is what has been reached before. Beside a
 target that is missed stands what the loop would reach: the limit of this run. Beside a storage stand the share of the
-bytes; that of a plain loop over arrays kept so, with no more than rounding to nearest, of 8 bits to multiples of the
-largest of 256; and what a step takes in cache, arithmetic that has to fit into the target whatever memory does.
+bytes; what it takes to move them, in optcore's own arrays, with an operation each; that of a plain loop over arrays
+kept so, with no more than rounding to nearest, of 8 bits to multiples of the largest of 256; and what a step takes in
+cache, arithmetic that has to fit into the target whatever memory does.
 
     python bench/bench_update.py [WORD ...]    # the rows whose title or number of parameters has one of the words;
                                                # "storages" for AdamW in other storages
@@ -205,9 +206,10 @@ def in_cache(sides, storage):
 
 
 def refusal(sides, title, work):
-    """Add optcore's side; return the error of a storage that it does not have."""
+    """Add optcore's side, and what moves its bytes; return the error of a storage that it does not have."""
     try:
         sides.add(title, "optcore", work)
+        sides.add(f"move, {title}", "optcore", work, "move")
     except workers.SideError as error:
         return error
 
@@ -217,13 +219,16 @@ def report_storage(times, work, plain, cached, title, most, least):
     if not isinstance(cached, float):
         print(f"    {title}: target {most} of the float32 time, MISSED: {cached}", flush=True)
         return 1
-    share = statistics.median(a / b for a, b in zip(times[title], times["optcore"], strict=True))
+    def share_of(name):
+        return statistics.median(a / b for a, b in zip(times[name], times["optcore"], strict=True))
+
+    share, loop, move = (share_of(name) for name in (title, f"loop, {title}", f"move, {title}"))
     against, missed = judged(harness.ratio(times, "fused", title), least, None, "x")
     seconds = harness.median(times, title)
     allowed = most * harness.median(times, "optcore") * oc.get_num_threads() / work.size
     beyond = ": arithmetic alone is beyond it" if cached > allowed else ""
-    loop = statistics.median(a / b for a, b in zip(times[f"loop, {title}"], times["optcore"], strict=True))
-    limit = f"a plain loop has {loop:.3f}" + (", more than the target" if share > most and loop > most else "")
+    limit = (f"moving its bytes alone takes {move:.3f}" + (", which forbids the target" if move > most else "")
+             + f", a plain loop {loop:.3f}")
     print(f"    {title}: {seconds * 1e6:.2f} us, {speed(work, seconds)}; {share:.3f} of the float32 time (target {most}"
           f"{', MISSED' if share > most else ''}; the bytes allow {work.bytes_each / plain.bytes_each:.2f}), fused "
           f"{against}\n        {limit}; in cache one thread takes {cached * 1e9:.2f} ns an element, the target leaves "

@@ -54,15 +54,18 @@ def _block_of_state(work):
     return BLOCK * work.storage.state_size + (4 if work.storage == INT8_STATES else 0)
 
 
-def over(work, *held):
-    """The loop over lists of arrays: parameters, gradients, and two states, of which a rule may use one."""
+def over(work, *held, name=None):
+    """The loop over lists of arrays: parameters, gradients, and two states, of which a rule may use one.
+
+    With the ``name`` "move" another one in its place, that moves the bytes and does no more.
+    """
     count = len(held[0])
     pointers = [(ctypes.c_void_p * count)(*(a.ctypes.data for a in each)) for each in held]
-    blocks = [BLOCK * work.storage.size] * 2 + [_block_of_state(work)] * 2
+    blocks = [BLOCK * work.storage.size] * 2 + [BLOCK * work.storage.state_size if name else _block_of_state(work)] * 2
     arrays = Arrays(count, (ctypes.c_ssize_t * count)(*(a.size for a in held[0])), *pointers, *blocks)
     options = Options(t=0, threads=oc.get_num_threads() if work.size > WORTH_TWO else 1, clip_norm=work.clip_norm or 0,
                       **_translated(work.options))
-    loop = getattr(library, NAMES[work.rule] + KEPT[work.storage])
+    loop = getattr(library, (name or NAMES[work.rule]) + KEPT[work.storage])
 
     def run(count, _held=held):
         loop(ctypes.c_ssize_t(count), ctypes.byref(arrays), ctypes.byref(options))
