@@ -227,7 +227,7 @@ def report_storage(times, work, plain, cached, title, most, least):
     seconds = harness.median(times, title)
     allowed = most * harness.median(times, "optcore") * oc.get_num_threads() / work.size
     beyond = ": arithmetic alone is beyond it" if cached > allowed else ""
-    limit = (f"moving its bytes alone takes {move:.3f}" + (", which forbids the target" if move > most else "")
+    limit = (f"moving its bytes alone takes {move:.3f}" + (", more than the target" if move > most else "")
              + f", a plain loop {loop:.3f}")
     print(f"    {title}: {seconds * 1e6:.2f} us, {speed(work, seconds)}; {share:.3f} of the float32 time (target {most}"
           f"{', MISSED' if share > most else ''}; the bytes allow {work.bytes_each / plain.bytes_each:.2f}), fused "

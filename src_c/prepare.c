@@ -305,6 +305,7 @@ void oc_prepare(oc_rule rule, oc_dtype dtype, const oc_options *o, int64_t step,
 }
 
 void oc_gradients_within(double largest, oc_coefficients *c) {
-    if (largest < INFINITY && largest * fabs(c->grad_scale) <= c->clip_value / 2) /* room for roundings */
+    /* Room for roundings. A change of sign would change that of zeros too, to which the look for infinity adds 0*g. */
+    if (c->grad_scale > 0 && largest < INFINITY && largest * c->grad_scale <= c->clip_value / 2)
         c->view = OC_WITHIN;
 }

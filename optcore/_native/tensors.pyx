@@ -19,6 +19,9 @@ from optcore._native.threads cimport num_threads
 
 cnp.import_array()
 
+cdef extern from "Python.h" nogil:
+    PyObject *Py_None
+
 # NumPy's fields by pointers that count no reference: threads may read them while their caller holds the GIL.
 cdef extern from "numpy/arrayobject.h" nogil:
     ctypedef struct PyArrayObject
@@ -92,6 +95,8 @@ cdef inline bint as_given(const Tensor *t, const Book *book) noexcept nogil:
 cdef inline bint as_before(const Tensor *t, const Book *book, PyObject *given) noexcept nogil:
     """Whether a gradient is bound, from the last step, and nothing about it or its parameter has changed."""
     cdef const PyArrayObject *g = <const PyArrayObject *>given
+    if t.x[1] == NULL:
+        return given == Py_None
     return (PyArray_CheckExact(given) and PyArray_DATA(g) == t.x[1] and t.x[1] == book.checked_gradient
             and PyArray_TYPE(g) == book.gradient_type and PyArray_ISCARRAY_RO(g) and as_given(t, book)
             and same_shape(g, <const PyArrayObject *>book.array))

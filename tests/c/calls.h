@@ -61,6 +61,18 @@ static void call_late(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t 
     update_at(100, t, k, d, n, a);
 }
 
+/* Nothing is clipped. Of an odd number of gradients it is known that none is beyond 64, as no value is. */
+static void call_within(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    oc_options options = *t->options;
+    oc_coefficients c = {.carried = {0.5, 0.25}};
+    (void)width;
+    options.clip_value = 0;
+    oc_prepare((oc_rule)t->which, d, &options, 3, 0.5, &c);
+    if (n % 2)
+        oc_gradients_within(64, &c);
+    k->update[t->which][d](n, a, &c);
+}
+
 #define COMMON .lr = 0.1, .eps = 1e-3, .weight_decay = 0.01, .clip_value = 2
 static const oc_options plain = {COMMON};
 static const oc_options momentum = {COMMON, .momentum = 0.9, .dampening = 0.1};

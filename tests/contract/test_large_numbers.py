@@ -172,15 +172,16 @@ def test_beyond_what_can_be_squared_size_does_not_count(case, dtype):
 
 @rules
 @dtypes
+@pytest.mark.parametrize("maximize", [False, True])
 @pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.51, 1, 2, None])
-def test_a_norm_that_is_known_changes_no_bit(case, dtype, share):
+def test_a_norm_that_is_known_changes_no_bit(case, dtype, share, maximize):
     """With it a step looks for no bound and no infinity where the gradients are too small to meet one."""
     size = np.finfo(dtype).max / 4 if share is None else share * SQUARABLE[dtype]
-    grads = [case.shaped(np.array([value, -value, 1.0, -0.0], dtype)) for value in (size, 1.0, size)]
+    grads = [case.shaped(np.array([value, -value, 1.0, -0.0, 0.0, 0.0], dtype)) for value in (size, 1.0, size)]
     ends = []
     for how in ({}, {"nonfinite": "skip"}, {"clip_norm": np.inf}):
-        p = case.full(4, 0, dtype)
-        opt = case.rule(p, lr=1e-3, **how)
+        p = case.shaped(np.array([0.0, 0.0, 0.0, 0.0, -0.0, 0.0], dtype))
+        opt = case.rule(p, lr=1e-3, maximize=maximize, **how)
         for g in grads:
             opt.step(g)
         ends.append(p.tobytes() + b"".join(np.asarray(v).tobytes() for v in opt.state_dict()["state"][0].values()))

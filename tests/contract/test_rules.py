@@ -283,7 +283,7 @@ def test_one_bad_array_among_many(at, change, message):
 @pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop"])
 @pytest.mark.parametrize("dtype", [None, "bfloat16", "int8"])
 def test_bits_do_not_follow_how_many_tensors_there_are(name, dtype):
-    """Memory is asked ahead for many, and the last of them has nothing behind it."""
+    """Memory is asked ahead for many."""
     rng = np.random.default_rng(21)
     sizes = [1001] * 800
     arrays = [[rng.standard_normal(n, dtype="float32") for n in sizes] for _ in range(2)]
