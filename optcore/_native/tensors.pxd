@@ -26,12 +26,15 @@ ctypedef struct Book:       # what a step looks up once
     void *checked_gradient  # the address that the overlap check has passed
     void *average           # what follows theta, NULL for none
     void *copy
-    Py_ssize_t group
-    int64_t step            # steps taken
-    double carried[OC_MAX_CARRIED]  # what the rule carries from step to step beside its arrays
     int typenum             # of the parameter
     int gradient_type       # of the gradient that was bound last
     int way                 # what Tensor.way can be: parameter and states tell, then the gradient
+
+ctypedef struct History:    # what a tensor's coefficients are made of; apart from Book, as it changes with every step and
+    int group               # other threads read books: a line that one has written comes late to another
+    oc_dtype dtype
+    int64_t step            # steps taken
+    double carried[OC_MAX_CARRIED]  # what the rule carries from step to step beside its arrays
 
 ctypedef struct Piece:
     Py_ssize_t tensor       # where a block starts: tensor and element
@@ -44,6 +47,7 @@ cdef class Tensors:
     cdef list spans                   # sorted (begin, end, name) of all memory that a step writes
     cdef Tensor *tensors
     cdef Book *books
+    cdef History *histories
     cdef oc_staged *stages
     cdef Py_ssize_t n_tensors, capacity
     cdef oc_coefficients *coefficients

@@ -122,6 +122,7 @@ cdef class Tensors:
     def __dealloc__(self):
         free(self.tensors)
         free(self.books)
+        free(self.histories)
         free(self.stages)
         free(self.coefficients)
         free(self.blocks)
@@ -139,6 +140,10 @@ cdef class Tensors:
         if grown == NULL:
             raise MemoryError
         self.books = <Book *>grown
+        grown = realloc(self.histories, room * sizeof(History))
+        if grown == NULL:
+            raise MemoryError
+        self.histories = <History *>grown
         grown = realloc(self.stages, room * sizeof(oc_staged))
         if grown == NULL:
             raise MemoryError
@@ -159,6 +164,7 @@ cdef class Tensors:
         cdef Tensor *t = &self.tensors[i]
         memset(t, 0, sizeof(Tensor))
         memset(&self.books[i], 0, sizeof(Book))
+        memset(&self.histories[i], 0, sizeof(History))
         memset(&self.stages[i], 0, sizeof(oc_staged))
         cdef cnp.ndarray a = stored(array, name, arrays.OUT, uint16_as, &self.stages[i].x[0])
         t.n = cnp.PyArray_SIZE(a)
@@ -168,7 +174,8 @@ cdef class Tensors:
         self.books[i].array = <PyObject *>a
         self.books[i].parameter = cnp.PyArray_DATA(a)
         self.books[i].typenum = cnp.PyArray_TYPE(a)
-        self.books[i].group = len(self.groups) - 1
+        self.histories[i].group = len(self.groups) - 1
+        self.histories[i].dtype = t.dtype
         if self.layers is not None:
             self.stages[i].x[OC_DIRECTION].data = self.layers.add(a if like is None else like)
             self.stages[i].x[OC_DIRECTION].storage = own(t.dtype)
@@ -324,16 +331,16 @@ cdef class Tensors:
         del self.params[count:], self.names[count:], self.labels[count:], self.groups[groups:]
 
     def _get_step(self, Py_ssize_t index):
-        return self.books[index].step
+        return self.histories[index].step
 
     def _set_step(self, Py_ssize_t index, int64_t step):
-        self.books[index].step = step
+        self.histories[index].step = step
 
     def _get_carried(self, Py_ssize_t index, int which):
-        return self.books[index].carried[which]
+        return self.histories[index].carried[which]
 
     def _set_carried(self, Py_ssize_t index, int which, double value):
-        self.books[index].carried[which] = value
+        self.histories[index].carried[which] = value
 
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept:
         cdef Tensor *t = &self.tensors[i]

@@ -23,7 +23,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport gradients_within, prepare
 from optcore._native.layerwise cimport Layers
-from optcore._native.tensors cimport STAGED, Book, Tensor, Tensors, nothing
+from optcore._native.tensors cimport STAGED, History, Tensor, Tensors, nothing
 from optcore._native.threads cimport GRAIN
 
 from optcore.checks import number, one_of
@@ -189,7 +189,7 @@ cdef class Stepper(Tensors):
             self._refresh(0)
             for i in range(self.n_tensors):
                 self._check_parameter(i)
-                self._set_gradient(i, self.stages[i].x[stream] if self.books[i].step else nothing)
+                self._set_gradient(i, self.stages[i].x[stream] if self.histories[i].step else nothing)
             with nogil:
                 self._prepare(rule, 1, 0, INFINITY)
                 self._follow(False, True)
@@ -358,23 +358,22 @@ cdef class Stepper(Tensors):
         The pass that is to come takes so many `steps`, which nothing can keep from being taken any more; no gradient is
         beyond `largest`. A layerwise rule has coefficients apart: the layer's factor goes into eta.
         """
-        cdef Py_ssize_t i, last = -1, used = 0
-        cdef Book *book
-        cdef Book shared        # as the latest coefficients found it
+        cdef Py_ssize_t i, used = 0
+        cdef History *history
+        cdef History shared     # as the latest coefficients found it
         cdef oc_coefficients *c = NULL
         for i in range(self.n_tensors):
             if self.tensors[i].x[1] == NULL:
                 continue
-            book = &self.books[i]
+            history = &self.histories[i]
             if self.tensors[i].way == STAGED:
-                self.stages[i].key = (self._seed * 0x9e3779b97f4a7c15u + <uint64_t>book.step * 0xd1342543de82ef95u
+                self.stages[i].key = (self._seed * 0x9e3779b97f4a7c15u + <uint64_t>history.step * 0xd1342543de82ef95u
                                       + <uint64_t>i)
-            if (last < 0 or shared.group != book.group or self.tensors[last].dtype != self.tensors[i].dtype
-                    or shared.step != book.step or memcmp(shared.carried, book.carried, sizeof(book.carried)) != 0):
-                shared = book[0]
+            if c == NULL or memcmp(&shared, history, sizeof(History)) != 0:
+                shared = history[0]
                 c = &self.coefficients[used]
-                c.carried = book.carried
-                prepare(rule, self.tensors[i].dtype, self.options[book.group], book.step + 1, scale, c)
+                c.carried = history.carried
+                prepare(rule, history.dtype, self.options[history.group], history.step + 1, scale, c)
                 gradients_within(largest, c)
                 c.far = self.elements >= FAR
                 used += 1
@@ -383,10 +382,9 @@ cdef class Stepper(Tensors):
                 c = &self.coefficients[used]
                 used += 1
             self._use(i, used - 1)
-            last = i
             if steps:
-                book.step += steps
-                book.carried = c.carried
+                history.step += steps
+                history.carried = c.carried
 
     cdef void _use(self, Py_ssize_t i, Py_ssize_t use) noexcept nogil:
         # Written only where it changes: a line that this thread has written comes to the others from its cache, and
@@ -400,7 +398,7 @@ cdef class Stepper(Tensors):
         self._run(self.rule)
         for i in range(self.n_tensors):
             t = &self.tensors[i]
-            self.layers.layers[i].options = self.options[self.books[i].group]
+            self.layers.layers[i].options = self.options[self.histories[i].group]
             self.layers.layers[i].c = &self.coefficients[t.use] if t.x[1] != NULL else NULL
         self.layers.transform()
         self._follow(True, True)
