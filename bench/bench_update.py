@@ -219,6 +219,7 @@ def report_storage(times, work, plain, cached, title, most, least):
     if not isinstance(cached, float):
         print(f"    {title}: target {most} of the float32 time, MISSED: {cached}", flush=True)
         return 1
+
     def share_of(name):
         return statistics.median(a / b for a, b in zip(times[name], times["optcore"], strict=True))
 

@@ -129,8 +129,8 @@ static void adamw_bytes_body(ptrdiff_t n, float *restrict p, const float *restri
     }
 }
 
-/* What memory takes for the bytes of a step alone: p, m and v read and written, g read, all asked for as far ahead as helped
- * most, with an operation each. Nothing changes, as `none` is 0. */
+/* What memory takes for the bytes of a step alone: p, m and v read and written, g read, all asked for ahead as optcore does,
+ * with an operation each. Nothing changes, as `none` is 0. */
 #define MOVE_BODY(name, P, S)                                                                                         \
     static void name##_body(ptrdiff_t n, P *restrict p, const P *restrict g, S *restrict m, S *restrict v,            \
                             constants c) {                                                                            \
