@@ -5,10 +5,12 @@ from optcore._native.c cimport (
     OC_MAX_CARRIED, OC_MAX_STREAMS, OC_N_MIXES, oc_array, oc_coefficients, oc_dtype, oc_rule, oc_staged,
 )
 from optcore._native.layerwise cimport Layers
+from optcore._native.shares cimport Shares
 
 cdef enum:
     NATIVE = -1  # ways to keep arrays: in the arithmetic dtype; from 0 on an oc_mix; staged by Stepper.stages
     STAGED = OC_N_MIXES
+    MANY = 256  # tensors that are looked at by all threads
 
 ctypedef struct Tensor:     # what a step walks over
     void *x[OC_MAX_STREAMS] # the streams of the rule; x[1], the gradient, is bound by each step, NULL skips
@@ -69,11 +71,13 @@ cdef class Tensors:
     cdef int _check_parameter(self, Py_ssize_t i) except -1
     cdef int _check_overlap(self, Py_ssize_t i, str what, size_t begin, size_t end) except -1
     cdef void _run(self, oc_rule rule) noexcept nogil
-    cdef Py_ssize_t _cut(self, Py_ssize_t t, Py_ssize_t threads) noexcept nogil
-    cdef void _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
-    cdef Py_ssize_t _first_after(self, Py_ssize_t begin) noexcept nogil
+    cdef void _run_pieces(self, oc_rule rule, Shares *shares, int thread) noexcept nogil
+    cdef Py_ssize_t _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t guess) noexcept nogil
+    cdef Py_ssize_t _first_after(self, Py_ssize_t place, Py_ssize_t guess) noexcept nogil
+    cdef Py_ssize_t _end(self, Py_ssize_t i) noexcept nogil
     cdef double _norm(self) noexcept nogil
     cdef double _sum_squares(self, double scale) noexcept nogil
+    cdef void _square_pieces(self, double scale, Shares *shares, int thread) noexcept nogil
     cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil
     cdef void _square_block(self, Py_ssize_t b, double scale) noexcept nogil
     cdef double _abs_max(self) noexcept nogil

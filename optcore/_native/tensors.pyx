@@ -14,6 +14,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.reduce cimport square_scale, squares_are_safe
+from optcore._native.shares cimport Shares, Taken, plan, take, thread_of
 from optcore._native.storage cimport described, stored
 from optcore._native.threads cimport num_threads
 
@@ -36,9 +37,9 @@ cdef extern from "numpy/arrayobject.h" nogil:
 cdef enum:
     # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
     UNIT = 256
+    PIECE = 1 << 15  # elements that a thread takes at once: ten microseconds
     LINE = 64  # bytes
     WORTH_ALIGNING = 512
-    MANY = 256  # tensors that are looked at by all threads
 
 cdef oc_array nothing
 memset(&nothing, 0, sizeof(oc_array))
@@ -412,20 +413,23 @@ cdef class Tensors:
 
     cdef void _run(self, oc_rule rule) noexcept nogil:
         cdef int t, threads = num_threads(self.elements)
+        cdef Shares shares
         if threads == 1:
-            self._run_range(rule, 0, self.length)
-        else:
-            for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-                self._run_range(rule, self._cut(t, threads), self._cut(t + 1, threads))
+            self._run_range(rule, 0, self.length, 0)
+            return
+        plan(&shares, self.length // UNIT, PIECE // UNIT, threads)
+        for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            self._run_pieces(rule, &shares, t)
 
-    cdef Py_ssize_t _cut(self, Py_ssize_t t, Py_ssize_t threads) noexcept nogil:
-        """Where the part of thread t begins: parts differ by a UNIT at most."""
-        cdef Py_ssize_t units = self.length // UNIT
-        return (units // threads * t + units % threads * t // threads) * UNIT
+    cdef void _run_pieces(self, oc_rule rule, Shares *shares, int thread) noexcept nogil:
+        cdef Taken piece = thread_of(thread)
+        cdef Py_ssize_t i = 0
+        while take(shares, &piece):
+            i = self._run_range(rule, piece.begin * UNIT, piece.end * UNIT, i)
 
-    cdef void _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        """The part of the layout from `begin` to `end`."""
-        cdef Py_ssize_t i = self._first_after(begin), first, n
+    cdef Py_ssize_t _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t guess) noexcept nogil:
+        """The part of the layout from `begin` to `end`, whose first tensor may be `guess`; return a guess for what follows."""
+        cdef Py_ssize_t i = self._first_after(begin, guess), first, n
         cdef const Tensor *t
         while i < self.n_tensors and self.tensors[i].place < end:
             t = &self.tensors[i]
@@ -439,18 +443,26 @@ cdef class Tensors:
                 run(t, &self.coefficients[t.use], kernels().update[<int>rule][<int>t.dtype], first, n)
             else:
                 run(t, &self.coefficients[t.use], kernels().mixed[t.way][<int>rule], first, n)
+            if self._end(i) > end:
+                break
             i += 1
+        return i
 
-    cdef Py_ssize_t _first_after(self, Py_ssize_t begin) noexcept nogil:
-        """The first tensor that reaches beyond this place."""
+    cdef Py_ssize_t _first_after(self, Py_ssize_t place, Py_ssize_t guess) noexcept nogil:
+        """The first tensor that reaches beyond this place. Looking for it takes longer than a short tensor does."""
         cdef Py_ssize_t low = 0, high = self.n_tensors, middle
+        if guess < high and self._end(guess) > place and (guess == 0 or self._end(guess - 1) <= place):
+            return guess
         while low < high:
             middle = (low + high) // 2
-            if self.tensors[middle].place + self.tensors[middle].n <= begin:
+            if self._end(middle) <= place:
                 low = middle + 1
             else:
                 high = middle
         return low
+
+    cdef Py_ssize_t _end(self, Py_ssize_t i) noexcept nogil:
+        return self.tensors[i].place + self.tensors[i].n
 
     # -------------------------------------------------------------------------------------------- gradient norm
 
@@ -466,10 +478,19 @@ cdef class Tensors:
         return sqrt(self._sum_squares(scale)) / scale
 
     cdef double _sum_squares(self, double scale) noexcept nogil:
-        cdef Py_ssize_t b
-        for b in prange(self.n_blocks, schedule="static", num_threads=num_threads(self.elements)):
-            self._square_block(b, scale)
+        cdef int t, threads = num_threads(self.elements)
+        cdef Shares shares
+        plan(&shares, self.n_blocks, PIECE // OC_BLOCK, threads)
+        for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            self._square_pieces(scale, &shares, t)
         return tree_sum(self.n_blocks, self.partial)
+
+    cdef void _square_pieces(self, double scale, Shares *shares, int thread) noexcept nogil:
+        cdef Taken piece = thread_of(thread)
+        cdef Py_ssize_t b
+        while take(shares, &piece):
+            for b in range(piece.begin, piece.end):
+                self._square_block(b, scale)
 
     cdef const void *_block(self, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t n, char *room) noexcept nogil:
         """The gradient of tensor i from `begin` on, in the arithmetic dtype: in place, or in `room`."""

@@ -23,8 +23,8 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport gradients_within, prepare
 from optcore._native.layerwise cimport Layers
-from optcore._native.tensors cimport STAGED, History, Tensor, Tensors, nothing
-from optcore._native.threads cimport GRAIN
+from optcore._native.tensors cimport MANY, STAGED, History, Tensor, Tensors, nothing
+from optcore._native.threads cimport GRAIN, num_threads
 
 from optcore.checks import number, one_of
 
@@ -45,7 +45,8 @@ PASSES = {  # between steps
 }
 
 cdef enum:
-    FAR = 3 << 18  # elements that caches do not hold, however many tensors they are
+    FAR = 3 << 18    # elements that caches do not hold, however many tensors they are
+    BRIEF = 1 << 20  # elements whose step takes a millisecond or two; the interpreter lets a thread keep the GIL for 5
 
 cdef extern from "Python.h":
     PyObject **PySequence_Fast_ITEMS(PyObject *a)
@@ -152,11 +153,13 @@ cdef class Stepper(Tensors):
         """
         self._enter()
         try:
-            held = self._bind_gradients(grads, "grads", "gradient")
             self._open()
-            if self.elements <= GRAIN:
-                self._advance()  # over before the GIL were given up and taken again
+            if self._is_brief():
+                if not self._is_bound_list(grads):
+                    held = self._bind_gradients(grads, "grads", "gradient")
+                self._advance()
             else:
+                held = self._bind_gradients(grads, "grads", "gradient")
                 with nogil:
                     self._advance()
             self._close()
@@ -248,6 +251,18 @@ cdef class Stepper(Tensors):
                     self._bind_gradient(i, given[i], what)
         return given
 
+    cdef bint _is_brief(self) noexcept:
+        """Whether a step is over before the GIL were given up and taken again, or it pays to keep it: of many tensors,
+        with the cores at work on them for less than the interpreter lets a thread keep the GIL anyhow."""
+        return self.elements <= GRAIN or (self.n_tensors >= MANY and self.elements <= BRIEF and self.layers is None
+                                          and num_threads(self.elements) > 1)
+
+    cdef bint _is_bound_list(self, grads):
+        """Whether these are bound from the last step. While nobody gives up the GIL the list keeps them alive: counting
+        references would write into every header, which the other threads then read."""
+        return (isinstance(grads, list) and len(<list>grads) == self.n_tensors
+                and self._is_bound(self.n_tensors, PySequence_Fast_ITEMS(<PyObject *>grads)))
+
     cdef tuple _by_label(self, grads, str argument):
         if len(grads) != self.n_tensors or any([label not in grads for label in self.labels]):
             raise ValueError(f"{argument}: expected the names {self.labels}, got {list(grads)}")
@@ -330,16 +345,20 @@ cdef class Stepper(Tensors):
 
     cdef int _check_bound(self) except -1:
         """A group's parameters are bound: another array in its list would be left out in silence."""
-        cdef Py_ssize_t i, k, place = 0
+        cdef Py_ssize_t i, k, n, place = 0
         cdef list arrays
+        cdef PyObject **bound = PySequence_Fast_ITEMS(<PyObject *>self.params)
         for i in range(len(self.param_groups)):
             arrays = <list?>(<dict?>self.param_groups[i])["params"]
-            for k in range(len(arrays)):
-                if place >= self.n_tensors or arrays[k] is not self.params[place]:
-                    raise ValueError(f"param_groups[{i}]['params']: expected the arrays that the optimizer was given "
-                                     f"(write into them, or make a new optimizer), got another one in place of "
-                                     f"{self.names[place] if place < self.n_tensors else 'none'}")
-                place += 1
+            n = min(<Py_ssize_t>len(arrays), self.n_tensors - place)
+            if n < len(arrays) or memcmp(PySequence_Fast_ITEMS(<PyObject *>arrays), bound + place, n * sizeof(PyObject *)):
+                k = 0
+                while k < n and arrays[k] is self.params[place + k]:
+                    k += 1
+                raise ValueError(f"param_groups[{i}]['params']: expected the arrays that the optimizer was given "
+                                 f"(write into them, or make a new optimizer), got another one in place of "
+                                 f"{self.names[place + k] if place + k < self.n_tensors else 'none'}")
+            place += n
         if place != self.n_tensors:
             raise ValueError(f"param_groups: expected {self.n_tensors} arrays, those that the optimizer was given, got {place}")
         return 0

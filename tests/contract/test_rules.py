@@ -298,6 +298,24 @@ def test_bits_do_not_follow_how_many_tensors_there_are(name, dtype):
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize("threads", [2, 3, 5, 70])
+def test_every_piece_is_done_once(threads):
+    """Threads take pieces from each other; 70 on fewer cores leave most of their shares to those that run first."""
+    rng = np.random.default_rng(22)
+    sizes = [3_000_001, 0, 1, 500_000, *[1001] * 1500, 257, 1_200_000]
+    start, g = [[rng.standard_normal(n, dtype="float32") for n in sizes] for _ in range(2)]
+    g[3] = None
+    ends = []
+    for count in (1, threads):
+        p = [x.copy() for x in start]
+        opt = oc.optim.SGD(p, lr=0.1, clip_norm=1.0)
+        with oc.threads(count):
+            for _ in range(3):
+                opt.step(g)
+        ends.append((opt.last_grad_norm, [x.tobytes() for x in p]))
+    assert ends[0] == ends[1]
+
+
 @rules
 def test_overlaps_are_refused(case):
     memory = np.ones(20, "float32")
