@@ -1,5 +1,6 @@
 # Normalization as one job over a fixed partition; norm.pyx says what is measured and what is written.
 from optcore._native.c cimport oc_channel_fn, oc_kernels
+from optcore._native.shares cimport Shares
 
 cdef enum:
     MEASURES = 3
@@ -31,6 +32,7 @@ cdef struct Job:
     Plan p
     const oc_kernels *k
     int threads, n_measures, n_in
+    Shares *shares      # of the pass under way
     Measure measures[MEASURES]
     void (*finish)(Job *, Py_ssize_t, Py_ssize_t) noexcept nogil    # the constants of these channels; NULL: none
     oc_channel_fn *apply                               # NULL: measure only

@@ -3,6 +3,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 from optcore._native.c cimport OC_BF16, OC_F64, OC_MAX_INPUTS, OC_ROWS, OC_SEGMENTS, OC_WRAPPED, oc_all_safe, oc_norm_kernels
 from optcore._native.factors cimport are_safe, take_powers
+from optcore._native.shares cimport Shares, Taken, begin_of, deal, share_of, take, thread_of
 from optcore._native.threads cimport num_threads
 
 cdef enum:
@@ -12,6 +13,8 @@ cdef enum:
     PANEL = 512     # columns of it, about: their sums stay in the first-level cache
     LINE = 64       # bytes
     GROUP = 8192    # values of the channels that a thread takes together
+    ALL = -2        # whose nodes of a tree are joined, where it is not one thread's
+    REST = -1
     SCALED = 256    # beside what optcore.h has for `how`: the inputs take powers of 2 first
 
 
@@ -140,19 +143,11 @@ cdef void _measure_chunk(const Job *job, const Measure *m, Py_ssize_t panel, Py_
                   _values_before(p, b + 1) - _values_before(p, b), scratch, columns)
 
 
-cdef inline Py_ssize_t _first_task(const Plan *p, Py_ssize_t parts, Py_ssize_t t) noexcept nogil:
-    """The tasks, chunk by chunk with every panel, are cut into so many parts; this is where part t begins."""
-    return p.chunks * p.panels * t // parts
-
-
-cdef inline Py_ssize_t _part_of(const Plan *p, Py_ssize_t parts, Py_ssize_t task) noexcept nogil:
-    return ((task + 1) * parts - 1) // (p.chunks * p.panels)
-
-
-cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ssize_t parts, Py_ssize_t t) noexcept nogil:
-    """Join the chunks by one tree, whatever the parts: the nodes within part t, or with t < 0 those within none."""
+cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ssize_t t) noexcept nogil:
+    """Join the chunks by one tree, whoever has measured them: the nodes within what thread t has measured from the
+    beginning of its share on, with REST those within no thread's, or ALL."""
     cdef const Plan *p = &job.p
-    cdef Py_ssize_t i, end, part, columns, step = 1
+    cdef Py_ssize_t i, end, step = 1, columns
     cdef double begin, middle
     if p.chunks < 2:
         return
@@ -161,10 +156,7 @@ cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ss
         i = 0
         while i + step < p.chunks:
             end = min(i + 2 * step, p.chunks)
-            part = _part_of(p, parts, i * p.panels + panel)
-            if part != _part_of(p, parts, (end - 1) * p.panels + panel):
-                part = -1
-            if part == t:
+            if t == ALL or _joins(job, t, i * p.panels + panel, (end - 1) * p.panels + panel):
                 begin = _values_before(p, i * p.per_chunk)
                 middle = _values_before(p, (i + step) * p.per_chunk)
                 _join(job, m, columns, middle - begin, _partial(p, m, panel, i), columns,
@@ -172,6 +164,13 @@ cdef void _join_chunks(const Job *job, const Measure *m, Py_ssize_t panel, Py_ss
                       _partial(p, m, panel, i + step), columns)
             i += 2 * step
         step *= 2
+
+
+cdef inline bint _joins(const Job *job, Py_ssize_t t, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Whether a node over these tasks is thread t's to join, or one of the REST."""
+    if t == REST:
+        return last >= job.shares.of[share_of(job.shares, first)].own
+    return begin_of(job.shares, <int>t) <= first and last < job.shares.of[t].own
 
 
 cdef void _join_fold(const Job *job, const Measure *m, Py_ssize_t panel) noexcept nogil:
@@ -306,7 +305,7 @@ cdef void _run_group(Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
         for m in range(job.n_measures):
             for chunk in range(job.p.chunks):
                 _measure_chunk(job, &job.measures[m], panel, chunk)
-            _join_chunks(job, &job.measures[m], panel, 1, 0)
+            _join_chunks(job, &job.measures[m], panel, ALL)
             _join_fold(job, &job.measures[m], panel)
     how = _publish(job, first, last, _finish(job, first, last))
     for panel in range(begin, end if job.apply != NULL else begin):
@@ -314,57 +313,67 @@ cdef void _run_group(Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
             _apply_chunk(job, panel, job.p.chunks - 1 - chunk, how)
 
 
-cdef void _run_part(Job *job, Py_ssize_t t) noexcept nogil:
-    """What thread t takes of the panels: as many at a time as its cache holds until their results are written."""
-    cdef const Plan *p = &job.p
-    cdef Py_ssize_t begin = p.panels * t // job.threads, end = p.panels * (t + 1) // job.threads
-    cdef Py_ssize_t group = max(1, GROUP // max(1, p.count * p.panel))
-    while begin < end:
-        _run_group(job, begin, min(begin + group, end))
-        begin += group
+cdef inline Py_ssize_t _group(const Plan *p) noexcept nogil:
+    """The panels that a thread takes at a time: as many as its cache holds until their results are written."""
+    return max(1, GROUP // max(1, p.count * p.panel))
 
 
-cdef void _measure_part(Job *job, Py_ssize_t t) noexcept nogil:
-    """What thread t of job.threads measures."""
+cdef void _run_part(Job *job, int t) noexcept nogil:
+    """What thread t takes of the panels."""
+    cdef Taken piece = thread_of(t)
+    cdef Py_ssize_t group = _group(&job.p)
+    while take(job.shares, &piece):
+        while piece.begin < piece.end:
+            _run_group(job, piece.begin, min(piece.begin + group, piece.end))
+            piece.begin += group
+
+
+cdef void _measure_part(Job *job, int t) noexcept nogil:
+    """What thread t measures of the tasks, chunk by chunk with every panel."""
+    cdef Taken piece = thread_of(t)
     cdef Py_ssize_t task, panel
     cdef int m
-    for task in range(_first_task(&job.p, job.threads, t), _first_task(&job.p, job.threads, t + 1)):
-        for m in range(job.n_measures):
-            _measure_chunk(job, &job.measures[m], task % job.p.panels, task // job.p.panels)
-    for m in range(job.n_measures):
+    while take(job.shares, &piece):
+        for task in range(piece.begin, piece.end):
+            for m in range(job.n_measures):
+                _measure_chunk(job, &job.measures[m], task % job.p.panels, task // job.p.panels)
+    for m in range(job.n_measures if t < job.shares.count else 0):
         for panel in range(job.p.panels):
-            _join_chunks(job, &job.measures[m], panel, job.threads, t)
+            _join_chunks(job, &job.measures[m], panel, t)
 
 
-cdef void _apply_part(Job *job, Py_ssize_t t) noexcept nogil:
+cdef void _apply_part(Job *job, int t) noexcept nogil:
     """What thread t writes: its part of the memory, backwards."""
-    cdef Py_ssize_t task
-    if job.p.form == OC_ROWS:
-        _apply_rows(job, job.p.outer * t // job.threads, job.p.outer * (t + 1) // job.threads)
-        return
-    for task in range(_first_task(&job.p, job.threads, t + 1) - 1, _first_task(&job.p, job.threads, t) - 1, -1):
-        _apply_chunk(job, task % job.p.panels, task // job.p.panels, job.how)
+    cdef Taken piece = thread_of(job.shares.count - 1 - t if t < job.shares.count else t)
+    cdef Py_ssize_t task, run = job.p.run, outer = job.p.outer
+    while take(job.shares, &piece):
+        if job.p.form == OC_ROWS:
+            _apply_rows(job, max(<Py_ssize_t>0, outer - piece.end * run), outer - piece.begin * run)
+        else:
+            for task in range(job.shares.n - 1 - piece.begin, job.shares.n - 1 - piece.end, -1):
+                _apply_chunk(job, task % job.p.panels, task // job.p.panels, job.how)
 
 
-cdef void _all_parts(Job *job, void (*part)(Job *, Py_ssize_t) noexcept nogil) noexcept nogil:
-    cdef Py_ssize_t t
+cdef void _all_parts(Job *job, void (*part)(Job *, int) noexcept nogil, Py_ssize_t pieces, Py_ssize_t least) noexcept nogil:
+    cdef int t
+    deal(job.shares, pieces, least, job.threads)
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
         part(job, t)
 
 
 cdef void _run_chunks(Job *job) noexcept nogil:
     """All threads measure, then all write; each walks its part of the memory back in the second pass."""
-    cdef Py_ssize_t panel
+    cdef Py_ssize_t panel, tasks = job.p.chunks * job.p.panels
     cdef int m
     if job.n_measures:
-        _all_parts(job, _measure_part)
+        _all_parts(job, _measure_part, tasks, 1)
     for panel in range(job.p.panels):
         for m in range(job.n_measures):
-            _join_chunks(job, &job.measures[m], panel, job.threads, -1)
+            _join_chunks(job, &job.measures[m], panel, REST)
             _join_fold(job, &job.measures[m], panel)
     job.how = _publish(job, 0, job.p.channels, _finish(job, 0, job.p.channels))
     if job.apply != NULL:
-        _all_parts(job, _apply_part)
+        _all_parts(job, _apply_part, _ceil(job.p.outer, job.p.run) if job.p.form == OC_ROWS else tasks, 1)
 
 
 cdef bint _by_panels(const Job *job) noexcept nogil:
@@ -380,10 +389,12 @@ cdef bint _by_panels(const Job *job) noexcept nogil:
 
 cdef void run(Job *job) noexcept nogil:
     """Measure, finish each channel, write."""
+    cdef Shares shares
+    job.shares = &shares
     job.threads = num_threads(job.p.count * job.p.channels)
     job.p.skew = <size_t>job.out // job.p.item % job.p.grain
     if _by_panels(job):
-        _all_parts(job, _run_part)
+        _all_parts(job, _run_part, job.p.panels, _group(&job.p))
     else:
         _run_chunks(job)
     if job.p.tail and job.apply != NULL:

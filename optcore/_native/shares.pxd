@@ -20,7 +20,8 @@ cdef enum:
 
 ctypedef struct Counter:
     Py_ssize_t next         # where what nobody has taken begins
-    Py_ssize_t apart[7]     # threads write counters: each in a cache line of its own
+    Py_ssize_t own          # where what the owner has taken from the beginning on, without a gap, ends
+    Py_ssize_t apart[6]     # threads write counters: each in a cache line of its own
 
 ctypedef struct Shares:
     Py_ssize_t n, piece
@@ -35,13 +36,19 @@ ctypedef struct Taken:
 cdef inline Py_ssize_t begin_of(const Shares *shares, int s) noexcept nogil:
     return shares.n // shares.count * s + min(<Py_ssize_t>s, shares.n % shares.count)
 
-cdef inline void plan(Shares *shares, Py_ssize_t n, Py_ssize_t least, int threads) noexcept nogil:
+cdef inline int share_of(const Shares *shares, Py_ssize_t i) noexcept nogil:
+    """Whose share i is in."""
+    cdef Py_ssize_t each = shares.n // shares.count, longer = shares.n % shares.count * (each + 1)
+    return <int>(i // (each + 1) if i < longer else shares.n % shares.count + (i - longer) // each)
+
+cdef inline void deal(Shares *shares, Py_ssize_t n, Py_ssize_t least, int threads) noexcept nogil:
     """Part 0..n - 1 between threads, in pieces of at least so many. Each begins with the first one of its share."""
     cdef int s
     shares.n, shares.count = n, min(threads, <int>MAX_SHARES)
     shares.piece = max(least, n // shares.count // PIECES_OF_SHARE + 1)
     for s in range(shares.count):
         shares.of[s].next = begin_of(shares, s) + shares.piece
+        shares.of[s].own = min(shares.of[s].next, begin_of(shares, s + 1))
 
 cdef inline Taken thread_of(int thread) noexcept nogil:
     return Taken(thread, -1, 0, 0)
@@ -55,7 +62,7 @@ cdef inline bint take(Shares *shares, Taken *t) noexcept nogil:
     cdef int s = t.thread
     cdef Py_ssize_t end
     if t.passed < 0:
-        t.passed = 0
+        t.passed = 0 if s < shares.count else 1
         if s < shares.count:
             t.begin, end = begin_of(shares, s), begin_of(shares, s + 1)
             t.end = min(t.begin + shares.piece, end)
@@ -69,6 +76,8 @@ cdef inline bint take(Shares *shares, Taken *t) noexcept nogil:
             t.begin = oc_take_piece(&shares.of[s].next, shares.piece)
             if t.begin < end:
                 t.end = min(t.begin + shares.piece, end)
+                if t.passed == 0 and t.begin == shares.of[s].own:
+                    shares.of[s].own = t.end
                 return True
         else:
             t.passed += 1

@@ -14,7 +14,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.reduce cimport square_scale, squares_are_safe
-from optcore._native.shares cimport Shares, Taken, plan, take, thread_of
+from optcore._native.shares cimport Shares, Taken, deal, take, thread_of
 from optcore._native.storage cimport described, stored
 from optcore._native.threads cimport num_threads
 
@@ -417,7 +417,7 @@ cdef class Tensors:
         if threads == 1:
             self._run_range(rule, 0, self.length, 0)
             return
-        plan(&shares, self.length // UNIT, PIECE // UNIT, threads)
+        deal(&shares, self.length // UNIT, PIECE // UNIT, threads)
         for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             self._run_pieces(rule, &shares, t)
 
@@ -480,7 +480,7 @@ cdef class Tensors:
     cdef double _sum_squares(self, double scale) noexcept nogil:
         cdef int t, threads = num_threads(self.elements)
         cdef Shares shares
-        plan(&shares, self.n_blocks, PIECE // OC_BLOCK, threads)
+        deal(&shares, self.n_blocks, PIECE // OC_BLOCK, threads)
         for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             self._square_pieces(scale, &shares, t)
         return tree_sum(self.n_blocks, self.partial)
