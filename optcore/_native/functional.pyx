@@ -14,6 +14,7 @@ from optcore._native.c cimport (
     oc_kernels, oc_loss_kernels,
 )
 from optcore._native.core cimport kernels, tree_sum
+from optcore._native.shares cimport each
 from optcore._native.threads cimport num_threads
 
 import math
@@ -258,8 +259,10 @@ cdef Py_ssize_t loss_room(Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     return max(rows, _blocks(rows * columns))
 
 
-cdef inline void _cross_entropy_block(const loss_call *c, Py_ssize_t at, Py_ssize_t rows) noexcept nogil:
+cdef void _cross_entropy_block(const void *call, Py_ssize_t block) noexcept nogil:
+    cdef const loss_call *c = <const loss_call *>call
     cdef const oc_loss_kernels *k = &kernels().loss[c.dtype]
+    cdef Py_ssize_t chunk = _block_rows(c.columns), at = block * chunk, rows = min(chunk, c.rows - at)
     cdef Py_ssize_t place = at * c.columns * (4 if c.dtype == OC_F32 else 8)
     cdef char *dy = c.dy + place if c.dy != NULL else NULL
     if c.soft:
@@ -283,10 +286,8 @@ cdef inline void _weigh_rows(const loss_call *c, Py_ssize_t at, Py_ssize_t rows,
 
 
 cdef double run_cross_entropy(const loss_call *c) noexcept nogil:
-    cdef Py_ssize_t chunk = _block_rows(c.columns), b
-    cdef int threads = num_threads(c.rows * c.columns)
-    for b in prange((c.rows + chunk - 1) // chunk, schedule="static", num_threads=threads):
-        _cross_entropy_block(c, b * chunk, min(chunk, c.rows - b * chunk))
+    cdef Py_ssize_t chunk = _block_rows(c.columns)
+    each(_cross_entropy_block, c, (c.rows + chunk - 1) // chunk, c.rows * c.columns)
     return tree_sum(c.rows, c.room) / c.total if c.rows else NAN
 
 

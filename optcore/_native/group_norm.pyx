@@ -5,7 +5,6 @@ measures every channel, turns the channels' measures into the constants of the g
 values are in cache. How it is measured depends on the layout, the formulas do not.
 """
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 from optcore._native.arrays cimport IN, dtype_of
@@ -18,7 +17,7 @@ from optcore._native.norm_job cimport load, store, vector
 from optcore._native.norm_arrays cimport (
     CACHES, LINE, apart, at_least_zero, checked_values, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )
-from optcore._native.threads cimport num_threads
+from optcore._native.shares cimport each
 
 import numpy as np
 
@@ -363,7 +362,8 @@ cdef void _write_block(const Job *job, bint scaled, Py_ssize_t outer, Py_ssize_t
         job.apply(outer, inner, stride, ins, table, TILE, job.out + offset, job.how)
 
 
-cdef void _task(const Job *job, Py_ssize_t task) noexcept nogil:
+cdef void _task(const void *of, Py_ssize_t task) noexcept nogil:
+    cdef const Job *job = <const Job *>of
     cdef Py_ssize_t example = task // job.tasks, group = task % job.tasks * job.per_task
     cdef Py_ssize_t end = min(group + job.per_task, job.groups), g, c
     cdef Py_ssize_t first = group * job.per_group, last = end * job.per_group
@@ -386,9 +386,7 @@ cdef void _partition(Job *job) noexcept nogil:
 
 
 cdef void _run(const Job *job) noexcept nogil:
-    cdef Py_ssize_t task, values = job.examples * job.channels * job.positions
-    for task in prange(job.examples * job.tasks, schedule="static", num_threads=num_threads(values)):
-        _task(job, task)
+    each(_task, job, job.examples * job.tasks, job.examples * job.channels * job.positions)
 
 
 cdef void _join(Py_ssize_t examples, Py_ssize_t channels, double *sums) noexcept nogil:

@@ -13,6 +13,7 @@ from optcore._native.norm_job cimport store, vector
 from optcore._native.norm_arrays cimport (
     CACHES, LINE, apart, at_least_zero, checked_values, copied, doubles, input_like, output_like, parameter, statistic, stored,
 )
+from optcore._native.shares cimport each
 from optcore._native.threads cimport num_threads
 
 import numpy as np
@@ -49,8 +50,9 @@ cdef inline double *_statistics_from(double *a, Py_ssize_t n) noexcept nogil:
     return NULL if a == NULL else a + n
 
 
-cdef void _task(const Job *job, Py_ssize_t task) noexcept nogil:
+cdef void _task(const void *of, Py_ssize_t task) noexcept nogil:
     """One group of one block of rows."""
+    cdef const Job *job = <const Job *>of
     cdef oc_rows p = job.p
     cdef Py_ssize_t block = task // job.groups, group = task % job.groups
     cdef Py_ssize_t first = block * job.per_block
@@ -85,12 +87,10 @@ cdef void _join(const Job *job, Py_ssize_t piece) noexcept nogil:
 
 
 cdef void _run(Job *job) noexcept nogil:
-    cdef Py_ssize_t task, piece, pieces = (2 * job.p.stride + PIECE - 1) // PIECE
-    cdef int threads = num_threads(job.rows * job.p.stride)
-    for task in prange(job.blocks * job.groups, schedule="static", num_threads=threads):
-        _task(job, task)
+    cdef Py_ssize_t piece, pieces = (2 * job.p.stride + PIECE - 1) // PIECE
+    each(_task, job, job.blocks * job.groups, job.rows * job.p.stride)
     if job.sums != NULL:
-        for piece in prange(pieces, schedule="static", num_threads=threads):
+        for piece in prange(pieces, schedule="static", num_threads=num_threads(job.rows * job.p.stride)):
             _join(job, piece)
 
 

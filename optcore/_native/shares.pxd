@@ -17,6 +17,7 @@ cdef extern from * nogil:
 cdef enum:
     MAX_SHARES = 64         # more threads than that have no share of their own
     PIECES_OF_SHARE = 64    # at most
+    PIECE = 1 << 15         # elements that a thread takes at once, about, where there are not more: ten microseconds
 
 ctypedef struct Counter:
     Py_ssize_t next         # where what nobody has taken begins
@@ -82,3 +83,7 @@ cdef inline bint take(Shares *shares, Taken *t) noexcept nogil:
         else:
             t.passed += 1
     return False
+
+ctypedef void (*task_fn)(const void *job, Py_ssize_t task) noexcept nogil
+
+cdef void each(task_fn f, const void *job, Py_ssize_t n, Py_ssize_t work) noexcept nogil     # work: elements of all n

@@ -14,7 +14,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.reduce cimport square_scale, squares_are_safe
-from optcore._native.shares cimport Shares, Taken, deal, take, thread_of
+from optcore._native.shares cimport PIECE, Shares, Taken, deal, take, thread_of
 from optcore._native.storage cimport described, stored
 from optcore._native.threads cimport num_threads
 
@@ -37,7 +37,6 @@ cdef extern from "numpy/arrayobject.h" nogil:
 cdef enum:
     # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
     UNIT = 256
-    PIECE = 1 << 15  # elements that a thread takes at once: ten microseconds
     LINE = 64  # bytes
     WORTH_ALIGNING = 512
 

@@ -76,6 +76,29 @@ def test_bad_counts(bad, error):
         pass
 
 
+@pytest.mark.parametrize("threads", [2, 5, 70])
+def test_bits_when_threads_take_from_each_other(threads):
+    """Of many tasks each; 70 threads are more than have shares, and on fewer cores the first ones do most of the work."""
+    rng = np.random.default_rng(3)
+    outputs = []
+    rows, segments = rng.standard_normal((30_000, 96), "float32"), rng.standard_normal((40, 300, 15, 15), "float32")
+    w, b = rng.standard_normal((2, 96), "float32")
+    target = rng.integers(0, 96, len(rows))
+    for count in (1, threads):
+        with oc.threads(count):
+            y, saved = oc.norm.batch_norm(rows, w, b, training=True)
+            out = [y, *oc.norm.batch_norm_backward(rows, rows, w, saved)]
+            y, saved = oc.norm.batch_norm(segments, training=True)
+            out += [y, *oc.norm.batch_norm_backward(segments, segments, None, saved)[:1]]
+            y, saved = oc.norm.layer_norm(rows, w, b)
+            out += [y, *oc.norm.layer_norm_backward(rows, rows, w, saved)]
+            y, saved = oc.norm.group_norm(segments, 30)
+            out += [y, oc.norm.group_norm_backward(segments, segments, None, saved)[0]]
+            loss, dz = oc.functional.cross_entropy(rows, target)
+            outputs.append([loss, *(x.tobytes() for x in [*out, dz])])
+    assert outputs[0] == outputs[1]
+
+
 def test_environment():
     show = "import optcore as oc; print(oc.get_num_threads())"
     assert python(show, OPTCORE_NUM_THREADS="3").stdout == "3\n"
