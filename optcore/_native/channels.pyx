@@ -313,15 +313,10 @@ cdef void _run_group(Job *job, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
             _apply_chunk(job, panel, job.p.chunks - 1 - chunk, how)
 
 
-cdef inline Py_ssize_t _group(const Plan *p) noexcept nogil:
-    """The panels that a thread takes at a time: as many as its cache holds until their results are written."""
-    return max(1, GROUP // max(1, p.count * p.panel))
-
-
 cdef void _run_part(Job *job, int t) noexcept nogil:
-    """What thread t takes of the panels."""
+    """What thread t takes of the panels: as many at a time as its cache holds until their results are written."""
     cdef Taken piece = thread_of(t)
-    cdef Py_ssize_t group = _group(&job.p)
+    cdef Py_ssize_t group = max(1, GROUP // max(1, job.p.count * job.p.panel))
     while take(job.shares, &piece):
         while piece.begin < piece.end:
             _run_group(job, piece.begin, min(piece.begin + group, piece.end))
@@ -354,9 +349,9 @@ cdef void _apply_part(Job *job, int t) noexcept nogil:
                 _apply_chunk(job, task % job.p.panels, task // job.p.panels, job.how)
 
 
-cdef void _all_parts(Job *job, void (*part)(Job *, int) noexcept nogil, Py_ssize_t pieces, Py_ssize_t least) noexcept nogil:
+cdef void _all_parts(Job *job, void (*part)(Job *, int) noexcept nogil, Py_ssize_t tasks) noexcept nogil:
     cdef int t
-    deal(job.shares, pieces, least, job.threads)
+    deal(job.shares, tasks, job.p.count * job.p.channels, job.threads)
     for t in prange(job.threads, schedule="static", chunksize=1, num_threads=job.threads):
         part(job, t)
 
@@ -366,14 +361,14 @@ cdef void _run_chunks(Job *job) noexcept nogil:
     cdef Py_ssize_t panel, tasks = job.p.chunks * job.p.panels
     cdef int m
     if job.n_measures:
-        _all_parts(job, _measure_part, tasks, 1)
+        _all_parts(job, _measure_part, tasks)
     for panel in range(job.p.panels):
         for m in range(job.n_measures):
             _join_chunks(job, &job.measures[m], panel, REST)
             _join_fold(job, &job.measures[m], panel)
     job.how = _publish(job, 0, job.p.channels, _finish(job, 0, job.p.channels))
     if job.apply != NULL:
-        _all_parts(job, _apply_part, _ceil(job.p.outer, job.p.run) if job.p.form == OC_ROWS else tasks, 1)
+        _all_parts(job, _apply_part, _ceil(job.p.outer, job.p.run) if job.p.form == OC_ROWS else tasks)
 
 
 cdef bint _by_panels(const Job *job) noexcept nogil:
@@ -394,7 +389,7 @@ cdef void run(Job *job) noexcept nogil:
     job.threads = num_threads(job.p.count * job.p.channels)
     job.p.skew = <size_t>job.out // job.p.item % job.p.grain
     if _by_panels(job):
-        _all_parts(job, _run_part, job.p.panels, _group(&job.p))
+        _all_parts(job, _run_part, job.p.panels)
     else:
         _run_chunks(job)
     if job.p.tail and job.apply != NULL:

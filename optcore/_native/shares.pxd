@@ -5,27 +5,35 @@
 # For work whose result depends neither on who does a piece nor on where the pieces begin.
 cdef extern from * nogil:
     """
-    static inline Py_ssize_t oc_next_of(const Py_ssize_t *next) { return __atomic_load_n(next, __ATOMIC_RELAXED); }
-    static inline Py_ssize_t oc_take_piece(Py_ssize_t *next, Py_ssize_t n)
+    /* Takes from [*next, end) a quarter of what is left but for `kept`, at least so many; 0 when there is nothing. */
+    static inline Py_ssize_t oc_take_piece(Py_ssize_t *next, Py_ssize_t end, Py_ssize_t kept, Py_ssize_t least,
+                                           Py_ssize_t *begin)
     {
-        return __atomic_fetch_add(next, n, __ATOMIC_RELAXED);
+        Py_ssize_t n;
+        *begin = __atomic_load_n(next, __ATOMIC_RELAXED);
+        do {
+            const Py_ssize_t left = end - kept - *begin;
+            if (left <= 0)
+                return 0;
+            n = left / 4 > least ? left / 4 : left < least ? left : least;
+        } while (!__atomic_compare_exchange_n(next, begin, *begin + n, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+        return n;
     }
     """
-    Py_ssize_t oc_next_of(const Py_ssize_t *next)
-    Py_ssize_t oc_take_piece(Py_ssize_t *next, Py_ssize_t n)
+    Py_ssize_t oc_take_piece(Py_ssize_t *next, Py_ssize_t end, Py_ssize_t kept, Py_ssize_t least, Py_ssize_t *begin)
 
 cdef enum:
-    MAX_SHARES = 64         # more threads than that have no share of their own
-    PIECES_OF_SHARE = 64    # at most
-    PIECE = 1 << 15         # elements that a thread takes at once, about, where there are not more: ten microseconds
+    MAX_SHARES = 64     # more threads than that have no share of their own
+    PIECE = 8192        # elements of a piece at least, where a task has not more: two or three microseconds
+    WHOLE = 4           # shares of so many pieces stay whole
 
 ctypedef struct Counter:
-    Py_ssize_t next         # where what nobody has taken begins
-    Py_ssize_t own          # where what the owner has taken from the beginning on, without a gap, ends
-    Py_ssize_t apart[6]     # threads write counters: each in a cache line of its own
+    Py_ssize_t next     # where what nobody has taken begins
+    Py_ssize_t own      # where what the owner has taken from the beginning on, without a gap, ends
+    Py_ssize_t apart[6] # threads write counters: each in a cache line of its own
 
 ctypedef struct Shares:
-    Py_ssize_t n, piece
+    Py_ssize_t n, least
     int count
     Counter of[MAX_SHARES]
 
@@ -42,14 +50,18 @@ cdef inline int share_of(const Shares *shares, Py_ssize_t i) noexcept nogil:
     cdef Py_ssize_t each = shares.n // shares.count, longer = shares.n % shares.count * (each + 1)
     return <int>(i // (each + 1) if i < longer else shares.n % shares.count + (i - longer) // each)
 
-cdef inline void deal(Shares *shares, Py_ssize_t n, Py_ssize_t least, int threads) noexcept nogil:
-    """Part 0..n - 1 between threads, in pieces of at least so many. Each begins with the first one of its share."""
+cdef inline Py_ssize_t first_of(const Shares *shares, int s) noexcept nogil:
+    """Where the first piece of a share ends, which its owner begins with: half of it, or all of a small one."""
+    cdef Py_ssize_t begin = begin_of(shares, s), end = begin_of(shares, s + 1)
+    return end if end - begin <= WHOLE * shares.least else begin + (end - begin) // 2
+
+cdef inline void deal(Shares *shares, Py_ssize_t n, Py_ssize_t work, int threads) noexcept nogil:
+    """Part tasks 0..n - 1, of so many elements together, between threads."""
     cdef int s
     shares.n, shares.count = n, min(threads, <int>MAX_SHARES)
-    shares.piece = max(least, n // shares.count // PIECES_OF_SHARE + 1)
+    shares.least = max(<Py_ssize_t>1, PIECE * n // max(<Py_ssize_t>1, work))
     for s in range(shares.count):
-        shares.of[s].next = begin_of(shares, s) + shares.piece
-        shares.of[s].own = min(shares.of[s].next, begin_of(shares, s + 1))
+        shares.of[s].next = shares.of[s].own = first_of(shares, s)
 
 cdef inline Taken thread_of(int thread) noexcept nogil:
     return Taken(thread, -1, 0, 0)
@@ -57,31 +69,28 @@ cdef inline Taken thread_of(int thread) noexcept nogil:
 cdef inline bint take(Shares *shares, Taken *t) noexcept nogil:
     """Take the next piece; false when there is none left.
 
-    The last one of a share is left to its owner, who may hold it in its caches. Where shares are of one piece no counter
-    is looked at: its line would have to come from another thread.
+    The end of a share is left to its owner, who may hold it in its caches. Where shares are whole no counter is looked
+    at: its line would have to come from another thread.
     """
     cdef int s = t.thread
-    cdef Py_ssize_t end
+    cdef Py_ssize_t n, end
     if t.passed < 0:
         t.passed = 0 if s < shares.count else 1
         if s < shares.count:
-            t.begin, end = begin_of(shares, s), begin_of(shares, s + 1)
-            t.end = min(t.begin + shares.piece, end)
-            if t.end == end:
+            t.begin, t.end = begin_of(shares, s), first_of(shares, s)
+            if t.end == begin_of(shares, s + 1):
                 t.passed = shares.count
-            return t.begin < end
+            return t.begin < t.end
     while t.passed < shares.count:
         s = (t.thread + t.passed) % shares.count
         end = begin_of(shares, s + 1)
-        if oc_next_of(&shares.of[s].next) + (shares.piece if t.passed else 0) < end:
-            t.begin = oc_take_piece(&shares.of[s].next, shares.piece)
-            if t.begin < end:
-                t.end = min(t.begin + shares.piece, end)
-                if t.passed == 0 and t.begin == shares.of[s].own:
-                    shares.of[s].own = t.end
-                return True
-        else:
-            t.passed += 1
+        n = oc_take_piece(&shares.of[s].next, end, shares.least if t.passed else 0, shares.least, &t.begin)
+        if n:
+            t.end = t.begin + n
+            if t.passed == 0 and t.begin == shares.of[s].own:
+                shares.of[s].own = t.end
+            return True
+        t.passed += 1
     return False
 
 ctypedef void (*task_fn)(const void *job, Py_ssize_t task) noexcept nogil

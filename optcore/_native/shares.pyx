@@ -10,7 +10,7 @@ cdef void each(task_fn f, const void *job, Py_ssize_t n, Py_ssize_t work) noexce
     if threads == 1:
         _range(f, job, 0, n)
         return
-    deal(&shares, n, max(<Py_ssize_t>1, PIECE * n // work), threads)
+    deal(&shares, n, work, threads)
     for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         _pieces(f, job, &shares, t)
 

@@ -14,7 +14,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.reduce cimport square_scale, squares_are_safe
-from optcore._native.shares cimport PIECE, Shares, Taken, deal, take, thread_of
+from optcore._native.shares cimport Shares, Taken, deal, take, thread_of
 from optcore._native.storage cimport described, stored
 from optcore._native.threads cimport num_threads
 
@@ -39,6 +39,17 @@ cdef enum:
     UNIT = 256
     LINE = 64  # bytes
     WORTH_ALIGNING = 512
+    AHEAD = 8  # tensors
+
+cdef extern from * nogil:
+    """
+    #if defined(__GNUC__) || defined(__clang__)
+    #define OC_ASK_FOR(x) __builtin_prefetch(x)
+    #else
+    #define OC_ASK_FOR(x) (void)(x)
+    #endif
+    """
+    void OC_ASK_FOR(const void *p)
 
 cdef oc_array nothing
 memset(&nothing, 0, sizeof(oc_array))
@@ -83,6 +94,11 @@ cdef inline bint same_shape(const PyArrayObject *a, const PyArrayObject *b) noex
         if PyArray_DIMS(a)[k] != PyArray_DIMS(b)[k]:
             return False
     return True
+
+
+cdef inline void ask_for_header(const PyObject *array) noexcept nogil:
+    OC_ASK_FOR(array)
+    OC_ASK_FOR(<const char *>array + LINE)
 
 
 cdef inline bint as_given(const Tensor *t, const Book *book) noexcept nogil:
@@ -364,6 +380,9 @@ cdef class Tensors:
     cdef bint _is_range_bound(self, Py_ssize_t begin, Py_ssize_t end, PyObject **given) noexcept nogil:
         cdef Py_ssize_t i
         for i in range(begin, end):
+            if i + AHEAD < end:
+                ask_for_header(given[i + AHEAD])
+                ask_for_header(self.books[i + AHEAD].array)
             if not as_before(&self.tensors[i], &self.books[i], given[i]):
                 return False
         return True
@@ -416,7 +435,7 @@ cdef class Tensors:
         if threads == 1:
             self._run_range(rule, 0, self.length, 0)
             return
-        deal(&shares, self.length // UNIT, PIECE // UNIT, threads)
+        deal(&shares, self.length // UNIT, self.length, threads)
         for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             self._run_pieces(rule, &shares, t)
 
@@ -479,7 +498,7 @@ cdef class Tensors:
     cdef double _sum_squares(self, double scale) noexcept nogil:
         cdef int t, threads = num_threads(self.elements)
         cdef Shares shares
-        deal(&shares, self.n_blocks, PIECE // OC_BLOCK, threads)
+        deal(&shares, self.n_blocks, self.elements, threads)
         for t in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             self._square_pieces(scale, &shares, t)
         return tree_sum(self.n_blocks, self.partial)
