@@ -38,7 +38,6 @@ cdef enum:
     # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
     UNIT = 256
     LINE = 64  # bytes
-    WORTH_ALIGNING = 512
     AHEAD = 8  # tensors
 
 cdef extern from * nogil:
@@ -55,25 +54,13 @@ cdef oc_array nothing
 memset(&nothing, 0, sizeof(oc_array))
 
 
-cdef inline void run_piece(const Tensor *t, const oc_coefficients *c, oc_update_fn *kernel, Py_ssize_t begin,
-                           Py_ssize_t n) noexcept nogil:
+cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *kernel, Py_ssize_t begin,
+                     Py_ssize_t n) noexcept nogil:
     cdef void *x[OC_MAX_STREAMS]
     cdef int k
     for k in range(OC_MAX_STREAMS):
         x[k] = <char *>t.x[k] + begin * t.size[k] if t.x[k] != NULL else NULL
     kernel(n, x, c)
-
-
-cdef inline void run(const Tensor *t, const oc_coefficients *c, oc_update_fn *kernel, Py_ssize_t begin,
-                     Py_ssize_t n) noexcept nogil:
-    # Full-width stores that cross cache lines cost a third of the speed: a long range starts with the few elements up
-    # to the next line. The state arrays lie to the lines as their parameter does.
-    cdef Py_ssize_t head = 0
-    if n >= WORTH_ALIGNING:
-        head = (-<size_t>(<char *>t.x[0] + begin * t.size[0]) & (LINE - 1)) // t.size[0]
-        if head:
-            run_piece(t, c, kernel, begin, head)
-    run_piece(t, c, kernel, begin + head, n - head)
 
 
 cdef inline Py_ssize_t size_of_array(const PyArrayObject *a) noexcept nogil:
