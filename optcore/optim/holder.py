@@ -53,7 +53,7 @@ class Holder(Stepper):
         if plan.master:
             extras["master"] = storage.values(array, plan.parameter, None, plan.arithmetic)
         if plan.rounding == "pair":
-            extras["compensation"] = storage.zeros(array, array.shape, plan.parameter)
+            extras["compensation"] = storage.zeros([(array, array.shape, plan.parameter)])[0]
         if self._storage.ema_decay is not None:
             extras["ema"] = storage.values(array, plan.parameter, None, plan.arithmetic)
         return extras
@@ -122,18 +122,27 @@ class Holder(Stepper):
         return range(start, start + len(self.param_groups[index]["params"]))
 
     def _allocate(self, index, numbers):
-        added = False
-        for slot in self.rule.slots:
-            if slot.when is not None and not numbers[slot.when]:
-                continue
-            for i in self._members(index):
-                if slot.key not in self._state[i] and slot.shape(self._arrays[i].shape) is not None:
-                    self._put_state(i, slot, self._new_state(i, slot, numbers))
-                    if slot.restarts:
-                        self._set_step(i, 0)
-                    added = True
-        if added:
+        """Make what the rule's options ask for and a group does not have."""
+        missing = [(i, slot) for slot in self.rule.slots if slot.when is None or numbers[slot.when]
+                   for i in self._members(index)
+                   if slot.key not in self._state[i] and slot.shape(self._arrays[i].shape) is not None]
+        self._begin(missing, numbers)
+        for i, slot in missing:
+            if slot.restarts:
+                self._set_step(i, 0)
+        if missing:
             self._bound(self._all_state())
+
+    def _begin(self, places, numbers):
+        """Put the arrays of slots (i, slot) as they begin: their own, and where they hold codes their scales."""
+        wanted = [(self._theta(i), slot.shape(self._arrays[i].shape), self._kind(i, slot)) for i, slot in places]
+        for (i, slot), (_, shape, kind), array in zip(places, wanted, storage.zeros(wanted), strict=True):
+            new = {slot.key: array}
+            if kind in storage.CODES:
+                new[slot.key + SCALE] = storage.scales(shape)
+            if slot.initial:
+                storage.put(numbers[slot.initial], array, kind, new.get(slot.key + SCALE))
+            self._put_state(i, slot, new)
 
     def _kind(self, i, slot):
         """How the state array of a slot is kept."""
@@ -150,22 +159,6 @@ class Holder(Stepper):
         """What stands beside a parameter under a key, as it is kept."""
         plan = self._plans[i]
         return Kept(plan.parameter if key == "compensation" else plan.arithmetic, self._state[i][key])
-
-    def _new_state(self, i, slot, numbers):
-        """The arrays of a slot as it begins: its own, and where it holds codes their scales."""
-        shape, kind = slot.shape(self._arrays[i].shape), self._kind(i, slot)
-        new = {slot.key: storage.zeros(self._theta(i), shape, kind)}
-        if kind in storage.CODES:
-            new[slot.key + SCALE] = storage.scales(shape)
-        if slot.initial:
-            storage.put(numbers[slot.initial], new[slot.key], kind, new.get(slot.key + SCALE))
-        return new
-
-    def _filled(self, i, slot, given):
-        """The arrays of a slot with what a state holds."""
-        new = self._new_state(i, slot, {slot.initial: 0})
-        self._kept(i, slot, new).take(given)
-        return new
 
     def _theta(self, i):
         """What the rule moves."""

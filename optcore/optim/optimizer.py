@@ -310,11 +310,12 @@ class Optimizer(Holder):
     def _load(self, i, numbers, entry):
         step = entry.step
         for slot in self.rule.slots:
-            if slot.key in entry.arrays:
-                self._put_state(i, slot, self._filled(i, slot, entry.arrays[slot.key]))
-            elif slot.key in self._state[i]:  # what the state does not have starts anew
-                self._put_state(i, slot, self._new_state(i, slot, numbers))
-                step = 0 if slot.restarts else step
+            given, had = slot.key in entry.arrays, slot.key in self._state[i]
+            if given != had:  # what the state does not have starts anew
+                self._begin([(i, slot)], numbers)
+                step = 0 if had and slot.restarts else step
+            if given:
+                self._kept(i, slot, self._state[i]).take(entry.arrays[slot.key])
         begun = self._new_extras(self._arrays[i], self._plans[i])
         for key in begun:  # in place: they stay bound
             kept = self._kept_beside(i, key)

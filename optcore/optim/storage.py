@@ -13,6 +13,8 @@ from optcore.checks import flag, number, one_of
 DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16,
           "signed": np.uint8, "unsigned": np.uint8}
 CODES = ("signed", "unsigned")
+LINE = 64  # bytes
+SMALL = 1 << 20  # bytes of an array that pages of its own do nothing for
 HALVES = ("float16", "bfloat16")
 _STATE_DTYPES = ("float32", "float64", "bfloat16", "float16", "int8")
 
@@ -114,12 +116,22 @@ class Storage:
         return plan
 
 
-def zeros(like, shape, kind):
-    """Zeros whose element lies to the cache lines as that of ``like`` does: full-width accesses of both cross none."""
-    dtype = np.dtype(DTYPES[kind])
-    room = np.zeros(math.prod(shape) * dtype.itemsize + 64, np.uint8)
-    skew = like.ctypes.data % 64 // like.dtype.itemsize * dtype.itemsize - room.ctypes.data
-    return np.ndarray(shape, dtype, room, skew % 64)
+def zeros(wanted):
+    """Zeros for each (like, shape, kind) whose elements lie to the cache lines as those of ``like`` do.
+
+    Full-width accesses of both cross no line. Small arrays lie end to end: what a processor looks up and asks for ahead
+    goes on from one to the next.
+    """
+    dtypes = [np.dtype(DTYPES[kind]) for _, _, kind in wanted]
+    sizes = [math.prod(shape) * dtype.itemsize + LINE for (_, shape, _), dtype in zip(wanted, dtypes, strict=True)]
+    shared, at = np.zeros(sum(size for size in sizes if size <= SMALL), np.uint8), 0
+    arrays = []
+    for (like, shape, _), dtype, size in zip(wanted, dtypes, sizes, strict=True):
+        room, begin = (shared, at) if size <= SMALL else (np.zeros(size, np.uint8), 0)
+        at += size if size <= SMALL else 0
+        into_line = like.ctypes.data % LINE // like.dtype.itemsize * dtype.itemsize
+        arrays.append(np.ndarray(shape, dtype, room, begin + (into_line - room.ctypes.data - begin) % LINE))
+    return arrays
 
 
 def scales(shape):
