@@ -69,11 +69,11 @@ OC_INLINE ptrdiff_t oc_up_to_line(const void *p, size_t size, ptrdiff_t n) {
     return n < OC_WORTH_ALIGNING ? 0 : (ptrdiff_t)((size_t)-(uintptr_t)p % OC_LINE / size);
 }
 
-/* Runs the body, a block, for elements 0 to n - 1 of arrays of `type`, with the coefficients c: of a long range the few up to
- * the first line of theta, x[0], which states lie to the lines like, then OC_STRETCH at a time, then the rest. Of arrays that caches do
- * not hold, long ones or many, each OC_STRETCH begins with the statements of `ahead`, OC_COMING(x) for each array: they ask
- * for its lines some way ahead. Processors do that by themselves, but begin anew with every page, and fall behind where a
- * line takes long. */
+/* Runs the body, a block, for elements 0 to n - 1 of arrays of `type`, with the coefficients c. A long range begins with the
+ * few elements up to a line of x[0], theta; other arrays lie to the lines as it does. Of arrays that caches do not hold, long
+ * ones or many, each OC_STRETCH begins with the statements of `ahead`, OC_COMING(x) for each array: they ask for its lines
+ * some way ahead. Processors do that by themselves, but begin anew with every page, and fall behind where a line takes
+ * long. */
 #define OC_EACH(type, n, ahead, ...)                                                                                  \
     do {                                                                                                              \
         const int far = c->far || (n) >= OC_FAR;                                                                      \

@@ -1,6 +1,6 @@
 # Work that threads part among themselves while they do it. Each has a share, the same at every call, so that what it
-# works on is in its own caches, and in the memory of its own processor. Whoever is done takes pieces of the shares of
-# the others: a thread that has lost its core for a while, or has a slower one, does less, and none waits for it long.
+# works on is in its own caches, and in the memory of its own processor. Whoever is done takes pieces of what the others
+# have left: a thread that has a slower core, or has lost it for a while, does less.
 #
 # For work whose result depends neither on who does a piece nor on where the pieces begin.
 cdef extern from * nogil:
@@ -24,12 +24,13 @@ cdef extern from * nogil:
 
 cdef enum:
     MAX_SHARES = 64     # more threads than that have no share of their own
-    PIECE = 8192        # elements of a piece at least, where a task has not more: two or three microseconds
-    WHOLE = 4           # shares of so many pieces stay whole
+    PIECE = 8192        # elements that are worth taking: two or three microseconds
+    WHOLE = 4           # a share of no more such pieces is its owner's alone
 
 ctypedef struct Counter:
     Py_ssize_t next     # where what nobody has taken begins
-    Py_ssize_t own      # where what the owner has taken from the beginning on, without a gap, ends
+    Py_ssize_t own      # where what is the owner's from the beginning on, without a gap, ends: for the owner alone to look
+                        # at, once it has found no more to take, and for whoever comes after all are done
     Py_ssize_t apart[6] # threads write counters: each in a cache line of its own
 
 ctypedef struct Shares:

@@ -25,8 +25,8 @@ cdef class Stepper(Tensors):
     cdef int _enter(self) except -1
     cdef void _leave(self) noexcept
     cdef object _bind_gradients(self, grads, str argument, str what)
-    cdef bint _is_brief(self) noexcept
-    cdef bint _is_bound_list(self, grads)
+    cdef bint _is_borrowed(self, grads)
+    cdef bint _is_settled(self)
     cdef tuple _by_label(self, grads, str argument)
     cdef int _open(self) except -1
     cdef bint _advance(self) noexcept nogil

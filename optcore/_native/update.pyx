@@ -46,7 +46,8 @@ PASSES = {  # between steps
 
 cdef enum:
     FAR = 3 << 18    # elements that caches do not hold, however many tensors they are
-    BRIEF = 1 << 20  # elements whose step takes a millisecond or two; the interpreter lets a thread keep the GIL for 5
+    BRIEF = 1 << 20  # elements whose step takes some milliseconds at most, where each thread has a core; the interpreter
+                     # lets a thread keep the GIL for 5
 
 cdef extern from "Python.h":
     PyObject **PySequence_Fast_ITEMS(PyObject *a)
@@ -151,15 +152,16 @@ cdef class Stepper(Tensors):
         FloatingPointError
             With ``nonfinite="raise"``: a gradient holds NaN or infinity; the message names its parameter.
         """
+        cdef bint borrowed
         self._enter()
         try:
-            self._open()
-            if self._is_brief():
-                if not self._is_bound_list(grads):
-                    held = self._bind_gradients(grads, "grads", "gradient")
-                self._advance()
-            else:
+            borrowed = self._is_borrowed(grads)
+            if not borrowed:
                 held = self._bind_gradients(grads, "grads", "gradient")
+            self._open()
+            if borrowed or self.elements <= GRAIN:
+                self._advance()  # over before the GIL were given up and taken again
+            else:
                 with nogil:
                     self._advance()
             self._close()
@@ -251,17 +253,26 @@ cdef class Stepper(Tensors):
                     self._bind_gradient(i, given[i], what)
         return given
 
-    cdef bint _is_brief(self) noexcept:
-        """Whether a step is over before the GIL were given up and taken again, or it pays to keep it: of many tensors,
-        with the cores at work on them for less than the interpreter lets a thread keep the GIL anyhow."""
-        return self.elements <= GRAIN or (self.n_tensors >= MANY and self.elements <= BRIEF and self.layers is None
-                                          and num_threads(self.elements) > 1)
+    cdef bint _is_borrowed(self, grads):
+        """Whether the gradients of many tensors are bound from the last step and stay alive without being held.
 
-    cdef bint _is_bound_list(self, grads):
-        """Whether these are bound from the last step. While nobody gives up the GIL the list keeps them alive: counting
-        references would write into every header, which the other threads then read."""
-        return (isinstance(grads, list) and len(<list>grads) == self.n_tensors
-                and self._is_bound(self.n_tensors, PySequence_Fast_ITEMS(<PyObject *>grads)))
+        Nothing but this step runs while it keeps the GIL, so that the list holds them: counting references would write
+        into every header, which the other threads then read.
+        """
+        return (self.n_tensors >= MANY and self.elements <= BRIEF and self.layers is None
+                and num_threads(self.elements) > 1 and isinstance(grads, list) and len(<list>grads) == self.n_tensors
+                and self._is_settled() and self._is_bound(self.n_tensors, PySequence_Fast_ITEMS(<PyObject *>grads)))
+
+    cdef bint _is_settled(self):
+        """Whether `_open` has nothing to read, which would run Python."""
+        cdef Py_ssize_t i
+        for value in (self.clip_norm, self.clip_value):
+            if value is not None and type(value) is not float:
+                return False
+        for i in range(len(self.groups)):
+            if i >= len(self.param_groups) or not (<Group>self.groups[i]).unchanged(<dict?>self.param_groups[i]):
+                return False
+        return True
 
     cdef tuple _by_label(self, grads, str argument):
         if len(grads) != self.n_tensors or any([label not in grads for label in self.labels]):

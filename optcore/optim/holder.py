@@ -140,9 +140,18 @@ class Holder(Stepper):
             new = {slot.key: array}
             if kind in storage.CODES:
                 new[slot.key + SCALE] = storage.scales(shape)
-            if slot.initial:
-                storage.put(numbers[slot.initial], array, kind, new.get(slot.key + SCALE))
             self._put_state(i, slot, new)
+            if slot.initial:
+                self._fill(i, slot, numbers)
+
+    def _fill(self, i, slot, numbers):
+        """Make the arrays of a slot what they are before the first step."""
+        kept = self._kept(i, slot, self._state[i])
+        kept.array.fill(0)
+        if kept.scale is not None:
+            kept.scale.fill(0)
+        if slot.initial:
+            storage.put(numbers[slot.initial], kept.array, kept.kind, kept.scale)
 
     def _kind(self, i, slot):
         """How the state array of a slot is kept."""

@@ -311,9 +311,11 @@ class Optimizer(Holder):
         step = entry.step
         for slot in self.rule.slots:
             given, had = slot.key in entry.arrays, slot.key in self._state[i]
-            if given != had:  # what the state does not have starts anew
+            if had and not given:  # what the state does not have starts anew
+                self._fill(i, slot, numbers)
+                step = 0 if slot.restarts else step
+            if given and not had:
                 self._begin([(i, slot)], numbers)
-                step = 0 if had and slot.restarts else step
             if given:
                 self._kept(i, slot, self._state[i]).take(entry.arrays[slot.key])
         begun = self._new_extras(self._arrays[i], self._plans[i])

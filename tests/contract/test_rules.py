@@ -298,9 +298,41 @@ def test_bits_do_not_follow_how_many_tensors_there_are(name, dtype):
     assert ends[0] == ends[1]
 
 
+def test_a_refused_gradient_leaves_options_unread():
+    """One that is switched on takes a state array and begins to count anew; a failed step may leave neither behind."""
+    opt = oc.optim.SGD(np.ones(600, "float32"), lr=0.1)
+    for _ in range(5):
+        opt.step(np.ones(600, "float32"))
+    opt.param_groups[0]["momentum"] = 0.9
+    before = digest(opt)
+    with pytest.raises(ValueError, match="shape"):
+        opt.step(np.ones(3, "float32"))
+    assert digest(opt) == before
+    assert opt.state_dict()["state"][0] == {"step": 5}
+
+
+def test_a_list_that_a_schedule_empties_during_the_step():
+    """Gradients of many tensors, known from the last step, are not held where no Python can run; here it can."""
+    p, expected = [[np.ones(1000, "float32") for _ in range(300)] for _ in range(2)]
+    grads = []
+
+    def emptied(step):
+        grads.clear()
+        return 0.5
+
+    opt = oc.optim.SGD(p, lr=0.5)
+    for lr in (0.5, 0.5, emptied, emptied):
+        grads[:] = [np.full(1000, k, "float32") for k in range(300)]
+        opt.param_groups[0]["lr"] = lr
+        opt.step(grads)
+        for k, x in enumerate(expected):
+            x -= 0.5 * k
+    assert all(np.array_equal(a, b) for a, b in zip(p, expected, strict=True))
+
+
 @pytest.mark.parametrize("threads", [2, 3, 5, 70])
 def test_every_piece_is_done_once(threads):
-    """Threads take pieces from each other; 70 on fewer cores leave most of their shares to those that run first."""
+    """Threads take pieces from each other: 70 on fewer cores what late ones have left; some have no share."""
     rng = np.random.default_rng(22)
     sizes = [3_000_001, 0, 1, 500_000, *[1001] * 1500, 257, 1_200_000]
     start, g = [[rng.standard_normal(n, dtype="float32") for n in sizes] for _ in range(2)]

@@ -78,7 +78,7 @@ def test_bad_counts(bad, error):
 
 @pytest.mark.parametrize("threads", [2, 5, 70])
 def test_bits_when_threads_take_from_each_other(threads):
-    """Of many tasks each; 70 threads are more than have shares, and on fewer cores the first do most of the work."""
+    """Of many tasks each; 70 threads are more than have shares, and on fewer cores late ones find less to do."""
     rng = np.random.default_rng(3)
     outputs = []
     rows, segments = rng.standard_normal((30_000, 96), "float32"), rng.standard_normal((40, 300, 15, 15), "float32")
