@@ -232,10 +232,11 @@ static void check_shapes(const test *t, oc_dtype d) {
     static const ptrdiff_t widths[] = {1, 2, 3, 10, 13, 15, 16, 17, 33, 40, 41, 61, 63, 64, 65, 100, 253, 256, 257, 300};
     /* Statistics of no run at all are not asked for: runs start at 1, rows go down to 0. */
     const int n_units = (int)(sizeof units / sizeof *units) - (t->shapes == RUNS);
-    const int n_shapes = t->shapes == ELEMENTS ? 301 : n_units * (int)(sizeof widths / sizeof *widths);
+    /* Elements: up to 300, and from where rules go to a cache line first; at the end of the memory each is elsewhere in it. */
+    const int n_shapes = t->shapes == ELEMENTS ? 301 + 16 : n_units * (int)(sizeof widths / sizeof *widths);
     for (int s = 0; s < n_shapes; s++)
         for (int at_end = 0; at_end < 2; at_end++) {
-            const ptrdiff_t n = t->shapes == ELEMENTS ? s : units[s % n_units];
+            const ptrdiff_t n = t->shapes != ELEMENTS ? units[s % n_units] : s <= 300 ? s : 512 - 301 + s;
             const ptrdiff_t width = t->shapes == ELEMENTS ? 1 : widths[s / n_units];
             snprintf(where, sizeof where, "%s %s, n = %td, width = %td, %s", t->name,
                      d == OC_F32 ? "float32" : d == OC_F64 ? "float64" : "bfloat16", n, width,
