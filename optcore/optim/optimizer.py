@@ -310,14 +310,13 @@ class Optimizer(Holder):
     def _load(self, i, numbers, entry):
         step = entry.step
         for slot in self.rule.slots:
-            given, had = slot.key in entry.arrays, slot.key in self._state[i]
-            if had and not given:  # what the state does not have starts anew
+            if slot.key in entry.arrays:
+                if slot.key not in self._state[i]:
+                    self._begin([(i, slot)], numbers)
+                self._kept(i, slot, self._state[i]).take(entry.arrays[slot.key])
+            elif slot.key in self._state[i]:  # what the state does not have starts anew
                 self._fill(i, slot, numbers)
                 step = 0 if slot.restarts else step
-            if given and not had:
-                self._begin([(i, slot)], numbers)
-            if given:
-                self._kept(i, slot, self._state[i]).take(entry.arrays[slot.key])
         begun = self._new_extras(self._arrays[i], self._plans[i])
         for key in begun:  # in place: they stay bound
             kept = self._kept_beside(i, key)
