@@ -134,6 +134,22 @@ Two pools that spin on the same cores cost a factor of 30; see docs/architecture
 microseconds, so whole jobs (a fit, an analysis) are wrapped; entering again inside is free."""
 
 
+_apart = contextvars.ContextVar("apart", default=False)
+
+
+def is_apart():
+    """Return whether this is work of `at_once` that may have its like beside it, whatever the number of threads is."""
+    return _apart.get()
+
+
+def _beside_others(work, item):
+    before = _apart.set(True)
+    try:
+        return work(item)
+    finally:
+        _apart.reset(before)
+
+
 def at_once(work, items, stop, most):
     """Return ``work(item)`` of each item, several at a time: each on a Python thread with its share of the threads.
 
@@ -147,11 +163,14 @@ def at_once(work, items, stop, most):
         Called without arguments once one has failed, or on Ctrl-C: makes the others end soon. The first error is raised
         when they have.
     most : int
-        How many at a time; 1 for the calling thread alone.
+        How many may be at work at a time, if there are as many threads; 1 for one after the other, each on all threads.
     """
     if most == 1:
         return [work(item) for item in items]
-    share, numbered, one_asks = max(1, get_num_threads() // most), enumerate(items), threading.Lock()
+    most = min(most, get_num_threads())
+    if most == 1:
+        return [_beside_others(work, item) for item in items]
+    share, numbered, one_asks = get_num_threads() // most, enumerate(items), threading.Lock()
     found, errors = {}, []
 
     def run():
@@ -162,7 +181,7 @@ def at_once(work, items, stop, most):
                         number, item = next(numbered, (None, None))
                     if number is None:
                         return
-                    found[number] = work(item)
+                    found[number] = _beside_others(work, item)
         except BaseException as error:
             errors.append(error)
             stop()  # at once: the caller may wake late

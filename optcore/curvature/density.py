@@ -11,7 +11,7 @@ from optcore.curvature.estimates import Estimate
 from optcore.curvature.lanczos import Lanczos, most_steps, most_vectors, run_together
 from optcore.curvature.operators import Products
 from optcore.curvature.quadrature import Shares, counted, estimated
-from optcore.process import at_once, get_num_threads, one_pool
+from optcore.process import at_once, one_pool
 
 _DENSE_BELOW = 2000
 _TAU = 1e-6
@@ -200,7 +200,7 @@ def _probes(product, rng, probes, steps, memory):
         sizes = _sizes(probes, largest, 1)
     groups = ([rng.standard_normal(product.n) for _ in range(size)] for size in sizes)
     run = partial(_group, product, steps=steps)
-    return tuple(itertools.chain(*at_once(run, groups, product.stop, min(most, get_num_threads()))))
+    return tuple(itertools.chain(*at_once(run, groups, product.stop, most)))
 
 
 def _sizes(probes, largest, least):

@@ -185,8 +185,8 @@ class Lanczos:
     def _recurrence(self):
         """Append alpha; return what the three terms leave of the product with the last vector: the next row."""
         last = self._locked + self.steps
-        known, w = np.split(self._basis[max(last - 1, self._locked):last + 2], [-1])
-        q, w = known[-1], w[0]  # the next row: no temporary takes as much memory
+        known, w = self._basis[max(last - 1, self._locked):last + 1], self._basis[last + 1]
+        q = known[-1]  # and w the next row: no temporary takes as much memory
         w[:self._size] = yield q[:self._size]
         self._alpha.append(reduce.dot(q, w))
         reduce.subtract_rows(known, np.array([*self._beta[-1:], self._alpha[-1]]), w)

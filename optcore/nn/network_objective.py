@@ -12,7 +12,8 @@ from optcore.nn.penalty import penalty_of
 from optcore.nn.sequential import Sequential
 from optcore.nn.variants import variants
 from optcore.objective import filters_of
-from optcore.process import one_pool
+from optcore.objective.vectors import reals
+from optcore.process import is_apart, one_pool
 
 _TOGETHER = 5  # directions in one product with X: more gain little, and each holds what its own analysis needs
 
@@ -52,6 +53,10 @@ class NetworkObjective(BatchedObjective):
         if kind == "fisher" and mixes:
             raise ValueError('mode: expected "eval" for the empirical Fisher matrix, got "train": under batch norm an '
                              "example has no gradient of its own")
+
+    def check_vector(self, name, v):
+        """Return a direction in the objective's dtype: v itself where it has it, as products only read it."""
+        return np.require(reals(name, v, self.size, self.dtype), self.dtype, "CA")
 
     def filters(self):
         """Return (start, stop) in theta of each filter; see `optcore.Objective.filters`."""
@@ -96,7 +101,7 @@ class NetworkObjective(BatchedObjective):
         outs = np.empty((len(vs), self.size), self.dtype)
         middle = state.outer if kind == "fisher" else state.curvature
         with one_pool:
-            passes.products(self._program, state.records, vs, middle, outs, whole=kind == "hvp")
+            passes.products(self._program, state.records, vs, middle, outs, whole=kind == "hvp", apart=is_apart())
             if self._penalty is not None and kind != "fisher":
                 for v, out in zip(vs, outs, strict=True):
                     self._penalty.add_product(v, out)

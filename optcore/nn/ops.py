@@ -107,24 +107,24 @@ def _linear_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
     return rdx
 
 
-def linear_along_each(r, rparams):
+def linear_along_each(r, rparams, apart):
     """R{y} for each direction, where x does not move: one product of x with all of their weights."""
     weights = np.concatenate([each["weight"] for each in rparams])
     together = _rows(r.x, len(weights))
-    matmul(r.x, weights, together, transpose_b=True)
-    moved = []
-    for each, ry in zip(rparams, np.split(together, len(rparams), axis=1), strict=True):
-        bias = each.get("bias")
+    matmul(r.x, weights, together, transpose_b=True, apart=apart)
+    moved, width = [], r.y.shape[1]
+    for i, each in enumerate(rparams):
+        ry, bias = together[:, i * width:(i + 1) * width], each.get("bias")
         moved.append(np.ascontiguousarray(ry) if bias is None else np.add(ry, bias, out=np.empty_like(r.y)))
     return moved
 
 
-def linear_gradient_of_each(r, rdys, rgrads):
+def linear_gradient_of_each(r, rdys, rgrads, apart):
     """What `_linear_r_backward` writes where x does not move, for each direction: one product of all R{dy} with x."""
     together = np.concatenate(rdys, axis=1)
     weights = _rows(together.T, r.x.shape[1])
-    matmul(together, r.x, weights, transpose_a=True)
-    for rdy, each, weight in zip(rdys, rgrads, np.split(weights, len(rdys)), strict=True):
+    matmul(together, r.x, weights, transpose_a=True, apart=apart)
+    for rdy, each, weight in zip(rdys, rgrads, weights.reshape(len(rdys), -1, weights.shape[1]), strict=True):
         each["weight"][...] = weight
         if "bias" in each:
             column_sums(rdy, each["bias"])

@@ -84,7 +84,7 @@ def backward(program, records, dy, grad, need_dx=False):
     return dy
 
 
-def products(program, records, vs, middle, outs, whole=True):
+def products(program, records, vs, middle, outs, whole=True, apart=False):
     """Write the Hessian times each v into its out: the derivative of both passes along v (Pearlmutter 1994).
 
     A first operation that is linear takes all directions at once: its products all have x for an operand, which BLAS
@@ -101,6 +101,8 @@ def products(program, records, vs, middle, outs, whole=True):
     outs : sequence of ndarray [n]
     whole : bool
         False: J' M J v instead, with J the Jacobian of the outputs and M what `middle` multiplies by.
+    apart : bool
+        Other threads make such products too: `matmul`'s of all directions are cut for few threads.
     """
     first = program.first
     if len(vs) == 1 or not program.shares_input:
@@ -108,10 +110,10 @@ def products(program, records, vs, middle, outs, whole=True):
             _down_and_up(program, records, v, None, middle, out, whole, need_dx=False)
         return
     op, record, rest, behind = program.ops[first], records[first], program.behind_first, records[first + 1:]
-    moved = linear_along_each(record, [_views(op, v) for v in vs])
+    moved = linear_along_each(record, [_views(op, v) for v in vs], apart)
     rdys = [_down_and_up(rest, behind, v, rx, middle, out, whole, need_dx=True)
             for v, rx, out in zip(vs, moved, outs, strict=True)]
-    linear_gradient_of_each(record, rdys, [_views(op, out) for out in outs])
+    linear_gradient_of_each(record, rdys, [_views(op, out) for out in outs], apart)
 
 
 def _down_and_up(program, records, v, rx, middle, out, whole, need_dx):
