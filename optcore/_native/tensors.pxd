@@ -12,23 +12,22 @@ cdef enum:
     STAGED = OC_N_MIXES
     MANY = 256  # tensors that are looked at by all threads
 
-ctypedef struct Tensor:     # what a step walks over
+ctypedef struct Tensor:     # what a step walks over: a cache line
     void *x[OC_MAX_STREAMS] # the streams of the rule; x[1], the gradient, is bound by each step, NULL skips
     Py_ssize_t n
     Py_ssize_t place        # of its first element, all tensors laid end to end
-    Py_ssize_t itemsize     # of the arithmetic dtype
-    Py_ssize_t use          # index of its coefficients in this step
-    oc_dtype dtype          # of the arithmetic
-    int way                 # how its arrays are kept: in the arithmetic dtype, a mix that has kernels, or anything else
+    unsigned char dtype     # oc_dtype of the arithmetic
+    signed char way         # how its arrays are kept: in the arithmetic dtype, a mix that has kernels, or anything else
     unsigned char size[OC_MAX_STREAMS]  # of an element of each stream
 
-ctypedef struct Book:       # what a step looks up once
+ctypedef struct Book:       # what a step looks up once: a cache line too
     PyObject *array         # the parameter, which Tensors.params holds
     void *parameter         # its address
-    void *checked_gradient  # the address that the overlap check has passed
+    void *gradient          # that is bound, which the overlap check has passed; NULL for none
     void *average           # what follows theta, NULL for none
     void *copy
-    int typenum             # of the parameter
+    Py_ssize_t n            # of the parameter
+    int typenum
     int gradient_type       # of the gradient that was bound last
     int way                 # what Tensor.way can be: parameter and states tell, then the gradient
 
@@ -50,11 +49,13 @@ cdef class Tensors:
     cdef Tensor *tensors
     cdef Book *books
     cdef History *histories
+    cdef int *use                     # which coefficients a tensor has in this step; -1: no gradient
     cdef oc_staged *stages
     cdef Py_ssize_t n_tensors, capacity
     cdef oc_coefficients *coefficients
     cdef Py_ssize_t elements, length  # of all tensors; of the layout that threads part
     cdef bint followed                # something follows some theta
+    cdef bint staged                  # some tensor may be STAGED
     cdef str uint16_as
     cdef Piece *blocks
     cdef double *partial
@@ -74,7 +75,6 @@ cdef class Tensors:
     cdef void _run_pieces(self, oc_rule rule, Shares *shares, int thread) noexcept nogil
     cdef Py_ssize_t _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t guess) noexcept nogil
     cdef Py_ssize_t _first_after(self, Py_ssize_t place, Py_ssize_t guess) noexcept nogil
-    cdef Py_ssize_t _end(self, Py_ssize_t i) noexcept nogil
     cdef double _norm(self) noexcept nogil
     cdef double _sum_squares(self, double scale) noexcept nogil
     cdef void _square_pieces(self, double scale, Shares *shares, int thread) noexcept nogil

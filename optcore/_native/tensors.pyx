@@ -9,8 +9,8 @@ from libc.string cimport memset
 from optcore._native cimport arrays
 from optcore._native.c cimport (
     OC_ALL_BF16, OC_AS_BF16, OC_AS_F16, OC_AS_F32, OC_AS_F64, OC_BF16_STATES, OC_BLOCK, OC_DIRECTION, OC_F32, OC_F64,
-    OC_MAX_STREAMS, OC_ROUND_NEAREST, OC_STAGE, oc_array, oc_coefficients, oc_dtype, oc_mean, oc_rule, oc_staged,
-    oc_storage, oc_update_fn,
+    OC_MAX_STREAMS, OC_ROUND_NEAREST, OC_STAGE, oc_array, oc_coefficients, oc_dtype, oc_kernels, oc_mean, oc_rule,
+    oc_staged, oc_storage, oc_update_fn,
 )
 from optcore._native.core cimport kernels, tree_sum
 from optcore._native.reduce cimport square_scale, squares_are_safe
@@ -88,21 +88,24 @@ cdef inline void ask_for_header(const PyObject *array) noexcept nogil:
     OC_ASK_FOR(<const char *>array + LINE)
 
 
-cdef inline bint as_given(const Tensor *t, const Book *book) noexcept nogil:
+cdef inline bint as_given(const Book *book) noexcept nogil:
     """Whether a parameter is still what it was at construction."""
     cdef const PyArrayObject *p = <const PyArrayObject *>book.array
-    return (PyArray_DATA(p) == book.parameter and PyArray_ISWRITEABLE(p) and size_of_array(p) == t.n
+    return (PyArray_DATA(p) == book.parameter and PyArray_ISWRITEABLE(p) and size_of_array(p) == book.n
             and PyArray_TYPE(p) == book.typenum)
 
 
-cdef inline bint as_before(const Tensor *t, const Book *book, PyObject *given) noexcept nogil:
+cdef inline bint as_before(const Book *book, PyObject *given) noexcept nogil:
     """Whether a gradient is bound, from the last step, and nothing about it or its parameter has changed."""
     cdef const PyArrayObject *g = <const PyArrayObject *>given
-    if t.x[1] == NULL:
+    if book.gradient == NULL:
         return given == Py_None
-    return (PyArray_CheckExact(given) and PyArray_DATA(g) == t.x[1] and t.x[1] == book.checked_gradient
-            and PyArray_TYPE(g) == book.gradient_type and PyArray_ISCARRAY_RO(g) and as_given(t, book)
-            and same_shape(g, <const PyArrayObject *>book.array))
+    return (PyArray_CheckExact(given) and PyArray_DATA(g) == book.gradient and PyArray_TYPE(g) == book.gradient_type
+            and PyArray_ISCARRAY_RO(g) and as_given(book) and same_shape(g, <const PyArrayObject *>book.array))
+
+
+cdef inline Py_ssize_t end_of(const Tensor *t) noexcept nogil:
+    return t.place + t.n
 
 
 cdef inline oc_storage own(oc_dtype dtype) noexcept nogil:
@@ -126,6 +129,7 @@ cdef class Tensors:
         free(self.tensors)
         free(self.books)
         free(self.histories)
+        free(self.use)
         free(self.stages)
         free(self.coefficients)
         free(self.blocks)
@@ -147,6 +151,10 @@ cdef class Tensors:
         if grown == NULL:
             raise MemoryError
         self.histories = <History *>grown
+        grown = realloc(self.use, room * sizeof(int))
+        if grown == NULL:
+            raise MemoryError
+        self.use = <int *>grown
         grown = realloc(self.stages, room * sizeof(oc_staged))
         if grown == NULL:
             raise MemoryError
@@ -169,19 +177,20 @@ cdef class Tensors:
         memset(&self.books[i], 0, sizeof(Book))
         memset(&self.histories[i], 0, sizeof(History))
         memset(&self.stages[i], 0, sizeof(oc_staged))
+        self.use[i] = -1
         cdef cnp.ndarray a = stored(array, name, arrays.OUT, uint16_as, &self.stages[i].x[0])
-        t.n = cnp.PyArray_SIZE(a)
-        t.dtype = OC_F32 if arithmetic == "float32" else OC_F64
-        t.itemsize = 4 if t.dtype == OC_F32 else 8
+        cdef oc_dtype dtype = OC_F32 if arithmetic == "float32" else OC_F64
+        t.n, t.dtype = cnp.PyArray_SIZE(a), <unsigned char>dtype
         self.uint16_as = uint16_as
         self.books[i].array = <PyObject *>a
         self.books[i].parameter = cnp.PyArray_DATA(a)
+        self.books[i].n = t.n
         self.books[i].typenum = cnp.PyArray_TYPE(a)
         self.histories[i].group = len(self.groups) - 1
-        self.histories[i].dtype = t.dtype
+        self.histories[i].dtype = dtype
         if self.layers is not None:
             self.stages[i].x[OC_DIRECTION].data = self.layers.add(a if like is None else like)
-            self.stages[i].x[OC_DIRECTION].storage = own(t.dtype)
+            self.stages[i].x[OC_DIRECTION].storage = own(dtype)
         self.params.append(a)
         self.names.append(name)
         self.labels.append(label)
@@ -244,8 +253,6 @@ cdef class Tensors:
             if after[0] < before[1]:
                 raise ValueError(f"params: expected arrays of their own memory, but {after[2]} overlaps {before[2]}")
         self.spans = spans
-        for i in range(self.n_tensors):
-            self.books[i].checked_gradient = NULL
 
     def _plan_streams(self):
         """Find how the arrays of each tensor are kept: most kernels take them as they are."""
@@ -253,7 +260,7 @@ cdef class Tensors:
         cdef int k
         cdef oc_staged *s
         cdef Tensor *t
-        self.followed = False
+        self.followed = self.staged = False
         for i in range(self.n_tensors):
             s, t = &self.stages[i], &self.tensors[i]
             for k in range(OC_MAX_STREAMS):
@@ -261,6 +268,7 @@ cdef class Tensors:
                     t.x[k] = s.x[k].data
                     t.size[k] = size_of(s.x[k].storage)
             self.books[i].way = self._way(i)
+            self._set_gradient(i, nothing)  # the overlap check is for what there is now
             self.followed = self.followed or self.books[i].average != NULL or self.books[i].copy != NULL
             if self.layers is not None:
                 self.layers.layers[i].theta = <char *>t.x[0]
@@ -269,7 +277,7 @@ cdef class Tensors:
     cdef int _way(self, Py_ssize_t i) noexcept:
         """How the parameter and the states of a tensor are kept."""
         cdef const oc_staged *s = &self.stages[i]
-        cdef oc_storage arithmetic = own(self.tensors[i].dtype)
+        cdef oc_storage arithmetic = own(<oc_dtype>self.tensors[i].dtype)
         cdef int k
         cdef bint native = s.x[0].storage == arithmetic, halves = True, states = False
         if self.books[i].average != NULL or self.books[i].copy != NULL or s.x[0].rounding != OC_ROUND_NEAREST:
@@ -347,13 +355,14 @@ cdef class Tensors:
 
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept:
         cdef Tensor *t = &self.tensors[i]
-        if t.x[1] != gradient.data:
-            t.x[1] = gradient.data
-        cdef oc_storage expected = OC_AS_BF16 if self.books[i].way == OC_ALL_BF16 else own(t.dtype)
-        t.way = self.books[i].way if gradient.storage == expected else STAGED
+        cdef oc_storage expected = OC_AS_BF16 if self.books[i].way == OC_ALL_BF16 else own(<oc_dtype>t.dtype)
+        t.x[1] = self.books[i].gradient = gradient.data
+        self.use[i] = -1 if gradient.data == NULL else 0
+        t.way = <signed char>self.books[i].way if gradient.storage == expected else STAGED
         t.size[1] = size_of(gradient.storage)
         if t.way != NATIVE:
             self.stages[i].x[1] = gradient
+        self.staged = self.staged or t.way == STAGED
 
     cdef bint _is_bound(self, Py_ssize_t n, PyObject **given) noexcept nogil:
         """Whether the gradients of the first n tensors are bound from the last step. The caller holds the GIL."""
@@ -370,7 +379,7 @@ cdef class Tensors:
             if i + AHEAD < end:
                 ask_for_header(given[i + AHEAD])
                 ask_for_header(self.books[i + AHEAD].array)
-            if not as_before(&self.tensors[i], &self.books[i], given[i]):
+            if not as_before(&self.books[i], given[i]):
                 return False
         return True
 
@@ -388,15 +397,14 @@ cdef class Tensors:
         else:
             name = f"{what} of {self.names[i]}"
             arrays.same_shape(stored(g, name, arrays.IN, self.uint16_as, &a), name, p, "the parameter")
-        if a.data != book.checked_gradient:
+        if a.data != book.gradient:
             self._check_overlap(i, what, <size_t>a.data, <size_t>a.data + <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>g))
-            book.checked_gradient = a.data
         book.gradient_type = cnp.PyArray_TYPE(<cnp.ndarray>g)
         self._set_gradient(i, a)
         return 0
 
     cdef int _check_parameter(self, Py_ssize_t i) except -1:
-        if not as_given(&self.tensors[i], &self.books[i]):
+        if not as_given(&self.books[i]):
             raise ValueError(f"{self.names[i]}: expected the writable array given at construction, but its memory, "
                              f"size or dtype has changed or it has become read-only")
         return 0
@@ -435,20 +443,22 @@ cdef class Tensors:
     cdef Py_ssize_t _run_range(self, oc_rule rule, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t guess) noexcept nogil:
         """The part of the layout from `begin` to `end`, whose first tensor may be `guess`; return a guess for what follows."""
         cdef Py_ssize_t i = self._first_after(begin, guess), first, n
+        cdef const oc_kernels *k = kernels()
+        cdef const oc_coefficients *c
         cdef const Tensor *t
         while i < self.n_tensors and self.tensors[i].place < end:
             t = &self.tensors[i]
             first = max(begin - t.place, 0)
             n = min(t.n, end - t.place) - first
-            if t.x[1] == NULL or n <= 0:
-                pass
-            elif t.way == STAGED:
-                kernels().staged[<int>t.dtype](rule, first, n, &self.stages[i], &self.coefficients[t.use])
-            elif t.way == NATIVE:
-                run(t, &self.coefficients[t.use], kernels().update[<int>rule][<int>t.dtype], first, n)
-            else:
-                run(t, &self.coefficients[t.use], kernels().mixed[t.way][<int>rule], first, n)
-            if self._end(i) > end:
+            if self.use[i] >= 0 and n > 0:
+                c = &self.coefficients[self.use[i]]
+                if t.way == STAGED:
+                    k.staged[t.dtype](rule, first, n, &self.stages[i], c)
+                elif t.way == NATIVE:
+                    run(t, c, k.update[<int>rule][t.dtype], first, n)
+                else:
+                    run(t, c, k.mixed[t.way][<int>rule], first, n)
+            if end_of(t) > end:
                 break
             i += 1
         return i
@@ -456,18 +466,16 @@ cdef class Tensors:
     cdef Py_ssize_t _first_after(self, Py_ssize_t place, Py_ssize_t guess) noexcept nogil:
         """The first tensor that reaches beyond this place. Looking for it takes longer than a short tensor does."""
         cdef Py_ssize_t low = 0, high = self.n_tensors, middle
-        if guess < high and self._end(guess) > place and (guess == 0 or self._end(guess - 1) <= place):
+        if (guess < high and end_of(&self.tensors[guess]) > place
+                and (guess == 0 or end_of(&self.tensors[guess - 1]) <= place)):
             return guess
         while low < high:
             middle = (low + high) // 2
-            if self._end(middle) <= place:
+            if end_of(&self.tensors[middle]) <= place:
                 low = middle + 1
             else:
                 high = middle
         return low
-
-    cdef Py_ssize_t _end(self, Py_ssize_t i) noexcept nogil:
-        return self.tensors[i].place + self.tensors[i].n
 
     # -------------------------------------------------------------------------------------------- gradient norm
 
@@ -501,11 +509,11 @@ cdef class Tensors:
         """The gradient of tensor i from `begin` on, in the arithmetic dtype: in place, or in `room`."""
         cdef const Tensor *t = &self.tensors[i]
         cdef const oc_array *g = &self.stages[i].x[1]
-        cdef Py_ssize_t at = 0, step = OC_STAGE // t.itemsize
-        if t.way == NATIVE or g.storage == own(t.dtype):
-            return <char *>t.x[1] + begin * t.itemsize
+        cdef Py_ssize_t item = 4 if t.dtype == OC_F32 else 8, at = 0, step = OC_STAGE // item
+        if t.way == NATIVE or g.storage == own(<oc_dtype>t.dtype):
+            return <char *>t.x[1] + begin * item
         while at < n:
-            kernels().load[<int>t.dtype](begin + at, min(step, n - at), g, room + at * t.itemsize)
+            kernels().load[t.dtype](begin + at, min(step, n - at), g, room + at * item)
             at += step
         return room
 
@@ -515,7 +523,7 @@ cdef class Tensors:
         cdef double room[OC_BLOCK]
         self.partial[b] = 0
         if t.x[1] != NULL:
-            self.partial[b] = kernels().reduce[<int>t.dtype].sum_squares(
+            self.partial[b] = kernels().reduce[t.dtype].sum_squares(
                 n, self._block(self.blocks[b].tensor, begin, n, <char *>room), scale)
 
     cdef double _abs_max(self) noexcept nogil:
@@ -526,7 +534,7 @@ cdef class Tensors:
             i = self.blocks[b].tensor
             n = min(<Py_ssize_t>OC_BLOCK, self.tensors[i].n - self.blocks[b].begin)
             if self.tensors[i].x[1] != NULL:
-                here = kernels().reduce[<int>self.tensors[i].dtype].abs_max(
+                here = kernels().reduce[self.tensors[i].dtype].abs_max(
                     n, self._block(i, self.blocks[b].begin, n, <char *>room))
                 if not here <= largest:  # NaN stays
                     largest = here
@@ -541,7 +549,7 @@ cdef class Tensors:
         for b in range(self.n_blocks):
             i = self.blocks[b].tensor
             n = min(<Py_ssize_t>OC_BLOCK, self.tensors[i].n - self.blocks[b].begin)
-            if self.tensors[i].x[1] != NULL and kernels().reduce[<int>self.tensors[i].dtype].count_nonfinite(
+            if self.tensors[i].x[1] != NULL and kernels().reduce[self.tensors[i].dtype].count_nonfinite(
                     n, self._block(i, self.blocks[b].begin, n, <char *>room)):
                 return i
         return -1

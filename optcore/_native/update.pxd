@@ -37,5 +37,5 @@ cdef class Stepper(Tensors):
     cdef int _refresh(self, double clip_value) except -1
     cdef int _check_bound(self) except -1
     cdef void _prepare(self, oc_rule rule, double scale, int steps, double largest) noexcept nogil
-    cdef void _use(self, Py_ssize_t i, Py_ssize_t use) noexcept nogil
+    cdef void _renew_keys(self) noexcept nogil
     cdef void _run_layers(self) noexcept nogil

@@ -194,12 +194,15 @@ cdef class Stepper(Tensors):
             self._refresh(0)
             for i in range(self.n_tensors):
                 self._check_parameter(i)
+            for i in range(self.n_tensors):
                 self._set_gradient(i, self.stages[i].x[stream] if self.histories[i].step else nothing)
             with nogil:
                 self._prepare(rule, 1, 0, INFINITY)
                 self._follow(False, True)
                 self._run(rule)
                 self._follow(False, False)
+            for i in range(self.n_tensors):
+                self._set_gradient(i, nothing)
         finally:
             self._leave()
 
@@ -388,17 +391,17 @@ cdef class Stepper(Tensors):
         The pass that is to come takes so many `steps`, which nothing can keep from being taken any more; no gradient is
         beyond `largest`. A layerwise rule has coefficients apart: the layer's factor goes into eta.
         """
-        cdef Py_ssize_t i, used = 0
+        cdef Py_ssize_t i
+        cdef int used = 0
         cdef History *history
         cdef History shared     # as the latest coefficients found it
         cdef oc_coefficients *c = NULL
+        if self.staged:
+            self._renew_keys()
         for i in range(self.n_tensors):
-            if self.tensors[i].x[1] == NULL:
+            if self.use[i] < 0:
                 continue
             history = &self.histories[i]
-            if self.tensors[i].way == STAGED:
-                self.stages[i].key = (self._seed * 0x9e3779b97f4a7c15u + <uint64_t>history.step * 0xd1342543de82ef95u
-                                      + <uint64_t>i)
             if c == NULL or memcmp(&shared, history, sizeof(History)) != 0:
                 shared = history[0]
                 c = &self.coefficients[used]
@@ -411,16 +414,21 @@ cdef class Stepper(Tensors):
                 self.coefficients[used] = c[0]
                 c = &self.coefficients[used]
                 used += 1
-            self._use(i, used - 1)
+            # Written only where it changes: a line that this thread has written comes to the others from its cache, and
+            # on two dies takes as long as hundreds of elements.
+            if self.use[i] != used - 1:
+                self.use[i] = used - 1
             if steps:
                 history.step += steps
                 history.carried = c.carried
 
-    cdef void _use(self, Py_ssize_t i, Py_ssize_t use) noexcept nogil:
-        # Written only where it changes: a line that this thread has written comes to the others from its cache, and
-        # on two dies takes as long as hundreds of elements.
-        if self.tensors[i].use != use:
-            self.tensors[i].use = use
+    cdef void _renew_keys(self) noexcept nogil:
+        """What rounding at random takes from this step, for tensors whose arrays are staged."""
+        cdef Py_ssize_t i
+        for i in range(self.n_tensors):
+            if self.tensors[i].way == STAGED:
+                self.stages[i].key = (self._seed * 0x9e3779b97f4a7c15u
+                                      + <uint64_t>self.histories[i].step * 0xd1342543de82ef95u + <uint64_t>i)
 
     cdef void _run_layers(self) noexcept nogil:
         cdef Py_ssize_t i
@@ -429,7 +437,7 @@ cdef class Stepper(Tensors):
         for i in range(self.n_tensors):
             t = &self.tensors[i]
             self.layers.layers[i].options = self.options[self.histories[i].group]
-            self.layers.layers[i].c = &self.coefficients[t.use] if t.x[1] != NULL else NULL
+            self.layers.layers[i].c = &self.coefficients[self.use[i]] if t.x[1] != NULL else NULL
         self.layers.transform()
         self._follow(True, True)
         self._run(self.layers.last_stage)
