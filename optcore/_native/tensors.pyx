@@ -38,7 +38,7 @@ cdef enum:
     # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
     UNIT = 256
     LINE = 64  # bytes
-    AHEAD = 8  # tensors
+    AHEAD = 8  # tensors whose headers are asked for, and half of it those whose shapes are, which headers point to
 
 cdef extern from * nogil:
     """
@@ -86,6 +86,11 @@ cdef inline bint same_shape(const PyArrayObject *a, const PyArrayObject *b) noex
 cdef inline void ask_for_header(const PyObject *array) noexcept nogil:
     OC_ASK_FOR(array)
     OC_ASK_FOR(<const char *>array + LINE)
+
+
+cdef inline void ask_for_shape(PyObject *array) noexcept nogil:
+    if PyArray_CheckExact(array):
+        OC_ASK_FOR(PyArray_DIMS(<const PyArrayObject *>array))
 
 
 cdef inline bint as_given(const Book *book) noexcept nogil:
@@ -379,6 +384,9 @@ cdef class Tensors:
             if i + AHEAD < end:
                 ask_for_header(given[i + AHEAD])
                 ask_for_header(self.books[i + AHEAD].array)
+            if i + AHEAD // 2 < end:
+                ask_for_shape(given[i + AHEAD // 2])
+                ask_for_shape(self.books[i + AHEAD // 2].array)
             if not as_before(&self.books[i], given[i]):
                 return False
         return True
