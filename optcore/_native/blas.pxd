@@ -7,7 +7,6 @@ cdef struct product:
     bint turned             # it turns its rows of a first; likewise
     bint transpose_a, transpose_b
     bint symmetric          # out is, before and after: half of it is computed, half copied
-    bint apart              # threads have products of their own: few panels, see `_cut`
     double alpha, beta
     char *a
     char *b

@@ -47,8 +47,6 @@ cdef double SMALL = 2.2e6
 cdef double TILED = 3e7
 cdef double MIDDLE = 5e7
 cdef double LARGE = 1.4e8
-# Where every thread has a product of its own there is nothing to share: one panel up to here, then three or four.
-cdef double APART = 4e8
 
 # OpenBLAS's core types with kernels for small products: those of AVX-512.
 cdef tuple SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
@@ -115,8 +113,6 @@ cdef void _cut(product *p) noexcept nogil:
     a^T BLAS is faster with rows in one piece. k is never cut: partial sums would have to be combined."""
     cdef double work = <double>p.m * p.n * p.k
     cdef double limit = min(max(work / (3 if work > MIDDLE else 1.5), SMALL), LARGE)
-    if p.apart:
-        limit = max(work / 3, APART)
     p.turned = _turns(p, work)
     if p.turned:
         p.rows, p.cols = min(p.m, <Py_ssize_t>ROWS), p.n if work <= SMALL else _part(p.n, 2)
@@ -254,7 +250,7 @@ cdef cnp.ndarray _matrix(object x, str name, int intent):
     return a
 
 
-def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accumulate=False, bint apart=False):
+def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accumulate=False):
     """``out = op(a) @ op(b)``, or ``out += op(a) @ op(b)``, where op transposes or does nothing.
 
     Parameters
@@ -268,8 +264,6 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
     transpose_a, transpose_b : bool
     accumulate : bool
         Add to `out` instead of replacing it.
-    apart : bool
-        Other threads have such products of their own: cut this one for few threads. It rounds otherwise.
 
     Raises
     ------
@@ -284,8 +278,7 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
     same_dtype(y, "b", x, "a")
     same_dtype(z, "out", x, "a")
     p.dtype = dtype_of(x)
-    p.transpose_a, p.transpose_b, p.symmetric, p.apart = transpose_a, transpose_b, False, apart
-    p.alpha, p.beta = 1, accumulate
+    p.transpose_a, p.transpose_b, p.symmetric, p.alpha, p.beta = transpose_a, transpose_b, False, 1, accumulate
     p.bias = NULL
     p.m, p.k = cnp.PyArray_DIM(x, transpose_a), cnp.PyArray_DIM(x, 1 - transpose_a)
     p.n = cnp.PyArray_DIM(y, 1 - transpose_b)

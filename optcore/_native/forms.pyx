@@ -42,7 +42,7 @@ cdef product _product(const Op *o, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, con
                       char *out) noexcept nogil:
     cdef product p
     p.dtype, p.m, p.n, p.k, p.rows, p.cols = o.dtype, m, n, k, 0, 0  # multiply cuts it
-    p.transpose_a = p.transpose_b = p.symmetric = p.apart = False
+    p.transpose_a = p.transpose_b = p.symmetric = False
     p.alpha, p.beta, p.a, p.b, p.out, p.bias = 1, 0, <char *>a, <char *>b, out, NULL
     return p
 

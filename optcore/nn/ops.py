@@ -31,6 +31,8 @@ from optcore._native.pooling import (
     max_pool_r,
 )
 
+_ONE_CALL = 4e8  # multiplications of one BLAS call beside others; more are cut, for machines of many cores
+
 
 @dataclass(slots=True)
 class Record:
@@ -107,11 +109,20 @@ def _linear_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
     return rdx
 
 
+def _product(a, b, out, apart, transpose_a=False, transpose_b=False):
+    """`matmul`; or one call of NumPy's BLAS, where other threads have such products of their own and none waits."""
+    if apart and out.size * a.shape[0 if transpose_a else 1] <= _ONE_CALL:
+        with np.errstate(all="ignore"):  # as `matmul`: whoever asks for products looks whether they are finite
+            np.matmul(a.T if transpose_a else a, b.T if transpose_b else b, out=out)
+    else:
+        matmul(a, b, out, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
 def linear_along_each(r, rparams, apart):
     """R{y} for each direction, where x does not move: one product of x with all of their weights."""
     weights = np.concatenate([each["weight"] for each in rparams])
     together = _rows(r.x, len(weights))
-    matmul(r.x, weights, together, transpose_b=True, apart=apart)
+    _product(r.x, weights, together, apart, transpose_b=True)
     moved, width = [], r.y.shape[1]
     for i, each in enumerate(rparams):
         ry, bias = together[:, i * width:(i + 1) * width], each.get("bias")
@@ -123,7 +134,7 @@ def linear_gradient_of_each(r, rdys, rgrads, apart):
     """What `_linear_r_backward` writes where x does not move, for each direction: one product of all R{dy} with x."""
     together = np.concatenate(rdys, axis=1)
     weights = _rows(together.T, r.x.shape[1])
-    matmul(together, r.x, weights, transpose_a=True, apart=apart)
+    _product(together, r.x, weights, apart, transpose_a=True)
     for rdy, each, weight in zip(rdys, rgrads, weights.reshape(len(rdys), -1, weights.shape[1]), strict=True):
         each["weight"][...] = weight
         if "bias" in each:

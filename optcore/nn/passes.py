@@ -102,7 +102,7 @@ def products(program, records, vs, middle, outs, whole=True, apart=False):
     whole : bool
         False: J' M J v instead, with J the Jacobian of the outputs and M what `middle` multiplies by.
     apart : bool
-        Other threads make such products too: `matmul`'s of all directions are cut for few threads.
+        Other threads make such products too: those for all directions at once are not cut for threads.
     """
     first = program.first
     if len(vs) == 1 or not program.shares_input:
