@@ -367,7 +367,7 @@ cdef class Tensors:
         t.size[1] = size_of(gradient.storage)
         if t.way != NATIVE:
             self.stages[i].x[1] = gradient
-        self.staged = self.staged or t.way == STAGED
+        self.staged = self.staged or (t.way == STAGED and gradient.data != NULL)
 
     cdef bint _is_bound(self, Py_ssize_t n, PyObject **given) noexcept nogil:
         """Whether the gradients of the first n tensors are bound from the last step. The caller holds the GIL."""

@@ -283,6 +283,11 @@ def test_overlaps_are_refused(case):
             opt.step(bad)
         assert digest(opt) == before
     opt.step([shared, shared])  # gradients may share memory with each other
+    opt.add_param_group({"params": shared})
+    before = digest(opt)
+    with pytest.raises(ValueError, match="overlaps"):  # what was a gradient is a parameter now
+        opt.step([shared, None, None])
+    assert digest(opt) == before
 
 
 @rules
