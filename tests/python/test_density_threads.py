@@ -12,6 +12,7 @@ import pytest
 
 import optcore as oc
 from optcore import nn
+from optcore.process import at_once, is_apart
 
 N, STEPS = 3000, 12
 VALUES = np.random.default_rng(0).uniform(-1, 1, N)
@@ -85,6 +86,24 @@ def test_what_was_asked_before_does_not_change_bits():
     alone = density(other, 5)
     assert np.array_equal(after.density, alone.density)
     assert np.array_equal(gradient, other.loss_and_grad(other.theta0)[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_work_that_may_have_its_like_beside_it_knows_for_any_number_of_threads(threads):
+    with oc.threads(threads):
+        for most in (1, 4):
+            assert at_once(lambda item: (item, is_apart()), range(3), list, most) == [(i, most > 1) for i in range(3)]
+    assert not is_apart()
+
+
+def test_products_beside_others_differ_by_rounding_alone():
+    """They are one call of a BLAS for all directions, in place of panels."""
+    obj = wide()
+    vs = np.random.default_rng(1).standard_normal((3, obj.size)).astype("float32")
+    [beside] = at_once(lambda _: obj.multiply(obj.theta0, vs), range(1), list, 2)
+    for product, alone in zip(beside, obj.multiply(obj.theta0, vs), strict=True):
+        # Sums of up to 400 terms, twice: some hundred rounding units of 6e-8 at most, of the largest.
+        np.testing.assert_allclose(product, alone, rtol=0, atol=1e-5 * abs(alone).max())
 
 
 @pytest.mark.parametrize(("threads", "probes", "bases", "most"),
