@@ -281,8 +281,7 @@ cdef class Network:
         cdef double value
         optimizer._enter()
         try:
-            held = optimizer._bind_gradients(grads, "grads", "gradient")
-            optimizer._open()
+            held = optimizer._begin(grads)
             strict = optimizer._nonfinite == "raise"
             with nogil:
                 if rows != NULL:

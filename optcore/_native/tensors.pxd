@@ -12,7 +12,7 @@ cdef enum:
     STAGED = OC_N_MIXES
     MANY = 256  # tensors that are looked at by all threads
 
-ctypedef struct Tensor:     # what a step walks over: a cache line
+ctypedef struct Tensor:     # what a step walks over: 64 bytes
     void *x[OC_MAX_STREAMS] # the streams of the rule; x[1], the gradient, is bound by each step, NULL skips
     Py_ssize_t n
     Py_ssize_t place        # of its first element, all tensors laid end to end
@@ -20,7 +20,7 @@ ctypedef struct Tensor:     # what a step walks over: a cache line
     signed char way         # how its arrays are kept: in the arithmetic dtype, a mix that has kernels, or anything else
     unsigned char size[OC_MAX_STREAMS]  # of an element of each stream
 
-ctypedef struct Book:       # what a step looks up once: a cache line too
+ctypedef struct Book:       # what a step looks up once: 64 bytes too
     PyObject *array         # the parameter, which Tensors.params holds
     void *parameter         # its address
     void *gradient          # that is bound, which the overlap check has passed; NULL for none
@@ -55,7 +55,8 @@ cdef class Tensors:
     cdef oc_coefficients *coefficients
     cdef Py_ssize_t elements, length  # of all tensors; of the layout that threads part
     cdef bint followed                # something follows some theta
-    cdef bint staged                  # some tensor may be STAGED
+    cdef bint staged                  # some tensor is, whatever its gradient
+    cdef bint planned                 # since the gradients were bound, which it forgets
     cdef str uint16_as
     cdef Piece *blocks
     cdef double *partial

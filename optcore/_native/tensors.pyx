@@ -266,6 +266,7 @@ cdef class Tensors:
         cdef oc_staged *s
         cdef Tensor *t
         self.followed = self.staged = False
+        self.planned = True
         for i in range(self.n_tensors):
             s, t = &self.stages[i], &self.tensors[i]
             for k in range(OC_MAX_STREAMS):
@@ -274,6 +275,7 @@ cdef class Tensors:
                     t.size[k] = size_of(s.x[k].storage)
             self.books[i].way = self._way(i)
             self._set_gradient(i, nothing)  # the overlap check is for what there is now
+            self.staged = self.staged or self.books[i].way == STAGED
             self.followed = self.followed or self.books[i].average != NULL or self.books[i].copy != NULL
             if self.layers is not None:
                 self.layers.layers[i].theta = <char *>t.x[0]
@@ -362,12 +364,11 @@ cdef class Tensors:
         cdef Tensor *t = &self.tensors[i]
         cdef oc_storage expected = OC_AS_BF16 if self.books[i].way == OC_ALL_BF16 else own(<oc_dtype>t.dtype)
         t.x[1] = self.books[i].gradient = gradient.data
-        self.use[i] = -1 if gradient.data == NULL else 0
+        self.use[i] = -1 if gradient.data == NULL else max(self.use[i], 0)
         t.way = <signed char>self.books[i].way if gradient.storage == expected else STAGED
         t.size[1] = size_of(gradient.storage)
         if t.way != NATIVE:
             self.stages[i].x[1] = gradient
-        self.staged = self.staged or (t.way == STAGED and gradient.data != NULL)
 
     cdef bint _is_bound(self, Py_ssize_t n, PyObject **given) noexcept nogil:
         """Whether the gradients of the first n tensors are bound from the last step. The caller holds the GIL."""
@@ -405,7 +406,7 @@ cdef class Tensors:
         else:
             name = f"{what} of {self.names[i]}"
             arrays.same_shape(stored(g, name, arrays.IN, self.uint16_as, &a), name, p, "the parameter")
-        if a.data != book.gradient:
+        if a.data != book.gradient or cnp.PyArray_TYPE(<cnp.ndarray>g) != book.gradient_type:
             self._check_overlap(i, what, <size_t>a.data, <size_t>a.data + <size_t>cnp.PyArray_NBYTES(<cnp.ndarray>g))
         book.gradient_type = cnp.PyArray_TYPE(<cnp.ndarray>g)
         self._set_gradient(i, a)

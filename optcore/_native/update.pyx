@@ -156,9 +156,10 @@ cdef class Stepper(Tensors):
         self._enter()
         try:
             borrowed = self._is_borrowed(grads)
-            if not borrowed:
-                held = self._bind_gradients(grads, "grads", "gradient")
-            self._open()
+            if borrowed:
+                self._open()
+            else:
+                held = self._begin(grads)
             if borrowed or self.elements <= GRAIN:
                 self._advance()  # over before the GIL were given up and taken again
             else:
@@ -173,8 +174,11 @@ cdef class Stepper(Tensors):
         cdef oc_rule rule = PASSES[name]
         self._enter()
         try:
+            self.planned = False
             held = self._bind_gradients(given, argument, what)
             self._refresh(0)
+            if self.planned:  # as in `_begin`
+                self._bind_gradients(held, argument, what)
             self.strict = self._nonfinite != "propagate"
             with nogil:
                 if not self.strict or self._is_finite():
@@ -230,6 +234,19 @@ cdef class Stepper(Tensors):
 
     def _release(self):
         self._leave()
+
+    cdef object _begin(self, grads):
+        """Bind the gradients, read what a step is to do; return an object that keeps the gradients alive.
+
+        In this order, so that a refused gradient leaves options unread. One that has been switched on may take an array
+        for its state: then the step has been planned anew, and binds once more.
+        """
+        self.planned = False
+        held = self._bind_gradients(grads, "grads", "gradient")
+        self._open()
+        if self.planned:
+            self._bind_gradients(held, "grads", "gradient")
+        return held
 
     cdef object _bind_gradients(self, grads, str argument, str what):
         """Bind every gradient; return an object that keeps them alive."""

@@ -311,7 +311,8 @@ class Objective:
 
         Notes
         -----
-        A product may differ by rounding with the number of vectors that it is asked for with.
+        A product may differ by rounding with the number of vectors that it is asked for with, and from the same one within a
+        spectral density, which has others beside it.
 
         Examples
         --------
@@ -387,7 +388,7 @@ class Objective:
         return aligned(array, self.dtype)
 
     def check_vector(self, name, v):
-        """Return a copy of a direction in the objective's dtype.
+        """Return a direction in the objective's dtype: a copy, or v itself where products do not write into it.
 
         Parameters
         ----------
@@ -408,7 +409,7 @@ class Objective:
         return aligned(reals(name, v, self.size, self.dtype), self.dtype)
 
     def check_vectors(self, name, vs):
-        """Return copies of directions in the objective's dtype.
+        """Return directions in the objective's dtype, each as `check_vector` does.
 
         Parameters
         ----------
