@@ -311,8 +311,8 @@ class Objective:
 
         Notes
         -----
-        A product may differ by rounding with the number of vectors that it is asked for with, and from the same one within a
-        spectral density, which has others beside it.
+        A product may differ by rounding with the number of vectors that it is asked for with, and from the same
+        one within a spectral density, which has others beside it.
 
         Examples
         --------

@@ -1,12 +1,12 @@
-"""Options that take an array for the state, switched on between two steps; gradients whose memory changes its meaning."""
+"""Options that take an array for the state, switched on between two steps; memory that changes its dtype."""
 
 import numpy as np
 import pytest
 
 import optcore as oc
 
-OPTIONS = [("SGD", "momentum", 0.9), ("RMSprop", "momentum", 0.9), ("RMSprop", "centered", True), ("Adam", "amsgrad", True),
-           ("AdamW", "amsgrad", True)]
+OPTIONS = [("SGD", "momentum", 0.9), ("RMSprop", "momentum", 0.9), ("RMSprop", "centered", True),
+           ("Adam", "amsgrad", True), ("AdamW", "amsgrad", True)]
 KEPT = [(dtype, kept) for dtype in ("float32", "float64")
         for kept in ({}, {"state_dtype": "bfloat16"}, {"state_dtype": "int8"}, {"ema_decay": 0.9}, {"clip_norm": 0.5})
         if (dtype, kept) != ("float64", {"state_dtype": "int8"})]  # codes hold float32
