@@ -71,19 +71,22 @@ def optcore_side(widths, what):
 
 
 def bare_side(widths, what):
-    """What no density goes without: the matrix products of 800 Hessian products by this BLAS, a whole Hessian product
-    on each core at a time, and the reading of a basis once for every two steps."""
+    """What no density goes without: the matrix products of 800 Hessian products by this BLAS, two or three of them
+    on each core at a time, whose first layers share theirs, and the reading of a basis once for every two steps."""
     import optcore as oc
     from optcore._native import reduce
     from optcore._native.blas import matmul
 
-    def products(count):
+    def products(count, directions):
         calls = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
-            x, w, dy = (np.ones(shape, np.float32) for shape in ((1000, a), (b, a), (1000, b)))
-            calls += [(matmul, (x, w, dy), {"transpose_b": True}), (matmul, (dy, x, w), {"transpose_a": True})]
+            b = b if i else directions * b
+            x, w, dy = np.ones((1000, a), np.float32), np.zeros((b, a), np.float32), np.zeros((1000, b), np.float32)
             if i:  # its input moves too
-                calls += [*calls[-2:], *[(matmul, (dy, w, x), {})] * 2]
+                calls += 2 * directions * [(matmul, (x, w, dy), {"transpose_b": True}),
+                                           (matmul, (dy, x, w), {"transpose_a": True}), (matmul, (dy, w, x), {})]
+            else:
+                calls += [(np.matmul, (x, w.T, dy), {}), (np.matmul, (dy.T, x, w), {})]
         for _ in range(count):
             for f, arguments, options in calls:
                 f(*arguments, **options)
@@ -91,9 +94,9 @@ def bare_side(widths, what):
     def one(probes):
         basis = np.ones((80, optcore_network(widths).theta.size), np.float32)
         with oc.threads(1), oc.process.one_pool:
-            for _ in probes:
-                products(80)
-                for rows in range(2, 81, 2):
+            for directions in map(len, np.array_split(probes, 2)):
+                products(80, directions)
+                for rows in [*range(2, 81, 2)] * directions:
                     reduce.sum_squares(basis[:rows])
 
     def run():
