@@ -81,12 +81,14 @@ def bare_side(widths, what):
         calls = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             b = b if i else directions * b
-            x, w, dy = np.ones((1000, a), np.float32), np.zeros((b, a), np.float32), np.zeros((1000, b), np.float32)
+            shapes = (1000, a), (b, a), (1000, b)
+            x, w, dy = (np.random.default_rng(i).random(shape, np.float32) for shape in shapes)
+            to_x, to_w, to_dy = (np.empty(shape, np.float32) for shape in shapes)
             if i:  # its input moves too
-                calls += 2 * directions * [(matmul, (x, w, dy), {"transpose_b": True}),
-                                           (matmul, (dy, x, w), {"transpose_a": True}), (matmul, (dy, w, x), {})]
+                calls += 2 * directions * [(matmul, (x, w, to_dy), {"transpose_b": True}),
+                                           (matmul, (dy, x, to_w), {"transpose_a": True}), (matmul, (dy, w, to_x), {})]
             else:
-                calls += [(np.matmul, (x, w.T, dy), {}), (np.matmul, (dy.T, x, w), {})]
+                calls += [(np.matmul, (x, w.T, to_dy), {}), (np.matmul, (dy.T, x, to_w), {})]
         for _ in range(count):
             for f, arguments, options in calls:
                 f(*arguments, **options)

@@ -281,7 +281,7 @@ cdef class Network:
         cdef double value
         optimizer._enter()
         try:
-            held = optimizer._begin(grads)
+            held = optimizer._begin(grads, "grads", "gradient", True)
             strict = optimizer._nonfinite == "raise"
             with nogil:
                 if rows != NULL:

@@ -24,7 +24,7 @@ cdef class Stepper(Tensors):
 
     cdef int _enter(self) except -1
     cdef void _leave(self) noexcept
-    cdef object _begin(self, grads)
+    cdef object _begin(self, grads, str argument, str what, bint is_step)
     cdef object _bind_gradients(self, grads, str argument, str what)
     cdef bint _is_borrowed(self, grads)
     cdef bint _is_settled(self)

@@ -159,7 +159,7 @@ cdef class Stepper(Tensors):
             if borrowed:
                 self._open()
             else:
-                held = self._begin(grads)
+                held = self._begin(grads, "grads", "gradient", True)
             if borrowed or self.elements <= GRAIN:
                 self._advance()  # over before the GIL were given up and taken again
             else:
@@ -174,11 +174,7 @@ cdef class Stepper(Tensors):
         cdef oc_rule rule = PASSES[name]
         self._enter()
         try:
-            self.planned = False
-            held = self._bind_gradients(given, argument, what)
-            self._refresh(0)
-            if self.planned:  # as in `_begin`
-                self._bind_gradients(held, argument, what)
+            held = self._begin(given, argument, what, False)
             self.strict = self._nonfinite != "propagate"
             with nogil:
                 if not self.strict or self._is_finite():
@@ -235,17 +231,20 @@ cdef class Stepper(Tensors):
     def _release(self):
         self._leave()
 
-    cdef object _begin(self, grads):
-        """Bind the gradients, read what a step is to do; return an object that keeps the gradients alive.
+    cdef object _begin(self, grads, str argument, str what, bint is_step):
+        """Bind the gradients, read what a step, or else a pass, is to do; return an object that keeps them alive.
 
         In this order, so that a refused gradient leaves options unread. One that has been switched on may take an array
         for its state: then the step has been planned anew, and binds once more.
         """
         self.planned = False
-        held = self._bind_gradients(grads, "grads", "gradient")
-        self._open()
+        held = self._bind_gradients(grads, argument, what)
+        if is_step:
+            self._open()
+        else:
+            self._refresh(0)
         if self.planned:
-            self._bind_gradients(held, "grads", "gradient")
+            self._bind_gradients(held, argument, what)
         return held
 
     cdef object _bind_gradients(self, grads, str argument, str what):
