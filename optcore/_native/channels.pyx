@@ -337,10 +337,15 @@ cdef void _measure_part(Job *job, int t) noexcept nogil:
             _join_chunks(job, &job.measures[m], panel, t)
 
 
+cdef inline Py_ssize_t _rows_of_task(const Plan *p) noexcept nogil:
+    """How many rows are written at a time: few enough for every thread to have some of a single block."""
+    return max(<Py_ssize_t>1, min(p.run, SEGMENT // max(<Py_ssize_t>1, p.width)))
+
+
 cdef void _apply_part(Job *job, int t) noexcept nogil:
     """What thread t writes: its part of the memory, backwards."""
     cdef Taken piece = thread_of(job.shares.count - 1 - t if t < job.shares.count else t)
-    cdef Py_ssize_t task, run = job.p.run, outer = job.p.outer
+    cdef Py_ssize_t task, run = _rows_of_task(&job.p), outer = job.p.outer
     while take(job.shares, &piece):
         if job.p.form == OC_ROWS:
             _apply_rows(job, max(<Py_ssize_t>0, outer - piece.end * run), outer - piece.begin * run)
@@ -368,18 +373,17 @@ cdef void _run_chunks(Job *job) noexcept nogil:
             _join_fold(job, &job.measures[m], panel)
     job.how = _publish(job, 0, job.p.channels, _finish(job, 0, job.p.channels))
     if job.apply != NULL:
-        _all_parts(job, _apply_part, _ceil(job.p.outer, job.p.run) if job.p.form == OC_ROWS else tasks)
+        _all_parts(job, _apply_part, _ceil(job.p.outer, _rows_of_task(&job.p)) if job.p.form == OC_ROWS else tasks)
 
 
 cdef bint _by_panels(const Job *job) noexcept nogil:
     """Whether each thread has panels of its own, about as many as the others. A few panels of rows are faster by
-    rows, as they lie in memory; so are results that nothing has to be measured for."""
+    rows, as they lie in memory: two threads that write to one page, each to its half of a row, take up to twice as long.
+    So are results that nothing has to be measured for."""
     cdef const Plan *p = &job.p
     if p.form == OC_SEGMENTS:
         return p.panels >= 4 * job.threads or (p.panels > 0 and p.panels % job.threads == 0)
-    if p.chunks > 1 or job.n_measures == 0:
-        return False
-    return p.panels >= 4 * job.threads or (job.threads > 1 and p.panels > 0 and p.panels % job.threads == 0)
+    return p.panels >= 4 * job.threads and p.chunks == 1 and job.n_measures > 0
 
 
 cdef void run(Job *job) noexcept nogil:
