@@ -16,6 +16,70 @@ static void FN(column_sums)(ptrdiff_t rows, ptrdiff_t columns, const void *vx, d
             sums[i] += (double)x[i];
 }
 
+/* out = a^T b, or that added to it, [m][n], of a[k][lda] and b[k][ldb], for few rows: it packs neither operand. Six rows by a
+ * line of columns stay in registers for OC_DEPTH terms of their sums, which are added to the result at once. */
+#define OC_DEPTH 256
+#if defined(__GNUC__) || defined(__clang__)
+typedef T FN(half_line) __attribute__((vector_size(OC_LINE / 2), aligned(sizeof(T))));
+#define OC_HALF_LINE ((ptrdiff_t)(OC_LINE / 2 / sizeof(T)))
+OC_INLINE void FN(thin_tile)(int rows, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b, ptrdiff_t ldb, int add, T *out,
+                             ptrdiff_t ldo) {
+    FN(half_line) sum[6][2] = {{{0}}};
+    for (ptrdiff_t p = 0; p < k; p++, a += lda, b += ldb) {
+        const FN(half_line) x[2] = {*(const FN(half_line) *)b, *(const FN(half_line) *)(b + OC_HALF_LINE)};
+        OC_ALL_AT_ONCE
+        for (int r = 0; r < rows; r++) {
+            sum[r][0] += a[r] * x[0];
+            sum[r][1] += a[r] * x[1];
+        }
+    }
+    OC_ALL_AT_ONCE
+    for (int r = 0; r < rows; r++)
+        for (int h = 0; h < 2; h++) {
+            FN(half_line) *to = (FN(half_line) *)(out + r * ldo + h * OC_HALF_LINE);
+            *to = add ? *to + sum[r][h] : sum[r][h];
+        }
+}
+
+/* The columns that fill whole lines; returns their number. */
+OC_INLINE ptrdiff_t FN(thin_lines)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b,
+                                   ptrdiff_t ldb, int add, T *out, ptrdiff_t ldo) {
+    const ptrdiff_t whole = n - n % (2 * OC_HALF_LINE);
+    for (ptrdiff_t j = 0; j < whole; j += 2 * OC_HALF_LINE)
+        for (ptrdiff_t i = 0, rows; i < m; i += rows) {
+            rows = m - i == 10 || m - i == 5 ? 5 : m - i < 6 ? m - i : 6; /* the commonest number of classes by halves */
+#define OC_TILE(r)                                                                                                    \
+    case r: FN(thin_tile)(r, k, a + i, lda, b + j, ldb, add, out + i * ldo + j, ldo); break
+            switch (rows) { OC_TILE(1); OC_TILE(2); OC_TILE(3); OC_TILE(4); OC_TILE(5); OC_TILE(6); }
+#undef OC_TILE
+        }
+    return whole;
+}
+#undef OC_HALF_LINE
+#else
+OC_INLINE ptrdiff_t FN(thin_lines)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b,
+                                   ptrdiff_t ldb, int add, T *out, ptrdiff_t ldo) {
+    return 0;
+}
+#endif
+
+static void FN(thin)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *va, ptrdiff_t lda, const void *vb, ptrdiff_t ldb,
+                     int add, void *vout, ptrdiff_t ldo) {
+    T *out = vout;
+    for (ptrdiff_t first = 0; first < k; first += OC_DEPTH, add = 1) {
+        const ptrdiff_t depth = k - first < OC_DEPTH ? k - first : OC_DEPTH;
+        const T *a = (const T *)va + first * lda, *b = (const T *)vb + first * ldb;
+        for (ptrdiff_t j = FN(thin_lines)(m, n, depth, a, lda, b, ldb, add, out, ldo); j < n; j++)
+            for (ptrdiff_t i = 0; i < m; i++) {
+                T sum = 0;
+                for (ptrdiff_t p = 0; p < depth; p++)
+                    sum += a[p * lda + i] * b[p * ldb + j];
+                out[i * ldo + j] = add ? out[i * ldo + j] + sum : sum;
+            }
+    }
+}
+#undef OC_DEPTH
+
 /* x[16][stride] turned, into out[16][ld]. Written out, it is something that gcc does by interleaving vectors. */
 #define OC_TURN(k) t[16 * j + (k)] = x[(k) * stride + j]
 OC_INLINE void FN(turn_tile)(ptrdiff_t stride, ptrdiff_t ld, const T *restrict x, T *restrict out) {

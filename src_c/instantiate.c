@@ -190,6 +190,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .reduce = {REDUCE(f32), REDUCE(f64)},
     .column_sums = BOTH(column_sums),
     .turn = BOTH(turn),
+    .thin = BOTH(thin),
     .norm = {NORM(f32), NORM(f64), NORM(bf16)},
     .row_norm = {ROW_NORM(f32), ROW_NORM(f64), ROW_NORM(bf16)},
     .merge_moments = KERNEL(merge, moments),

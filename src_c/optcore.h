@@ -278,6 +278,10 @@ typedef void oc_column_sums_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x,
 /* out[columns][rows] = x[rows][columns] transposed. */
 typedef void oc_turn_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x, void *out);
 
+/* out[m][ldo] = a^T b, or that added to it, of a[k][lda] and b[k][ldb], k > 0: a matrix product of few rows. */
+typedef void oc_thin_fn(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                        int add, void *out, ptrdiff_t ldo);
+
 /* ------------------------------------------------------------------------------------------------ normalization
  * A block of x is `outer` runs of `inner` contiguous elements, `stride` elements apart. In the form OC_SEGMENTS all of it
  * belongs to one channel (channels first); in OC_ROWS element i of every run belongs to channel i (channels last, one
@@ -514,6 +518,7 @@ typedef struct {
     oc_reduce_kernels reduce[OC_N_DTYPES];
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
     oc_turn_fn *turn[OC_N_DTYPES];
+    oc_thin_fn *thin[OC_N_DTYPES];
     oc_norm_kernels norm[OC_N_NORM_DTYPES];
     oc_row_norm_kernels row_norm[OC_N_NORM_DTYPES];
     oc_merge_fn *merge_moments;

@@ -5,6 +5,7 @@ cdef struct product:
     Py_ssize_t m, n, k      # out[m, n] = alpha op(a)[m, k] op(b)[k, n] + beta out
     Py_ssize_t rows, cols   # of a panel, chosen by `multiply`
     bint turned             # it turns its rows of a first; likewise
+    bint thin               # it is for the kernel for few rows; likewise
     bint transpose_a, transpose_b
     bint symmetric          # out is, before and after: half of it is computed, half copied
     double alpha, beta

@@ -132,13 +132,14 @@ def linear_along_each(r, rparams, apart):
 
 def linear_gradient_of_each(r, rdys, rgrads, apart):
     """What `_linear_r_backward` writes where x does not move, for each direction: one product of all R{dy} with x."""
+    for rdy, each in zip(rdys, rgrads, strict=True):
+        if "bias" in each:
+            column_sums(rdy, each["bias"])  # before the product, which would take it out of the caches
     together = np.concatenate(rdys, axis=1)
     weights = _rows(together.T, r.x.shape[1])
     _product(together, r.x, weights, apart, transpose_a=True)
-    for rdy, each, weight in zip(rdys, rgrads, weights.reshape(len(rdys), -1, weights.shape[1]), strict=True):
+    for each, weight in zip(rgrads, weights.reshape(len(rdys), -1, weights.shape[1]), strict=True):
         each["weight"][...] = weight
-        if "bias" in each:
-            column_sums(rdy, each["bias"])
 
 
 # --------------------------------------------------------------- convolution: as linear, of windows; stride, padding

@@ -248,6 +248,12 @@ static void call_turn(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t 
     k->turn[d](n, width, a[0], a[1]);
 }
 
+static void call_thin(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
+    const ptrdiff_t rows = n < width ? n : width, m = rows < 17 ? rows : 17;
+    k->thin[d](m, width, n, a[0], width, a[1], width, 0, a[2], width);
+    k->thin[d](m, width, n, a[0], width, a[1], width, t->which, a[2], width);
+}
+
 static void call_mse(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {
     (void)t, (void)width;
     *(double *)a[2] = k->loss[d].mse(n, a[0], a[1], 0.5, a[3]);

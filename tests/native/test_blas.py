@@ -12,6 +12,8 @@ from optcore.process import one_pool
 # Whole, in large panels, in panels for small kernels, sums too long for those.
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 257), (129, 300, 200), (45, 333, 130),
           (1, 500, 900), (70, 7, 600), (40, 50, 1953), (40, 50, 1954), (20, 30, 9000),
+          # a^T with few rows: every height of a tile, whole lines of columns and not, several stretches of the sums.
+          (1, 16, 300), (2, 35, 256), (4, 8, 257), (5, 64, 513), (6, 70, 100), (10, 128, 1000), (32, 47, 900),
           # a is turned: one panel, several in strips, the longest sums of either dtype and those beyond.
           (16, 32, 32), (48, 300, 100), (80, 130, 512), (16, 33, 513), (32, 70, 1024), (32, 70, 1025)]
 TRANSPOSES = [(False, False), (False, True), (True, False), (True, True)]

@@ -1,5 +1,5 @@
 """Matrix products on both sides of each rule of the cut: one panel, rows cut, columns cut, for small kernels, rows
-turned, long sums, ragged edges."""
+turned, few rows, long sums, ragged edges."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from optcore.process import one_pool
 
 SHAPES = [(1, 1, 1), (3, 5, 0), (17, 1, 9), (1, 33, 64), (5, 7, 300), (128, 10, 32), (130, 131, 257),
           (311, 129, 160), (129, 300, 700), (65, 64, 5000), (1000, 130, 64), (2, 700, 3600),
-          (45, 333, 130), (130, 9, 128), (700, 500, 128), (144, 290, 200), (16, 33, 100)]
+          (45, 333, 130), (130, 9, 128), (700, 500, 128), (144, 290, 200), (16, 33, 100), (10, 784, 1000)]
 
 
 def cases(rng):
