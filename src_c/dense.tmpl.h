@@ -16,17 +16,22 @@ static void FN(column_sums)(ptrdiff_t rows, ptrdiff_t columns, const void *vx, d
             sums[i] += (double)x[i];
 }
 
-/* out = a^T b, or that added to it, [m][n], of a[k][lda] and b[k][ldb], for few rows: it packs neither operand. Six rows by a
- * line of columns stay in registers for OC_DEPTH terms of their sums, which are added to the result at once. */
-#define OC_DEPTH 256
+/* out = a^T b, or that added to it, [m][n], of a[k][lda] and b[k][ldb], for few rows: neither operand is packed. Up to six rows
+ * by a line of columns are summed at a time, and added to the result after OC_DEPTH terms: rows of b that are near enough to
+ * be walked together. */
+#define OC_DEPTH 64
 #if defined(__GNUC__) || defined(__clang__)
 typedef T FN(half_line) __attribute__((vector_size(OC_LINE / 2), aligned(sizeof(T))));
-#define OC_HALF_LINE ((ptrdiff_t)(OC_LINE / 2 / sizeof(T)))
+#else
+typedef T FN(half_line);
+#endif
+enum { FN(half) = sizeof(FN(half_line)) / sizeof(T), FN(whole) = 2 * FN(half), FN(thin_rows) = 6 };
 OC_INLINE void FN(thin_tile)(int rows, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b, ptrdiff_t ldb, int add, T *out,
                              ptrdiff_t ldo) {
-    FN(half_line) sum[6][2] = {{{0}}};
+    FN(half_line) sum[FN(thin_rows)][2] = {0};
     for (ptrdiff_t p = 0; p < k; p++, a += lda, b += ldb) {
-        const FN(half_line) x[2] = {*(const FN(half_line) *)b, *(const FN(half_line) *)(b + OC_HALF_LINE)};
+        OC_PREFETCH(b + 2 * FN(whole)); /* no processor follows as many rows */
+        const FN(half_line) x[2] = {*(const FN(half_line) *)b, *(const FN(half_line) *)(b + FN(half))};
         OC_ALL_AT_ONCE
         for (int r = 0; r < rows; r++) {
             sum[r][0] += a[r] * x[0];
@@ -36,46 +41,51 @@ OC_INLINE void FN(thin_tile)(int rows, ptrdiff_t k, const T *a, ptrdiff_t lda, c
     OC_ALL_AT_ONCE
     for (int r = 0; r < rows; r++)
         for (int h = 0; h < 2; h++) {
-            FN(half_line) *to = (FN(half_line) *)(out + r * ldo + h * OC_HALF_LINE);
+            FN(half_line) *to = (FN(half_line) *)(out + r * ldo + h * FN(half));
             *to = add ? *to + sum[r][h] : sum[r][h];
         }
 }
 
-/* The columns that fill whole lines; returns their number. */
-OC_INLINE ptrdiff_t FN(thin_lines)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b,
-                                   ptrdiff_t ldb, int add, T *out, ptrdiff_t ldo) {
-    const ptrdiff_t whole = n - n % (2 * OC_HALF_LINE);
-    for (ptrdiff_t j = 0; j < whole; j += 2 * OC_HALF_LINE)
-        for (ptrdiff_t i = 0, rows; i < m; i += rows) {
-            rows = m - i == 10 || m - i == 5 ? 5 : m - i < 6 ? m - i : 6; /* the commonest number of classes by halves */
+static void FN(thin_line)(ptrdiff_t m, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b, ptrdiff_t ldb, int add, T *out,
+                          ptrdiff_t ldo) {
+    for (ptrdiff_t i = 0, rows; i < m; i += rows) {
+        rows = m - i == 10 ? 5 : m - i < 6 ? m - i : 6; /* ten classes by halves */
 #define OC_TILE(r)                                                                                                    \
-    case r: FN(thin_tile)(r, k, a + i, lda, b + j, ldb, add, out + i * ldo + j, ldo); break
-            switch (rows) { OC_TILE(1); OC_TILE(2); OC_TILE(3); OC_TILE(4); OC_TILE(5); OC_TILE(6); }
+    case r: FN(thin_tile)(r, k, a + i, lda, b, ldb, add, out + i * ldo, ldo); break
+        switch (rows) { OC_TILE(1); OC_TILE(2); OC_TILE(3); OC_TILE(4); OC_TILE(5); OC_TILE(6); }
 #undef OC_TILE
-        }
-    return whole;
+    }
 }
-#undef OC_HALF_LINE
-#else
-OC_INLINE ptrdiff_t FN(thin_lines)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b,
-                                   ptrdiff_t ldb, int add, T *out, ptrdiff_t ldo) {
-    return 0;
+
+/* Columns that fill no line, among zeros. */
+static void FN(thin_rest)(ptrdiff_t columns, ptrdiff_t m, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b, ptrdiff_t ldb,
+                          int add, T *out, ptrdiff_t ldo) {
+    T line[OC_DEPTH * FN(whole)] OC_ON_LINE = {0}, sums[FN(thin_rows) * FN(whole)] OC_ON_LINE;
+    for (ptrdiff_t p = 0; p < k; p++)
+        for (ptrdiff_t j = 0; j < columns; j++)
+            line[p * FN(whole) + j] = b[p * ldb + j];
+    for (ptrdiff_t i = 0; i < m; i += FN(thin_rows)) {
+        const ptrdiff_t rows = m - i < FN(thin_rows) ? m - i : FN(thin_rows);
+        FN(thin_line)(rows, k, a + i, lda, line, FN(whole), 0, sums, FN(whole));
+        for (ptrdiff_t r = 0; r < rows; r++)
+            for (ptrdiff_t j = 0; j < columns; j++) {
+                T *to = out + (i + r) * ldo + j;
+                *to = add ? *to + sums[r * FN(whole) + j] : sums[r * FN(whole) + j];
+            }
+    }
 }
-#endif
 
 static void FN(thin)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *va, ptrdiff_t lda, const void *vb, ptrdiff_t ldb,
                      int add, void *vout, ptrdiff_t ldo) {
     T *out = vout;
+    const ptrdiff_t rest = n % FN(whole);
     for (ptrdiff_t first = 0; first < k; first += OC_DEPTH, add = 1) {
         const ptrdiff_t depth = k - first < OC_DEPTH ? k - first : OC_DEPTH;
         const T *a = (const T *)va + first * lda, *b = (const T *)vb + first * ldb;
-        for (ptrdiff_t j = FN(thin_lines)(m, n, depth, a, lda, b, ldb, add, out, ldo); j < n; j++)
-            for (ptrdiff_t i = 0; i < m; i++) {
-                T sum = 0;
-                for (ptrdiff_t p = 0; p < depth; p++)
-                    sum += a[p * lda + i] * b[p * ldb + j];
-                out[i * ldo + j] = add ? out[i * ldo + j] + sum : sum;
-            }
+        for (ptrdiff_t j = 0; j < n - rest; j += FN(whole))
+            FN(thin_line)(m, depth, a, lda, b + j, ldb, add, out + j, ldo);
+        if (rest)
+            FN(thin_rest)(rest, m, depth, a, lda, b + n - rest, ldb, add, out + n - rest, ldo);
     }
 }
 #undef OC_DEPTH

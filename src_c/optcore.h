@@ -25,7 +25,7 @@ extern "C" {
 #define restrict
 #endif
 
-#define OC_ABI_VERSION 5
+#define OC_ABI_VERSION 6
 
 typedef enum { OC_F32, OC_F64, OC_N_DTYPES } oc_dtype;
 typedef enum { OC_LEVEL_BASELINE, OC_LEVEL_V3, OC_LEVEL_V4, OC_N_LEVELS } oc_level;

@@ -1,8 +1,8 @@
 """Matrix products of C-contiguous arrays over SciPy's BLAS, cut into panels for the library's own threads.
 
-A panel is one BLAS call. BLAS itself must be held to one thread (``process.one_pool``) by whoever starts the
-job: the values are right without it, but two pools then fight for the cores, and the bits may follow BLAS's
-thread count.
+A panel is one BLAS call, or a few, or one of a kernel for few rows. BLAS itself must be held to one thread
+(``process.one_pool``) by whoever starts the job: the values are right without it, but two pools then fight for the cores,
+and the bits may follow BLAS's thread count.
 """
 cimport numpy as cnp
 from cython cimport floating
@@ -39,7 +39,8 @@ cdef enum:
     DEEP = 512
     ROWS = 32
     TURNED = 131072  # bytes of a panel's rows of a, turned on the stack
-    THIN = 32        # rows of a^T, b that are few
+    THIN = 96        # bytes of a row of a, in a^T, b, that has few elements
+    NARROW = 32      # and of one of b that has too few
 # Multiplications. Every panel packs its own operands: four panels cost 5 to 15 % of the speed of one, two half of that.
 # So a product is cut in two, but never below SMALL (some 10 microseconds of one core, against 1 for a thread that waits
 # for work), in four from MIDDLE on, and in more only where each is still LARGE. Up to TILED the kernels for small products,
@@ -101,9 +102,10 @@ cdef bint _turns(const product *p, double work) noexcept nogil:
 
 
 cdef bint _is_thin(const product *p) noexcept nogil:
-    """Whether a^T, b has so few rows, as the gradient of the weights of a layer with few outputs, that BLAS takes 1.4 to 6
-    times as long as a kernel that packs nothing; unless it has such itself."""
-    return (not has_small_kernels and p.transpose_a and not p.transpose_b and p.m <= THIN
+    """Whether a^T, b has so few rows, as the gradient of the weights of a layer with few outputs, that a kernel which packs
+    nothing takes a third to all of the time of BLAS with AVX2; unless BLAS has such itself."""
+    cdef Py_ssize_t item = 4 if p.dtype == OC_F32 else 8
+    return (not has_small_kernels and p.transpose_a and not p.transpose_b and p.m * item <= THIN and p.n * item >= NARROW
             and p.alpha == 1 and (p.beta == 0 or p.beta == 1))
 
 

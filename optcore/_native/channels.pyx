@@ -338,7 +338,7 @@ cdef void _measure_part(Job *job, int t) noexcept nogil:
 
 
 cdef inline Py_ssize_t _rows_of_task(const Plan *p) noexcept nogil:
-    """How many rows are written at a time: few enough for every thread to have some of a single block."""
+    """How many rows a task writes: few, so that threads share those of a single block."""
     return max(<Py_ssize_t>1, min(p.run, SEGMENT // max(<Py_ssize_t>1, p.width)))
 
 

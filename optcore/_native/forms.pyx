@@ -58,9 +58,9 @@ cdef void _linear(Op *o, const Pass *s) noexcept nogil:
 cdef void _linear_backward(Op *o, const Pass *s) noexcept nogil:
     cdef product p = _product(o, o.out_size, o.in_size, s.rows, o.dy, o.x, s.grad + o.weight)
     p.transpose_a = True
-    multiply(&p)
     if o.bias >= 0:
         sum_columns(o.dtype, s.rows, o.out_size, o.dy, s.grad + o.bias, o.work)
+    multiply(&p)
     if o.need_dx:
         p = _product(o, s.rows, o.in_size, o.out_size, o.dy, s.theta + o.weight, o.dx)
         multiply(&p)

@@ -77,9 +77,9 @@ def _linear(op, r, training, update):
 
 
 def _linear_backward(op, r, grads, need_dx):
-    matmul(r.dy, r.x, grads["weight"], transpose_a=True)
-    if "bias" in grads:
+    if "bias" in grads:  # before a product takes dy out of the caches
         column_sums(r.dy, grads["bias"])
+    matmul(r.dy, r.x, grads["weight"], transpose_a=True)
     if not need_dx:
         return None
     dx = np.empty_like(r.x)
@@ -96,11 +96,11 @@ def _linear_r(op, r, rparams, rx):
 
 
 def _linear_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
+    if "bias" in rgrads:
+        column_sums(rdy, rgrads["bias"])
     matmul(rdy, r.x, rgrads["weight"], transpose_a=True)
     if rx is not None:
         matmul(r.dy, rx, rgrads["weight"], transpose_a=True, accumulate=True)
-    if "bias" in rgrads:
-        column_sums(rdy, rgrads["bias"])
     if not need_dx:
         return None
     rdx = np.empty_like(r.x)
@@ -134,7 +134,7 @@ def linear_gradient_of_each(r, rdys, rgrads, apart):
     """What `_linear_r_backward` writes where x does not move, for each direction: one product of all R{dy} with x."""
     for rdy, each in zip(rdys, rgrads, strict=True):
         if "bias" in each:
-            column_sums(rdy, each["bias"])  # before the product, which would take it out of the caches
+            column_sums(rdy, each["bias"])
     together = np.concatenate(rdys, axis=1)
     weights = _rows(together.T, r.x.shape[1])
     _product(together, r.x, weights, apart, transpose_a=True)

@@ -13,7 +13,8 @@ from optcore.process import one_pool
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 257), (129, 300, 200), (45, 333, 130),
           (1, 500, 900), (70, 7, 600), (40, 50, 1953), (40, 50, 1954), (20, 30, 9000),
           # a^T with few rows: every height of a tile, whole lines of columns and not, several stretches of the sums.
-          (1, 16, 300), (2, 35, 256), (4, 8, 257), (5, 64, 513), (6, 70, 100), (10, 128, 1000), (32, 47, 900),
+          (1, 16, 300), (2, 35, 256), (4, 8, 257), (5, 64, 513), (6, 70, 100), (10, 128, 1000), (24, 47, 900), (12, 15, 200),
+          (24, 8, 130),
           # a is turned: one panel, several in strips, the longest sums of either dtype and those beyond.
           (16, 32, 32), (48, 300, 100), (80, 130, 512), (16, 33, 513), (32, 70, 1024), (32, 70, 1025)]
 TRANSPOSES = [(False, False), (False, True), (True, False), (True, True)]
@@ -86,7 +87,7 @@ def test_what_is_replaced_is_not_read():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("ta", "tb"), TRANSPOSES)
-@pytest.mark.parametrize("shape", [(333, 290, 611), (200, 290, 311), (40, 500, 130), (144, 290, 200)])
+@pytest.mark.parametrize("shape", [(333, 290, 611), (200, 290, 311), (40, 500, 130), (144, 290, 200), (10, 797, 1500)])
 @pytest.mark.usefixtures("cut")
 def test_threads_do_not_change_bits(shape, ta, tb, dtype):
     a, b, _, _ = operands(np.random.default_rng(2), *shape, ta, tb, dtype)
@@ -96,6 +97,47 @@ def test_threads_do_not_change_bits(shape, ta, tb, dtype):
         with one_pool, oc.threads(n):
             matmul(a, b, outs[-1], ta, tb)
     assert all(np.array_equal(outs[0], o) for o in outs[1:])
+
+
+STRETCH = 64  # terms that the kernel for few rows sums before it adds them to the result
+
+
+def summed_in_stretches(a, b, total):
+    """a^T b, term by term, each stretch on its own and then added to `total`, if that is not None."""
+    for begin in range(0, len(a), STRETCH):
+        terms = a[begin:begin + STRETCH, :, None] * b[begin:begin + STRETCH, None, :]
+        part = np.zeros_like(terms[0])
+        for term in terms:
+            part = part + term
+        total = part if total is None else total + part
+    return total
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 16, 64), (3, 33, 65), (4, 8, 7), (5, 100, 128), (6, 17, 129), (7, 31, 200),
+                                   (10, 784, 100), (11, 13, 64), (12, 48, 300)])
+def test_few_rows_to_the_bit(shape, dtype):
+    """Wherever the arrays begin; NaN and infinity stay in their rows and columns, and nothing else is written."""
+    m, n, k = shape
+    rng = np.random.default_rng(4)
+    before = use_small_kernels(False)
+    try:
+        for offset in range(4):
+            a, b = (np.empty(offset + k * side, dtype)[offset:].reshape(k, side) for side in (m, n))
+            room = np.full(offset + m * n + 1, 7, dtype)
+            out = room[offset:-1].reshape(m, n)
+            a[...], b[...] = rng.standard_normal(a.shape), rng.standard_normal(b.shape)
+            if offset:
+                a[k // 2, m - 1], b[0, n // 2], b[k - 1, 0] = 0, np.inf, np.nan
+            with one_pool, np.errstate(invalid="ignore"):
+                matmul(a, b, out, transpose_a=True)
+                expected = summed_in_stretches(a, b, None)
+                np.testing.assert_array_equal(out, expected, strict=True)
+                matmul(a, b, out, transpose_a=True, accumulate=True)
+                np.testing.assert_array_equal(out, summed_in_stretches(a, b, expected), strict=True)
+            assert (room[:offset] == 7).all() and room[-1] == 7
+    finally:
+        use_small_kernels(before)
 
 
 def test_python_threads_at_once():

@@ -8,7 +8,7 @@ from optcore import norm
 # (shape, channel axis): folded rows with a tail, one panel, several panels, short and wide; segments shorter
 # and longer than a block, and than the lanes; one channel; below and above the threading threshold.
 SHAPES = [((33, 3), 1), ((5001, 3), 1), ((2100, 64), -1), ((700, 130), 1), ((129, 1100), 1), ((300, 528), 1),
-          ((7, 9000), 1), ((90, 1000), 1), ((3, 5, 7, 7), 1), ((9, 4, 31, 33), 1), ((2, 3, 20001), 1),
+          ((7, 9000), 1), ((90, 1000), 1), ((70, 2600), 1), ((3, 5, 7, 7), 1), ((9, 4, 31, 33), 1), ((2, 3, 20001), 1),
           ((40, 70, 49), 1), ((60, 70, 9), 1), ((100003, 1), 1), ((1, 1, 150001), 1)]
 
 
