@@ -49,7 +49,8 @@ OC_INLINE void FN(thin_tile)(int rows, ptrdiff_t k, const T *a, ptrdiff_t lda, c
 static void FN(thin_line)(ptrdiff_t m, ptrdiff_t k, const T *a, ptrdiff_t lda, const T *b, ptrdiff_t ldb, int add, T *out,
                           ptrdiff_t ldo) {
     for (ptrdiff_t i = 0, rows; i < m; i += rows) {
-        rows = m - i == 10 ? 5 : m - i < 6 ? m - i : 6; /* ten classes by halves */
+        const ptrdiff_t left = m - i, tiles = (left + FN(thin_rows) - 1) / FN(thin_rows);
+        rows = (left + tiles - 1) / tiles; /* of even height: ten by halves */
 #define OC_TILE(r)                                                                                                    \
     case r: FN(thin_tile)(r, k, a + i, lda, b, ldb, add, out + i * ldo, ldo); break
         switch (rows) { OC_TILE(1); OC_TILE(2); OC_TILE(3); OC_TILE(4); OC_TILE(5); OC_TILE(6); }

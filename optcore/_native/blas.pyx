@@ -83,6 +83,10 @@ cdef Py_ssize_t _part(Py_ssize_t side, Py_ssize_t parts) noexcept nogil:
     return _up(_up(side, parts), STEP) * STEP
 
 
+cdef inline Py_ssize_t _item(const product *p) noexcept nogil:
+    return 4 if p.dtype == OC_F32 else 8
+
+
 cdef bint _for_small_kernels(const product *p, double work) noexcept nogil:
     """Whether panels of ROWS rows are faster than large ones. For a, b^T, the forward pass of a dense layer, the kernels take
     sums one by one: they win where those are as long as a has rows, which a large panel would share."""
@@ -98,13 +102,13 @@ cdef bint _turns(const product *p, double work) noexcept nogil:
     vectors, not within one. They want whole vectors of rows, and the turning wants enough columns."""
     return (has_small_kernels and work <= TILED and p.transpose_b and not p.transpose_a
             and p.m % STEP == 0 and p.m <= 2 * p.k and p.n >= ROWS
-            and SHALLOW <= p.k <= TURNED // (ROWS * (4 if p.dtype == OC_F32 else 8)))
+            and SHALLOW <= p.k <= TURNED // (ROWS * _item(p)))
 
 
 cdef bint _is_thin(const product *p) noexcept nogil:
     """Whether a^T, b has so few rows, as the gradient of the weights of a layer with few outputs, that a kernel which packs
     nothing takes a third to all of the time of BLAS with AVX2; unless BLAS has such itself."""
-    cdef Py_ssize_t item = 4 if p.dtype == OC_F32 else 8
+    cdef Py_ssize_t item = _item(p)
     return (not has_small_kernels and p.transpose_a and not p.transpose_b and p.m * item <= THIN and p.n * item >= NARROW
             and p.alpha == 1 and (p.beta == 0 or p.beta == 1))
 
@@ -140,7 +144,7 @@ cdef void _cut(product *p) noexcept nogil:
 
 cdef void _begin_with_bias(const product *p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t col,
                            Py_ssize_t cols) noexcept nogil:
-    cdef Py_ssize_t item = 4 if p.dtype == OC_F32 else 8, i
+    cdef Py_ssize_t item = _item(p), i
     for i in range(row, row + rows):
         memcpy(p.out + (i * p.n + col) * item, p.bias + col * item, cols * item)
 
@@ -164,7 +168,7 @@ cdef void _turned_panel(const product *p, Py_ssize_t row, Py_ssize_t rows, Py_ss
     """Turn these rows of a once for all columns, of which a BLAS call takes what its kernels for small products do."""
     cdef char room[TURNED + LINE]
     cdef char *a = room + (LINE - <size_t>room % LINE)
-    cdef Py_ssize_t item = 4 if p.dtype == OC_F32 else 8, strip = SMALL_KERNEL // (rows * p.k) // STEP * STEP, at = 0
+    cdef Py_ssize_t item = _item(p), strip = SMALL_KERNEL // (rows * p.k) // STEP * STEP, at = 0
     kernels().turn[p.dtype](rows, p.k, p.a + row * p.k * item, a)
     while at < cols:
         gemm(p.dtype, True, True, rows, min(strip, cols - at), p.k, p.alpha, a, rows, p.b + (col + at) * p.k * item, p.k,
@@ -173,7 +177,7 @@ cdef void _turned_panel(const product *p, Py_ssize_t row, Py_ssize_t rows, Py_ss
 
 
 cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
-    cdef Py_ssize_t m = min(p.rows, p.m - row), n = min(p.cols, p.n - col), item = 4 if p.dtype == OC_F32 else 8
+    cdef Py_ssize_t m = min(p.rows, p.m - row), n = min(p.cols, p.n - col), item = _item(p)
     cdef Py_ssize_t a = row if p.transpose_a else row * p.k
     cdef Py_ssize_t b = col * p.k if p.transpose_b else col
     if p.bias != NULL:

@@ -378,7 +378,7 @@ cdef void _run_chunks(Job *job) noexcept nogil:
 
 cdef bint _by_panels(const Job *job) noexcept nogil:
     """Whether each thread has panels of its own, about as many as the others. A few panels of rows are faster by
-    rows, as they lie in memory: two threads that write to one page, each to its half of a row, take up to twice as long.
+    rows, as they lie in memory: two threads with half of every row each take up to twice as long, by where arrays lie.
     So are results that nothing has to be measured for."""
     cdef const Plan *p = &job.p
     if p.form == OC_SEGMENTS:
