@@ -58,9 +58,11 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define OC_PREFETCH(p) __builtin_prefetch(p)
 #define OC_PREFETCH_OUT(p) __builtin_prefetch(p, 1)
+#define OC_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2) /* into the second-level cache */
 #else
 #define OC_PREFETCH(p) (void)(p)
 #define OC_PREFETCH_OUT(p) (void)(p)
+#define OC_PREFETCH_L2(p) (void)(p)
 #endif
 
 /* Elements of an array of n up to its first cache line. Full-width stores that cross lines cost a third of the speed. */

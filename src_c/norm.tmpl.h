@@ -98,15 +98,27 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
 }
 
 /* The body for K rows from r on at once: `together`, while there are so many, then 1. They share one load of the columns'
- * constants and one load and store of their sums. `begin` is for OC_NEXT of each array, the same columns of the K rows that
- * come next: the hardware does not foresee a walk along so many rows. */
-#define OC_NEXT(a)                                                                                                    \
-    for (int k = 0; k < (ahead ? K : 0); k++)                                                                         \
-        OC_PREFETCH((a) + (r + K + k) * stride + first)
+ * constants and one load and store of their sums. `begin` may say OC_ASK. */
 #define OC_WHILE_ROWS(together, kind, begin, body)                                                                    \
     for (; r + (together) <= rows; r += (together)) {                                                                 \
         enum { K = (together) };                                                                                      \
+        ptrdiff_t asked = 0, asked_row = (r + FN(rows_ahead)) * stride;                                               \
+        (void)asked, (void)asked_row;                                                                                 \
         OC_SUM_COLUMNS(columns, head, kind, begin, body);                                                             \
+    }
+/* Asks memory for the lines of K rows that come later, element e of them, as many with each group of columns: one after the
+ * other as they lie in memory, which delivers that up to twice as fast as the same columns of row after row, and into the
+ * second-level cache: the first has no room for so many rows. */
+enum { FN(rows_ahead) = 8 };
+#define OC_ASK(each)                                                                                                  \
+    for (int k = 0; k < (ahead ? K : 0); k++) {                                                                       \
+        const ptrdiff_t e = asked_row + asked;                                                                        \
+        each;                                                                                                         \
+        asked += FN(line);                                                                                            \
+        if (asked >= columns) {                                                                                       \
+            asked = 0;                                                                                                \
+            asked_row += stride;                                                                                      \
+        }                                                                                                             \
     }
 #define OC_OVER_ROWS(together, begin, body)                                                                           \
     do {                                                                                                              \
@@ -189,7 +201,7 @@ OC_INLINE void FN(add_deviations)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t s
     }                                                                                                                 \
     OC_AT(kind, sum + j) += s;                                                                                        \
     OC_AT(kind, square + j) += q
-    OC_OVER_ROWS(8, OC_NEXT(x), OC_BODY);
+    OC_OVER_ROWS(8, OC_ASK(OC_PREFETCH_L2(x + e)), OC_BODY);
 #undef OC_BODY
 }
 
@@ -204,7 +216,7 @@ OC_INLINE void FN(add_squares)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stri
     }                                                                                                                 \
     OC_AT(kind, sum + j) += s;                                                                                        \
     OC_AT(kind, square + j) += q
-    OC_OVER_ROWS(8, OC_NEXT(x), OC_BODY);
+    OC_OVER_ROWS(8, OC_ASK(OC_PREFETCH_L2(x + e)), OC_BODY);
 #undef OC_BODY
 }
 
@@ -401,8 +413,7 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 #define OC_BEGIN                                                                                                      \
     OC_GROUP(u);                                                                                                      \
     OC_GROUP(v);                                                                                                      \
-    OC_NEXT(u);                                                                                                       \
-    OC_NEXT(v);                                                                                                       \
+    OC_ASK(OC_PREFETCH_L2(u + e); OC_PREFETCH_L2(v + e); if (fused & OC_GATED) OC_PREFETCH_L2(gate + e));             \
     for (int k = 0; k < K; k++)                                                                                       \
         OC_PASS_ALL(FN(line), (r + k) * stride + first, first, passes[k])
 /* Of two arrays, with those that come next, eight would not stay in the first-level cache; nor until a vector that is
@@ -596,7 +607,7 @@ OC_BODY(combine3) {
 #undef OC_STREAM
 #undef OC_PUT_ELEMENT
 #undef OC_OVER_ROWS
-#undef OC_NEXT
+#undef OC_ASK
 #undef OC_OVER_COLUMNS
 
 #define OC_KERNEL(name, body, fused, form, per_column)                                                                \
