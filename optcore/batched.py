@@ -41,7 +41,7 @@ class _Point:
 def _same_bits(a, b):
     """Compare as integers: NaN equals itself, and zeros of either sign differ."""
     kind = f"u{a.itemsize}"
-    return np.array_equal(a.view(kind), b.view(kind))
+    return a is b or np.array_equal(a.view(kind), b.view(kind))
 
 
 class BatchedObjective(Objective):
@@ -105,7 +105,7 @@ class BatchedObjective(Objective):
     def _mean(self, kind, theta, vs, batch):
         """The products with vectors that have been checked, over all examples."""
         self._check_kind(kind)
-        theta, batch = self.check_theta(theta), self.check_batch(batch)
+        theta, batch = self._own(theta), self.check_batch(batch)
         totals = [_Mean(self.dtype) for _ in vs]
         for piece in self._at(theta, batch).pieces:
             state = piece.state if piece.state is not None else self._evaluate(theta, piece.rows)[2]
@@ -131,6 +131,14 @@ class BatchedObjective(Objective):
             share = (part.stop - part.start) / n if self.weight is None else self.weight[rows].sum() / total
             if share:
                 yield rows, share
+
+    def _own(self, theta):
+        """A copy of theta that has been checked: the last point's, where it is there again."""
+        point = self._point
+        if point is None or not isinstance(theta, np.ndarray):
+            return self.check_theta(theta)
+        alike = theta.dtype == self.dtype and theta.shape == point.theta.shape and theta.flags.c_contiguous
+        return point.theta if alike and _same_bits(theta, point.theta) else self.check_theta(theta)
 
     def _at(self, theta, batch):
         """The point, from the last call if it was there."""

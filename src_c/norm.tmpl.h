@@ -364,15 +364,18 @@ OC_INLINE T FN(pass)(int fused, T d, T output, X_T *kept) {
                             const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
                             const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused, int how)
 /* What passes of element e of u. `wide` sums find it in `passes`, where pass_all put it before: ReLUs are for whole vectors
- * of T. */
+ * of T. It puts as many at a time as a sum loads at most: a load waits long for a store that is wider. */
+#define OC_PIECE 8
 #define OC_PASS(e) FN(pass)(fused, X_GET(u[e]), OC_GATE_AT(e), fused & OC_KEPT ? kept + (e) : NULL)
 #define OC_GATE_AT(e)                                                                                                 \
     (fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(v[e])) : 0)
 OC_INLINE void FN(pass_all)(ptrdiff_t n, int fused, const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
                             const T *restrict coef, ptrdiff_t ld, int per_column, X_T *restrict kept, T *restrict to) {
-    OC_IN_PLACE OC_ROLLED
-    for (ptrdiff_t i = 0; i < n; i++)
-        to[i] = OC_PASS(i);
+    for (ptrdiff_t at = 0; at < n; at += OC_PIECE) {
+        OC_IN_PLACE OC_ROLLED
+        for (ptrdiff_t i = at; i < at + OC_PIECE; i++)
+            to[i] = OC_PASS(i);
+    }
 }
 #define OC_PASS_ALL(n, at, i, to)                                                                                     \
     if (fused)                                                                                                        \
@@ -389,40 +392,31 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
                                 double *restrict product) {
     const int per_column = 1;
     ptrdiff_t r = 0;
-    T passes[8][FN(line)] OC_ON_LINE;
-/* Four rows are as far from the group's pointer as in every group, which is an instruction less for each vector of two arrays
- * than to find them from the arrays; eight would be too many distances for the registers. */
+    T passes[4][FN(line)] OC_ON_LINE;
+/* Four rows: they are as far from the group's pointer as in every group, which is an instruction less for each vector of two
+ * arrays than to find them from the arrays. Eight would be too many distances for the registers, and their lines would not
+ * stay in the first-level cache until the next vector of a line comes back to them, where rows are a power of two apart. */
 #define OC_GROUP(a) const X_T *const a##_group = (a) + r * stride + first
 #define OC_IN_GROUP(kind, a) OC_IN_GROUP_##kind(a)
 #define OC_IN_GROUP_one(a) AT(one, a)
-#define OC_IN_GROUP_wide(a) OC_OF(wide, X_GET, (K > 4 ? (a) + (r + k) * stride + i : a##_group + k * stride + l))
-/* Eight rows are two times four, to the bit. */
+#define OC_IN_GROUP_wide(a) OC_OF(wide, X_GET, a##_group + k * stride + l)
 #define OC_BODY(kind)                                                                                                 \
     const OC_NUMBER(kind) m = OC_READ(kind, mean + i);                                                                \
-    OC_NUMBER(kind) s[2], p[2] = {0};                                                                                 \
+    OC_NUMBER(kind) s, p = {0};                                                                                       \
     OC_EACH_ROW {                                                                                                     \
         const OC_NUMBER(kind) w = OC_IN_GROUP(kind, v);                                                               \
         const OC_NUMBER(kind) d = OC_PASSED(kind, (r + k) * stride + i, OC_IN_GROUP(kind, u), passes[k] + l);         \
-        s[k / 4] = k % 4 ? s[k / 4] + d : d;                                                                          \
-        p[k / 4] += d * (w - m);                                                                                      \
+        s = k ? s + d : d;                                                                                            \
+        p += d * (w - m);                                                                                             \
     }                                                                                                                 \
-    for (int f = 0; f < (K + 3) / 4; f++) {                                                                           \
-        OC_AT(kind, sum + j) += s[f];                                                                                 \
-        OC_AT(kind, product + j) += p[f];                                                                             \
-    }
+    OC_AT(kind, sum + j) += s;                                                                                        \
+    OC_AT(kind, product + j) += p
 #define OC_BEGIN                                                                                                      \
     OC_GROUP(u);                                                                                                      \
     OC_GROUP(v);                                                                                                      \
     OC_ASK(OC_PREFETCH_L2(u + e); OC_PREFETCH_L2(v + e); if (fused & OC_GATED) OC_PREFETCH_L2(gate + e));             \
     for (int k = 0; k < K; k++)                                                                                       \
         OC_PASS_ALL(FN(line), (r + k) * stride + first, first, passes[k])
-/* Of two arrays, with those that come next, eight would not stay in the first-level cache; nor until a vector that is
- * narrower than a line comes back to it, where rows a power of two apart share the cache's eight places. */
-#if defined(__AVX512F__)
-    if (!ahead) {
-        OC_WHILE_ROWS(8, wide, OC_BEGIN, OC_BODY)
-    }
-#endif
     OC_WHILE_ROWS(4, wide, OC_BEGIN, OC_BODY)
     OC_WHILE_ROWS(1, wide, OC_BEGIN, OC_BODY)
 #undef OC_BEGIN
@@ -475,6 +469,7 @@ OC_SUMS(sums_segments_body) {
 #undef OC_PASSED_wide
 #undef OC_PASSED_one
 #undef OC_PASS_ALL
+#undef OC_PIECE
 #undef OC_PASS
 #undef OC_GATE_AT
 #undef OC_SUMS

@@ -77,7 +77,7 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
  * The rows are asked for a kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a
  * block. */
 #define ROWS 4
-#define AHEAD 256
+#define AHEAD 512
 OC_INLINE void FN(sweep_rows)(int rows, int fresh, ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const T *row,
                               const double *factor, T *y, ptrdiff_t step, double *result) {
     T a[4][ROWS];
@@ -85,7 +85,7 @@ OC_INLINE void FN(sweep_rows)(int rows, int fresh, ptrdiff_t n, ptrdiff_t m, ptr
         for (int r = 0; r < rows; r++)
             a[v][r] = (T)factor[v * m + r];
     T lane[2][ROWS][OC_LANES] = {{{0}}};
-    OC_OVER_LANES_AFTER(n, for (int r = 0; r < rows; r++) OC_PREFETCH(row + r * stride + i0 + AHEAD);,
+    OC_OVER_LANES_AFTER(n, for (int r = 0; r < rows; r++) OC_PREFETCH_L2(row + r * stride + i0 + AHEAD);,
                         T x[ROWS];
                         T p[4];
                         for (int r = 0; r < rows; r++) x[r] = row[r * stride + i];
