@@ -358,7 +358,11 @@ OC_INLINE T FN(pass)(int fused, T d, T output, X_T *kept) {
 }
 
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
- * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. */
+ * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. In float32 the latter is the sum of
+ * u*v, whose products are exact in double, less mean*sum(u), which saves a difference each: where the first k values of v, with
+ * the mean c and the sum s of their squared deviations from it, have c^2 <= 16*s, as with the moments. With S the sum of all
+ * (v - mean)^2 it is |mean| <= |c| + sqrt(S/k) <= 5*sqrt(S), as s <= S: so what is subtracted is at most 5*sqrt(n) times |u| |v - mean|,
+ * by which the sum itself is bounded: 8 of the 29 bits, or 9 of a long segment. */
 #define OC_SUMS(name)                                                                                                 \
     OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict u,                \
                             const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
@@ -388,7 +392,7 @@ OC_INLINE void FN(pass_all)(ptrdiff_t n, int fused, const X_T *restrict u, const
 OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head,
                                 const X_T *restrict u, const X_T *restrict v, const X_T *restrict gate,
                                 const T *restrict coef, ptrdiff_t ld, const double *restrict mean,
-                                X_T *restrict kept, int fused, int ahead, double *restrict sum,
+                                X_T *restrict kept, int fused, int ahead, int exact, double *restrict sum,
                                 double *restrict product) {
     const int per_column = 1;
     ptrdiff_t r = 0;
@@ -407,7 +411,7 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
         const OC_NUMBER(kind) w = OC_IN_GROUP(kind, v);                                                               \
         const OC_NUMBER(kind) d = OC_PASSED(kind, (r + k) * stride + i, OC_IN_GROUP(kind, u), passes[k] + l);         \
         s = k ? s + d : d;                                                                                            \
-        p += d * (w - m);                                                                                             \
+        p = exact ? OC_FMA(kind, d, w, p) : p + d * (w - m);                                                          \
     }                                                                                                                 \
     OC_AT(kind, sum + j) += s;                                                                                        \
     OC_AT(kind, product + j) += p
@@ -427,6 +431,15 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 #undef OC_BODY
 }
 
+OC_INLINE int FN(are_near_0)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *v) {
+    double sum[OC_PLACES] OC_ON_LINE, square[OC_PLACES] OC_ON_LINE, shift[OC_PLACES] OC_ON_LINE;
+    const ptrdiff_t k = rows < FN(sample) ? rows : FN(sample);
+    FN(clear)(columns, head, sum);
+    FN(clear)(columns, head, square);
+    FN(add_squares)(k, columns, stride, head, v, 0, sum, square);
+    return FN(take_shift)(FN(places)(columns, head), (double)k, sum, square, shift);
+}
+
 OC_SUMS(sums_rows_body) {
     for (ptrdiff_t first = 0, columns; first < inner; first += columns) {
         columns = FN(next_tile)(inner - first);
@@ -437,33 +450,60 @@ OC_SUMS(sums_rows_body) {
         const X_T *gates = fused & OC_GATED ? gate + first : NULL;
         const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
         X_T *passed = fused & OC_KEPT ? kept + first : NULL;
-        if (how & OC_FROM_MEMORY)
-            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
-                             fused, 1, sum, product);
+        const int exact = !FN(two_pass) && FN(are_near_0)(outer, columns, stride, head, v + first);
+#define OC_ADD(ahead, exact)                                                                                          \
+    FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,     \
+                     fused, ahead, exact, sum, product)
+        if (how & OC_FROM_MEMORY && exact)
+            OC_ADD(1, 1);
+        else if (how & OC_FROM_MEMORY)
+            OC_ADD(1, 0);
+        else if (exact)
+            OC_ADD(0, 1);
         else
-            FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,
-                             fused, 0, sum, product);
+            OC_ADD(0, 0);
+#undef OC_ADD
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
+        for (ptrdiff_t i = first; i < (exact ? first + columns : first); i++)
+            sums[inner + i] -= mean[i] * sums[i];
     }
 }
 
 OC_SUMS(sums_segments_body) {
     const int per_column = 0;
     const double m = *mean;
+    const int exact = !FN(two_pass) && FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, v) == 0;
     T passes[OC_LANES] OC_ON_LINE;
-#define OC_BODY(kind)                                                                                                 \
+#define OC_PASSING(kind)                                                                                              \
     OC_BEFORE(kind, OC_NEXT_RUN(u); OC_NEXT_RUN(v); OC_PASS_ALL(OC_LANES, i, i, passes));                             \
-    add[0] = OC_PASSED(kind, i, OC_OF(kind, X_GET, u + i), passes + l);                                               \
+    add[0] = OC_PASSED(kind, i, OC_OF(kind, X_GET, u + i), passes + l)
+#define OC_BODY(kind)                                                                                                 \
+    OC_PASSING(kind);                                                                                                 \
     add[1] = add[0] * (OC_OF(kind, X_GET, v + i) - m)
-    if (how & OC_FROM_MEMORY && outer > 1) {
-        enum { ahead = 1 };
-        OC_SEGMENT_SUMS(2, wide, sums, OC_BODY);
-    } else {
-        enum { ahead = 0 };
-        OC_SEGMENT_SUMS(2, wide, sums, OC_BODY);
+#define OC_EXACT_BODY(kind)                                                                                           \
+    OC_PASSING(kind);                                                                                                 \
+    add[1] = add[0];                                                                                                  \
+    by[1] = OC_OF(kind, X_GET, v + i);                                                                                \
+    products = 2
+#define OC_ADD(body)                                                                                                  \
+    if (how & OC_FROM_MEMORY && outer > 1) {                                                                          \
+        enum { ahead = 1 };                                                                                           \
+        OC_SEGMENT_SUMS(2, wide, sums, body);                                                                         \
+    } else {                                                                                                          \
+        enum { ahead = 0 };                                                                                           \
+        OC_SEGMENT_SUMS(2, wide, sums, body);                                                                         \
     }
+    if (exact) {
+        OC_ADD(OC_EXACT_BODY)
+        sums[1] -= m * sums[0];
+    } else {
+        OC_ADD(OC_BODY)
+    }
+#undef OC_ADD
+#undef OC_EXACT_BODY
 #undef OC_BODY
+#undef OC_PASSING
 }
 #undef OC_PASSED
 #undef OC_PASSED_wide
