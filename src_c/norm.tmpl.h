@@ -431,13 +431,19 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 #undef OC_BODY
 }
 
-OC_INLINE int FN(are_near_0)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *v) {
+/* The mean of each column, or 0 where its first values say so; return whether all are 0. */
+OC_INLINE int FN(take_about)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *v,
+                             const double *restrict mean, double *restrict about) {
     double sum[OC_PLACES] OC_ON_LINE, square[OC_PLACES] OC_ON_LINE, shift[OC_PLACES] OC_ON_LINE;
     const ptrdiff_t k = rows < FN(sample) ? rows : FN(sample);
     FN(clear)(columns, head, sum);
     FN(clear)(columns, head, square);
     FN(add_squares)(k, columns, stride, head, v, 0, sum, square);
-    return FN(take_shift)(FN(places)(columns, head), (double)k, sum, square, shift);
+    const int all = FN(take_shift)(FN(places)(columns, head), (double)k, sum, square, shift);
+    FN(gather)(columns, head, shift, about);
+    for (ptrdiff_t i = 0; i < columns; i++)
+        about[i] = about[i] == 0 ? 0 : mean[i];
+    return all;
 }
 
 OC_SUMS(sums_rows_body) {
@@ -450,10 +456,12 @@ OC_SUMS(sums_rows_body) {
         const X_T *gates = fused & OC_GATED ? gate + first : NULL;
         const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
         X_T *passed = fused & OC_KEPT ? kept + first : NULL;
-        const int exact = !FN(two_pass) && FN(are_near_0)(outer, columns, stride, head, v + first);
+        double near[OC_PLACES] OC_ON_LINE;
+        const double *about = FN(two_pass) ? mean + first : near;
+        const int exact = !FN(two_pass) && FN(take_about)(outer, columns, stride, head, v + first, mean + first, near);
 #define OC_ADD(ahead, exact)                                                                                          \
-    FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, mean + first, passed,     \
-                     fused, ahead, exact, sum, product)
+    FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, about, passed, fused,     \
+                     ahead, exact, sum, product)
         if (how & OC_FROM_MEMORY && exact)
             OC_ADD(1, 1);
         else if (how & OC_FROM_MEMORY)
@@ -465,8 +473,8 @@ OC_SUMS(sums_rows_body) {
 #undef OC_ADD
         FN(gather)(columns, head, sum, sums + first);
         FN(gather)(columns, head, product, sums + inner + first);
-        for (ptrdiff_t i = first; i < (exact ? first + columns : first); i++)
-            sums[inner + i] -= mean[i] * sums[i];
+        for (ptrdiff_t i = 0; i < columns; i++)
+            sums[inner + first + i] -= about[i] == mean[first + i] ? 0 : mean[first + i] * sums[first + i];
     }
 }
 
@@ -496,7 +504,7 @@ OC_SUMS(sums_segments_body) {
     }
     if (exact) {
         OC_ADD(OC_EXACT_BODY)
-        sums[1] -= m * sums[0];
+        sums[1] -= m == 0 ? 0 : m * sums[0];
     } else {
         OC_ADD(OC_BODY)
     }
