@@ -431,6 +431,9 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 #undef OC_BODY
 }
 
+/* Rows of a block, or values of a segment block, from which a look at the first ones pays. */
+enum { FN(rows_to_look) = 64, FN(values_to_look) = 512 };
+
 /* The mean of each column, or 0 where its first values say so; return whether all are 0. */
 OC_INLINE int FN(take_about)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *v,
                              const double *restrict mean, double *restrict about) {
@@ -457,8 +460,9 @@ OC_SUMS(sums_rows_body) {
         const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
         X_T *passed = fused & OC_KEPT ? kept + first : NULL;
         double near[OC_PLACES] OC_ON_LINE;
-        const double *about = FN(two_pass) ? mean + first : near;
-        const int exact = !FN(two_pass) && FN(take_about)(outer, columns, stride, head, v + first, mean + first, near);
+        const int look = !FN(two_pass) && outer >= FN(rows_to_look);
+        const double *about = look ? near : mean + first;
+        const int exact = look && FN(take_about)(outer, columns, stride, head, v + first, mean + first, near);
 #define OC_ADD(ahead, exact)                                                                                          \
     FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, about, passed, fused,     \
                      ahead, exact, sum, product)
@@ -481,7 +485,8 @@ OC_SUMS(sums_rows_body) {
 OC_SUMS(sums_segments_body) {
     const int per_column = 0;
     const double m = *mean;
-    const int exact = !FN(two_pass) && FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, v) == 0;
+    const int look = !FN(two_pass) && outer * inner >= FN(values_to_look);
+    const int exact = look && FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, v) == 0;
     T passes[OC_LANES] OC_ON_LINE;
 #define OC_PASSING(kind)                                                                                              \
     OC_BEFORE(kind, OC_NEXT_RUN(u); OC_NEXT_RUN(v); OC_PASS_ALL(OC_LANES, i, i, passes));                             \

@@ -96,6 +96,22 @@ def test_first_rows_about_zero_say_nothing_of_the_others(far):
     np.testing.assert_allclose(m.m2[::50] / 200, [e[1] for e in expected], rtol=1e-11)
 
 
+@pytest.mark.parametrize("far", [1e3, 1e6])
+def test_first_values_about_zero_say_nothing_of_the_gradient(far):
+    rng = np.random.default_rng(11)
+    x, dy = (far + rng.standard_normal((600, 600))).astype(np.float32), rng.standard_normal((600, 600), np.float32)
+    x[:16] -= np.float32(far)
+    for v, g in ((x, dy), (x.T[None], dy.T[None])):
+        v, g = np.ascontiguousarray(v), np.ascontiguousarray(g)
+        w = np.ones(600, np.float32)
+        _, saved = norm.batch_norm(v, w, training=True, eps=0.0)
+        _, dweight, _ = norm.batch_norm_backward(g, v, w, saved)
+        for c in range(0, 600, 50):
+            _, var, deviations = exact_moments(x[:, c])
+            expected = math.fsum(dy[:, c] * deviations) / math.sqrt(var)
+            assert abs(dweight[c] - expected) <= np.spacing(np.float32(abs(expected))), c
+
+
 def test_a_result_has_the_same_bits_wherever_it_lies():
     rng = np.random.default_rng(8)
     x, dy = (3 + rng.standard_normal((2, 100, 1040))).astype(np.float32)  # some columns are measured from 0, some not
