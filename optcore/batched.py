@@ -133,7 +133,7 @@ class BatchedObjective(Objective):
                 yield rows, share
 
     def _own(self, theta):
-        """A copy of theta that has been checked: the last point's, where it is there again."""
+        """A copy of theta that has been checked, to be read only: the last point's, where it is there again."""
         point = self._point
         if point is None or not isinstance(theta, np.ndarray):
             return self.check_theta(theta)

@@ -106,9 +106,10 @@ OC_INLINE void FN(clear)(ptrdiff_t columns, ptrdiff_t head, double *places) {
         (void)asked, (void)asked_row;                                                                                 \
         OC_SUM_COLUMNS(columns, head, kind, begin, body);                                                             \
     }
-/* Asks memory for the lines of K rows that come later, element e of them, as many with each group of columns: one after the
- * other as they lie in memory, which delivers that up to twice as fast as the same columns of row after row, and into the
- * second-level cache: the first has no room for so many rows. */
+/* Asks memory for the lines of K rows that come later, element e of them, as many with each group of columns: one
+ * after the other as they lie in memory, which delivers that up to twice as fast as the same columns of row after
+ * row, and into the second-level cache: the first has no room for so many rows. The first rows of a block nobody has
+ * asked for. */
 enum { FN(rows_ahead) = 8 };
 #define OC_ASK(each)                                                                                                  \
     for (int k = 0; k < (ahead ? K : 0); k++) {                                                                       \
@@ -220,13 +221,13 @@ OC_INLINE void FN(add_squares)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stri
 #undef OC_BODY
 }
 
-/* The shift of every place from the sums of n values; return whether all are 0. */
-OC_INLINE int FN(take_shift)(ptrdiff_t places, double n, const double *restrict sum, const double *restrict square,
-                             double *restrict shift) {
+/* The shift of every place from the sums of n values: 0 where mean^2 <= most*m2; return whether all are 0. */
+OC_INLINE int FN(take_shift)(ptrdiff_t places, double n, double most, const double *restrict sum,
+                             const double *restrict square, double *restrict shift) {
     int64_t far = 0;
     for (ptrdiff_t j = 0; j < places; j++) {
         const double mean = sum[j] / n, m2 = square[j] - n * (mean * mean);
-        shift[j] = mean * mean <= 16 * m2 ? 0 : mean;
+        shift[j] = mean * mean <= most * m2 ? 0 : mean;
         far |= shift[j] != 0;
     }
     return !far;
@@ -246,7 +247,7 @@ OC_INLINE void FN(shifted_sums)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
             shift[j] = shift[j] + sum[j] / (double)rows;
     } else {
         FN(add_squares)(k, columns, stride, head, x, ahead, sum, square);
-        if (FN(take_shift)(places, (double)k, sum, square, shift)) {  // the sums so far are what they would be again
+        if (FN(take_shift)(places, (double)k, 16, sum, square, shift)) { // the sums so far are as they would be again
             FN(add_squares)(rows - k, columns, stride, head, x + k * stride, ahead, sum, square);
             return;
         }
@@ -298,10 +299,10 @@ OC_INLINE void FN(segment_deviations)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_
 }
 
 /* The shift of a segment block in float32, from its first n values. */
-static double FN(segment_shift)(ptrdiff_t n, const X_T *x) {
+static double FN(segment_shift)(ptrdiff_t n, double most, const X_T *x) {
     double total[2], shift;
     FN(segment_deviations)(1, n, n, x, 0, 0, total);
-    FN(take_shift)(1, (double)n, total, total + 1, &shift);
+    FN(take_shift)(1, (double)n, most, total, total + 1, &shift);
     return shift;
 }
 
@@ -315,7 +316,7 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
                                  int how) {
     const double n = (double)outer * (double)inner;
     const double shift = FN(two_pass) ? FN(segment_mean)(outer, inner, stride, x)
-                                      : FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, x);
+                                      : FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, 16, x);
     double total[2];
     if (how & OC_FROM_MEMORY && outer > 1)
         FN(segment_deviations)(outer, inner, stride, x, shift, 1, total);
@@ -358,17 +359,20 @@ OC_INLINE T FN(pass)(int fused, T d, T output, X_T *kept) {
 }
 
 /* ------------------------------------------------------------------------------------------- sums of the backward pass
- * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. In float32 the latter is the sum of
- * u*v, whose products are exact in double, less mean*sum(u), which saves a difference each: where the first k values of v, with
- * the mean c and the sum s of their squared deviations from it, have c^2 <= 16*s, as with the moments. With S the sum of all
- * (v - mean)^2 it is |mean| <= |c| + sqrt(S/k) <= 5*sqrt(S), as s <= S: so what is subtracted is at most 5*sqrt(n) times |u| |v - mean|,
- * by which the sum itself is bounded: 8 of the 29 bits, or 9 of a long segment. */
+ * The sum of u and the sum of u*(v - mean), one value of each per channel of the block. In float32 the latter is the
+ * sum of u*v, whose products are exact in double, less mean*sum(u), which saves a difference each: where the block's
+ * first k values of v, with the mean c and the sum s of their squared deviations from it, have c^2 <= s. Let S be the
+ * sum of all (v - mean)^2, whichever mean that is: s + k*(c - mean)^2 <= S, so |mean| <= |c| + |mean - c| <=
+ * 2*sqrt(S). With |.| the root of a sum of squares over the block's n values what is subtracted is at most
+ * 2*sqrt(n)*|u|*|v - mean|, and |u|*|v - mean| bounds the sum itself: of the 29 bits that double has to spare it
+ * costs 6, or 8 of a long segment. */
 #define OC_SUMS(name)                                                                                                 \
     OC_INLINE void FN(name)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const X_T *restrict u,                \
                             const X_T *restrict v, const X_T *restrict gate, const T *restrict coef, ptrdiff_t ld,    \
                             const double *restrict mean, double *restrict sums, X_T *restrict kept, int fused, int how)
-/* What passes of element e of u. `wide` sums find it in `passes`, where pass_all put it before: ReLUs are for whole vectors
- * of T. It puts as many at a time as a sum loads at most: a load waits long for a store that is wider. */
+/* What passes of element e of u. `wide` sums find it in `passes`, where pass_all put it before: ReLUs are for whole
+ * vectors of T. It puts as many at a time as a sum loads at most: a load waits long for a store of 64 bytes of which it
+ * takes half. */
 #define OC_PIECE 8
 #define OC_PASS(e) FN(pass)(fused, X_GET(u[e]), OC_GATE_AT(e), fused & OC_KEPT ? kept + (e) : NULL)
 #define OC_GATE_AT(e)                                                                                                 \
@@ -397,9 +401,10 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
     const int per_column = 1;
     ptrdiff_t r = 0;
     T passes[4][FN(line)] OC_ON_LINE;
-/* Four rows: they are as far from the group's pointer as in every group, which is an instruction less for each vector of two
- * arrays than to find them from the arrays. Eight would be too many distances for the registers, and their lines would not
- * stay in the first-level cache until the next vector of a line comes back to them, where rows are a power of two apart. */
+/* Four rows: they are as far from the group's pointer as in every group, which is an instruction less for each vector
+ * of two arrays than to find them from the arrays. Eight would be too many distances for the registers, and their
+ * lines would not stay in the first-level cache until the next vector of a line comes back to them, where rows are a
+ * power of two apart. */
 #define OC_GROUP(a) const X_T *const a##_group = (a) + r * stride + first
 #define OC_IN_GROUP(kind, a) OC_IN_GROUP_##kind(a)
 #define OC_IN_GROUP_one(a) AT(one, a)
@@ -431,8 +436,9 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 #undef OC_BODY
 }
 
-/* Rows of a block, or values of a segment block, from which a look at the first ones pays. */
-enum { FN(rows_to_look) = 64, FN(values_to_look) = 512 };
+/* Rows of a block from which a look at the first ones pays, and up to which it costs no more bits than that; values
+ * of a segment block. */
+enum { FN(rows_to_look) = 128, FN(most_rows) = 1024, FN(values_to_look) = 512, FN(most_values) = 8192 };
 
 /* The mean of each column, or 0 where its first values say so; return whether all are 0. */
 OC_INLINE int FN(take_about)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *v,
@@ -442,7 +448,7 @@ OC_INLINE int FN(take_about)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride
     FN(clear)(columns, head, sum);
     FN(clear)(columns, head, square);
     FN(add_squares)(k, columns, stride, head, v, 0, sum, square);
-    const int all = FN(take_shift)(FN(places)(columns, head), (double)k, sum, square, shift);
+    const int all = FN(take_shift)(FN(places)(columns, head), (double)k, 1, sum, square, shift);
     FN(gather)(columns, head, shift, about);
     for (ptrdiff_t i = 0; i < columns; i++)
         about[i] = about[i] == 0 ? 0 : mean[i];
@@ -460,7 +466,7 @@ OC_SUMS(sums_rows_body) {
         const T *remade = fused & OC_SELF_GATED ? coef + first : NULL;
         X_T *passed = fused & OC_KEPT ? kept + first : NULL;
         double near[OC_PLACES] OC_ON_LINE;
-        const int look = !FN(two_pass) && outer >= FN(rows_to_look);
+        const int look = !FN(two_pass) && outer >= FN(rows_to_look) && outer <= FN(most_rows);
         const double *about = look ? near : mean + first;
         const int exact = look && FN(take_about)(outer, columns, stride, head, v + first, mean + first, near);
 #define OC_ADD(ahead, exact)                                                                                          \
@@ -485,8 +491,9 @@ OC_SUMS(sums_rows_body) {
 OC_SUMS(sums_segments_body) {
     const int per_column = 0;
     const double m = *mean;
-    const int look = !FN(two_pass) && outer * inner >= FN(values_to_look);
-    const int exact = look && FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, v) == 0;
+    const ptrdiff_t n = outer * inner;
+    const int look = !FN(two_pass) && n >= FN(values_to_look) && n <= FN(most_values);
+    const int exact = look && FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, 1, v) == 0;
     T passes[OC_LANES] OC_ON_LINE;
 #define OC_PASSING(kind)                                                                                              \
     OC_BEFORE(kind, OC_NEXT_RUN(u); OC_NEXT_RUN(v); OC_PASS_ALL(OC_LANES, i, i, passes));                             \

@@ -74,8 +74,8 @@ static void FN(subtract)(ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const doubl
 /* `rows` of them, at most ROWS. Each is read once, into x, and its sums are of T: four rows with two vectors leave no
  * registers for twice as many. A sum is off by less than T's rounding unit times the sizes of both vectors, and what is
  * measured counts from that unit's root on.
- * The rows are asked for a kilobyte or two ahead, as the processor's own prefetching begins anew with each row of a
- * block. */
+ * The rows are asked for two kilobytes or four ahead, as the processor's own prefetching begins anew with each row of a
+ * block, and into the second-level cache, as the first has no room for that beside the vectors. */
 #define ROWS 4
 #define AHEAD 512
 OC_INLINE void FN(sweep_rows)(int rows, int fresh, ptrdiff_t n, ptrdiff_t m, ptrdiff_t stride, const T *row,
