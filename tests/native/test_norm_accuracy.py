@@ -114,7 +114,7 @@ def test_the_sums_of_a_gradient_lose_no_digits_to_a_large_mean(far, first):
             _, var, deviations = exact_moments(x[:, c])
             expected = math.fsum(dy[:, c] * deviations) / math.sqrt(var)
             size = np.linalg.norm(dy[:, c].astype(np.float64)) * np.linalg.norm(deviations) / math.sqrt(var)
-            # What is subtracted from sums of up to 1,000 rows costs 6 bits of 53, of 8,192 values 8; sums of 2,000 terms 2 more.
+            # Of 53 bits what is subtracted costs 6 (rows) to 8 (segments), and sums of 2,000 terms 2 more.
             assert abs(dweight[c] - expected) <= 2.0**-43 * size, (call.__name__, c)
 
 
