@@ -135,9 +135,8 @@ class BatchedObjective(Objective):
     def _own(self, theta):
         """A copy of theta that has been checked, to be read only: the last point's, where it is there again."""
         point = self._point
-        if point is None or not isinstance(theta, np.ndarray):
-            return self.check_theta(theta)
-        alike = theta.dtype == self.dtype and theta.shape == point.theta.shape and theta.flags.c_contiguous
+        alike = (point is not None and isinstance(theta, np.ndarray) and theta.dtype == self.dtype
+                 and theta.shape == point.theta.shape)
         return point.theta if alike and _same_bits(theta, point.theta) else self.check_theta(theta)
 
     def _at(self, theta, batch):

@@ -46,6 +46,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "norm.tmpl.h"
+#include "norm_write.tmpl.h"
 #include "row_parts.tmpl.h"
 #include "row_bands.tmpl.h"
 #include "row_norm.tmpl.h"
@@ -75,6 +76,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #include "elementary.tmpl.h"
 #include "activation.tmpl.h"
 #include "norm.tmpl.h"
+#include "norm_write.tmpl.h"
 #include "row_parts.tmpl.h"
 #include "row_bands.tmpl.h"
 #include "row_norm.tmpl.h"
@@ -125,6 +127,7 @@ extern const oc_kernels TABLE(OC_LEVEL);
 #define X_PUT oc_nearest_bf16
 #define TYPE bf16
 #include "norm.tmpl.h"
+#include "norm_write.tmpl.h"
 #include "row_parts.tmpl.h"
 #include "row_bands.tmpl.h"
 #include "row_norm.tmpl.h"

@@ -1,4 +1,5 @@
-/* norm.tmpl.h: batch normalization over a block of x.
+/* norm.tmpl.h: batch normalization over a block of x: its statistics and the sums of its backward pass.
+ * norm_write.tmpl.h, which comes next, writes with what becomes of them.
  * Parameters: T the type of the arithmetic and of the constants, T_FN(name) the symbol of a kernel for this T and level;
  * X_T the element type of the arrays, X_GET(x) and X_PUT(t) from and to it, FN(name) the symbol for this X_T and level.
  * activation.tmpl.h of T before.
@@ -20,29 +21,8 @@ OC_INLINE ptrdiff_t FN(head)(ptrdiff_t stride, const X_T *a) {
     return stride % FN(line) ? 0 : head;
 }
 
-/* The body for every column i, in full-width groups where there are OC_SHORT columns or more: the first group starts at
- * column 0, the next ones on lines from column `head` on, the last one ends with the last column. Where groups overlap a
- * column is done twice, which is faster than to do some of them one by one: a body has to allow that. */
-#define OC_OVER_COLUMNS(columns, head, ...)                                                                           \
-    do {                                                                                                              \
-        if ((columns) < OC_SHORT) {                                                                                   \
-            OC_IN_PLACE                                                                                               \
-            for (ptrdiff_t i = 0; i < (columns); i++)                                                                 \
-                __VA_ARGS__;                                                                                          \
-            break;                                                                                                    \
-        }                                                                                                             \
-        const ptrdiff_t last = (columns) - FN(line);                                                                  \
-        for (ptrdiff_t at = 0; at < (columns); at = at ? at + FN(line) : (head) ? (head) : FN(line)) {                \
-            const ptrdiff_t first = at < last ? at : last;                                                            \
-            OC_IN_PLACE OC_ROLLED                                                                                     \
-            for (int l = 0; l < FN(line); l++) {                                                                      \
-                const ptrdiff_t i = first + l;                                                                        \
-                __VA_ARGS__;                                                                                          \
-            }                                                                                                         \
-        }                                                                                                             \
-    } while (0)
-
-/* The same for sums in double, from OC_SHORT columns on: body(kind) of the numbers from column i on. It writes what it
+/* Sums in double of every column, as OC_OVER_COLUMNS of norm_write.tmpl.h from OC_SHORT columns on: body(kind) of the numbers
+ * from column i on. It writes what it
  * accumulates to place j, where each group has its own; FN(gather) finds the columns there. `begin` comes before a group,
  * whose first column is `first`. */
 #define OC_SUM_COLUMNS(columns, head, kind, begin, body)                                                              \
@@ -441,14 +421,13 @@ OC_INLINE void FN(add_products)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t str
 enum { FN(rows_to_look) = 128, FN(most_rows) = 1024, FN(values_to_look) = 512, FN(most_values) = 8192 };
 
 /* The mean of each column, or 0 where its first values say so; return whether all are 0. */
-OC_INLINE int FN(take_about)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *v,
-                             const double *restrict mean, double *restrict about) {
+OC_INLINE int FN(take_about)(ptrdiff_t columns, ptrdiff_t stride, ptrdiff_t head, const X_T *v, const double *restrict mean,
+                             double *restrict about) {
     double sum[OC_PLACES] OC_ON_LINE, square[OC_PLACES] OC_ON_LINE, shift[OC_PLACES] OC_ON_LINE;
-    const ptrdiff_t k = rows < FN(sample) ? rows : FN(sample);
     FN(clear)(columns, head, sum);
     FN(clear)(columns, head, square);
-    FN(add_squares)(k, columns, stride, head, v, 0, sum, square);
-    const int all = FN(take_shift)(FN(places)(columns, head), (double)k, 1, sum, square, shift);
+    FN(add_squares)(FN(sample), columns, stride, head, v, 0, sum, square);
+    const int all = FN(take_shift)(FN(places)(columns, head), FN(sample), 1, sum, square, shift);
     FN(gather)(columns, head, shift, about);
     for (ptrdiff_t i = 0; i < columns; i++)
         about[i] = about[i] == 0 ? 0 : mean[i];
@@ -468,7 +447,7 @@ OC_SUMS(sums_rows_body) {
         double near[OC_PLACES] OC_ON_LINE;
         const int look = !FN(two_pass) && outer >= FN(rows_to_look) && outer <= FN(most_rows);
         const double *about = look ? near : mean + first;
-        const int exact = look && FN(take_about)(outer, columns, stride, head, v + first, mean + first, near);
+        const int exact = look && FN(take_about)(columns, stride, head, v + first, mean + first, near);
 #define OC_ADD(ahead, exact)                                                                                          \
     FN(add_products)(outer, columns, stride, head, u + first, v + first, gates, remade, ld, about, passed, fused,     \
                      ahead, exact, sum, product)
@@ -516,7 +495,7 @@ OC_SUMS(sums_segments_body) {
     }
     if (exact) {
         OC_ADD(OC_EXACT_BODY)
-        sums[1] -= m == 0 ? 0 : m * sums[0];
+        sums[1] -= m == 0 ? 0 : m * sums[0]; /* 0 times an infinite sum would be NaN */
     } else {
         OC_ADD(OC_BODY)
     }
@@ -560,165 +539,7 @@ OC_SUMS_KERNELS(segments)
 #undef OC_BEFORE_wide
 #undef OC_NEXT_RUN
 #undef OC_SUM_RUNS
-#undef OC_PLACES
-#undef AT
-
-/* --------------------------------------------------------------------------------------------------- element-wise
- * `high` is the mean as T holds it: x - high is exact where x is near the mean, so nothing of a small deviation is lost
- * beside a large mean. What rounding the mean lost is in the constant term. One run after the other: four at once share
- * the loads of the constants, but rows a power of two apart read and write the same sets of the cache, which costs more. */
-#define OC_EACH_ELEMENT(constants, ...)                                                                               \
-    do {                                                                                                              \
-        const ptrdiff_t head = FN(head)(stride, y), columns = inner;                                                  \
-        const ptrdiff_t few = how || per_column ? OC_SHORT : OC_WIDE / 2;                                             \
-        const int whole_lines = columns >= few && stride % FN(line) == 0;                                             \
-        for (ptrdiff_t r = 0; r < outer; r++) {                                                                       \
-            if (!whole_lines) {                                                                                       \
-                OC_OVER_COLUMNS(columns, head, OC_PUT_ELEMENT(constants, __VA_ARGS__));                               \
-                continue;                                                                                             \
-            }                                                                                                         \
-            const ptrdiff_t first = how & OC_WRAPPED && r > 0 ? head : 0;                                             \
-            const ptrdiff_t end = columns + (how & OC_WRAPPED && r + 1 < outer ? head : 0);                           \
-            const ptrdiff_t last = head + (end - head) / FN(line) * FN(line);                                         \
-            for (ptrdiff_t i = first; i < head; i++)                                                                  \
-                OC_PUT_ELEMENT(constants, __VA_ARGS__);                                                               \
-            if (how & OC_PAST_CACHES) {                                                                               \
-                OC_STREAM(constants, __VA_ARGS__);                                                                    \
-            } else {                                                                                                  \
-                OC_IN_PLACE                                                                                           \
-                for (ptrdiff_t i = head; i < last; i++)                                                               \
-                    OC_PUT_ELEMENT(constants, __VA_ARGS__);                                                           \
-            }                                                                                                         \
-            for (ptrdiff_t i = last; i < end; i++)                                                                    \
-                OC_PUT_ELEMENT(constants, __VA_ARGS__);                                                               \
-        }                                                                                                             \
-        if (how & OC_PAST_CACHES)                                                                                     \
-            OC_STREAM_END();                                                                                          \
-    } while (0)
-#define OC_PUT_ELEMENT(constants, ...)                                                                                \
-    {                                                                                                                 \
-        const ptrdiff_t e = r * stride + i;                                                                           \
-        constants;                                                                                                    \
-        y[e] = X_PUT(__VA_ARGS__);                                                                                    \
-    }
-
-/* The whole lines of a row, written past the caches; nothing of them may be written otherwise too, which would cost twice
- * what it saves. */
-#define OC_STREAM(constants, ...)                                                                                     \
-    for (ptrdiff_t at = head; at < last; at += FN(line)) {                                                            \
-        X_T line[FN(line)] OC_ON_LINE;                                                                                \
-        OC_IN_PLACE OC_ROLLED                                                                                         \
-        for (int l = 0; l < FN(line); l++) {                                                                          \
-            const ptrdiff_t i = at + l, e = r * stride + i;                                                           \
-            constants;                                                                                                \
-            line[l] = X_PUT(__VA_ARGS__);                                                                             \
-        }                                                                                                             \
-        OC_STREAM_LINE(y + r * stride + at, line);                                                                    \
-    }
-#define OC_BODY(name)                                                                                                 \
-    OC_INLINE void FN(name##_body)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,         \
-                                   const T *restrict coef, ptrdiff_t ld, X_T *restrict y, int how,                    \
-                                   int fused, int per_column)
-
-OC_INLINE T FN(finished)(int fused, T value, T other) {
-    const T sum = fused & OC_ADDED ? value + other : value;
-    return fused & OC_RECTIFIED ? T_FN(relu_value)(sum, 0) : sum;
-}
-
-/* y = (x - high)*scale + bias. */
-OC_BODY(normalise) {
-    const X_T *x = in[0], *other = fused & (OC_ADDED | OC_GATED) ? in[1] : NULL;
-#define OTHER (fused & (OC_ADDED | OC_GATED) ? X_GET(other[e]) : 0)
-    OC_EACH_ELEMENT(const T high = COEF(0); const T scale = COEF(1); const T bias = COEF(2),
-                    FN(finished)(fused, FN(normal)(FN(passed)(fused, X_GET(x[e]), OTHER), high, scale, bias), OTHER));
-#undef OTHER
-}
-
-/* y = a*(u - m) + (b*((x - high)*scale) + c). */
-#define OC_COMBINE                                                                                                    \
-    const T high = COEF(0); const T scale = COEF(1); const T b = COEF(2); const T c = COEF(3); const T a = COEF(4);   \
-    const T m = COEF(5)
-OC_BODY(combine) {
-    const X_T *x = in[0], *u = in[1], *gate = fused & OC_GATED ? in[2] : NULL;
-#define OUTPUT (fused & OC_GATED ? X_GET(gate[e]) : fused & OC_SELF_GATED ? OC_OUTPUT(X_GET(x[e])) : 0)
-    OC_EACH_ELEMENT(OC_COMBINE,
-                    a * (FN(passed)(fused, X_GET(u[e]), OUTPUT) - m) + (b * ((X_GET(x[e]) - high) * scale) + c));
-#undef OUTPUT
-}
-
-/* The same with two terms more, a2*(u2 - m2) and a3*((u3 - m3)*scale). */
-OC_BODY(combine3) {
-    (void)fused;
-    const X_T *x = in[0], *u = in[1], *u2 = in[2], *u3 = in[3];
-    OC_EACH_ELEMENT(OC_COMBINE; const T a2 = COEF(6); const T m2 = COEF(7); const T a3 = COEF(8); const T m3 = COEF(9),
-                    ((a * (X_GET(u[e]) - m) + a2 * (X_GET(u2[e]) - m2)) + a3 * ((X_GET(u3[e]) - m3) * scale)) +
-                        (b * ((X_GET(x[e]) - high) * scale) + c));
-}
-#undef OC_COMBINE
-#undef OC_OUTPUT
-#undef OC_BODY
-#undef COEF
-#undef OC_EACH_ELEMENT
-#undef OC_STREAM
-#undef OC_PUT_ELEMENT
 #undef OC_OVER_ROWS
 #undef OC_ASK
-#undef OC_OVER_COLUMNS
-
-#define OC_KERNEL(name, body, fused, form, per_column)                                                                \
-    static void FN(name##_##form)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t stride, const void *const *in,          \
-                                  const void *coef, ptrdiff_t ld, void *y, int how) {                                 \
-        if (sizeof(X_T) < sizeof(T) && how & OC_WIDENED)                                                              \
-            T_FN(name##_##form)(outer, inner, stride, in, coef, ld, y, 0);                                            \
-        else                                                                                                          \
-            FN(body##_body)(outer, inner, stride, in, coef, ld, y, how, fused, per_column);                           \
-    }
-#define OC_BOTH_FORMS(name, body, fused)                                                                              \
-    OC_KERNEL(name, body, fused, segments, 0) OC_KERNEL(name, body, fused, rows, 1)
-OC_BOTH_FORMS(normalise, normalise, 0)
-OC_BOTH_FORMS(normalise_relu, normalise, OC_RECTIFIED)
-OC_BOTH_FORMS(normalise_add, normalise, OC_ADDED)
-OC_BOTH_FORMS(normalise_add_relu, normalise, OC_ADDED | OC_RECTIFIED)
-OC_BOTH_FORMS(normalise_gated, normalise, OC_GATED)
-OC_BOTH_FORMS(combine, combine, 0)
-OC_BOTH_FORMS(combine_gated, combine, OC_GATED)
-OC_BOTH_FORMS(combine_self_gated, combine, OC_SELF_GATED)
-OC_BOTH_FORMS(combine3, combine3, 0)
-#undef OC_BOTH_FORMS
-#undef OC_KERNEL
-
-/* What `apply` makes of inputs that were multiplied by rows `rows`, `rows` + 1, ... of the constants. */
-enum { FN(staged_columns) = 512 };
-OC_INLINE void FN(scaled_body)(oc_channel_fn *apply, int inputs, int rows, ptrdiff_t outer, ptrdiff_t inner,
-                               ptrdiff_t stride, const void *const *in, const T *coef, ptrdiff_t ld, X_T *y,
-                               int per_column) {
-    const int widened = sizeof(X_T) < sizeof(T);
-    T product[OC_MAX_INPUTS][FN(staged_columns)] OC_ON_LINE, result[FN(staged_columns)] OC_ON_LINE;
-    const void *from[OC_MAX_INPUTS];
-    for (ptrdiff_t r = 0; r < outer; r++) {
-        for (ptrdiff_t at = 0; at < inner; at += FN(staged_columns)) {
-            const ptrdiff_t columns = inner - at < FN(staged_columns) ? inner - at : FN(staged_columns);
-            const T *constants = coef + at * per_column;
-            for (int k = 0; k < inputs; k++) {
-                const X_T *x = (const X_T *)in[k] + r * stride + at;
-                const T *power = constants + (rows + k) * ld;
-                for (ptrdiff_t i = 0; i < columns; i++)
-                    product[k][i] = X_GET(x[i]) * power[i * per_column];
-                from[k] = product[k];
-            }
-            X_T *to = y + r * stride + at;
-            apply(1, columns, columns, from, constants, ld, widened ? (void *)result : to, widened ? OC_WIDENED : 0);
-            for (ptrdiff_t i = 0; widened && i < columns; i++)
-                to[i] = X_PUT(result[i]);
-        }
-    }
-}
-
-#define OC_SCALED(form, per_column)                                                                                   \
-    static void FN(scaled_##form)(oc_channel_fn *apply, int inputs, int rows, ptrdiff_t outer, ptrdiff_t inner,       \
-                                  ptrdiff_t stride, const void *const *in, const void *coef, ptrdiff_t ld, void *y) { \
-        FN(scaled_body)(apply, inputs, rows, outer, inner, stride, in, coef, ld, y, per_column);                      \
-    }
-OC_SCALED(segments, 0)
-OC_SCALED(rows, 1)
-#undef OC_SCALED
+#undef OC_PLACES
+#undef AT

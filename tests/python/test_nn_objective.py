@@ -134,6 +134,20 @@ def test_repeated_products_take_no_new_forward_pass(monkeypatch):
         obj.hvp(net.theta + 1e-12, v)
 
 
+def test_a_known_point_is_known_however_it_lies():
+    net, obj, rng = smooth("train")
+    v = rng.standard_normal(obj.size)
+    first = obj.hvp(net.theta, v)
+    swapped = net.theta.astype(net.theta.dtype.newbyteorder())
+    for theta in (np.repeat(net.theta, 2)[::2], swapped, net.theta.tolist()):
+        assert np.array_equal(obj.hvp(theta, v), first)
+    with np.errstate(all="ignore"):  # the same bytes in the other order are another point
+        assert not np.array_equal(obj.hvp(net.theta.view(swapped.dtype), v), first)
+    for wrong in (net.theta[:-1], net.theta[None], net.theta * 1j):
+        with pytest.raises((TypeError, ValueError), match="theta"):
+            obj.hvp(wrong, v)
+
+
 def test_a_batch_is_its_examples():
     net, obj, _ = smooth("train")
     rng = np.random.default_rng(4)
