@@ -1,6 +1,7 @@
 # The arrays of an optimizer, bound: what a step walks over, how threads part it, the norm of the gradients.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 from optcore._native.c cimport (
     OC_MAX_CARRIED, OC_MAX_STREAMS, OC_N_MIXES, oc_array, oc_coefficients, oc_dtype, oc_rule, oc_staged,
 )
@@ -43,13 +44,19 @@ ctypedef struct Piece:
 
 cdef oc_array nothing
 
+cdef inline bint same_history(const History *a, const History *b) noexcept nogil:
+    return memcmp(a, b, sizeof(History)) == 0
+
 cdef class Tensors:
     cdef list params, names, labels, groups
     cdef list spans                   # sorted (begin, end, name) of all memory that a step writes
     cdef Tensor *tensors
     cdef Book *books
-    cdef History *histories
-    cdef int *use                     # which coefficients a tensor has in this step; -1: no gradient
+    cdef History *histories           # of each tensor; while `joined`, what they share goes on in `shared` alone
+    cdef History *shared              # what each of the coefficients is made of
+    cdef bint joined
+    cdef Py_ssize_t n_shared
+    cdef int *use                     # which coefficients a tensor has; -1: no gradient
     cdef oc_staged *stages
     cdef Py_ssize_t n_tensors, capacity
     cdef oc_coefficients *coefficients
@@ -64,6 +71,8 @@ cdef class Tensors:
     cdef Layers layers                # None for an element-wise rule
 
     cdef int _grow(self) except -1
+    cdef void _join(self) noexcept nogil
+    cdef void _part(self) noexcept nogil
     cdef int _way(self, Py_ssize_t i) noexcept
     cdef void _follow(self, bint average, bint copy) noexcept nogil
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept

@@ -38,7 +38,7 @@ cdef enum:
     # Threads part the elements at multiples of this: whole cache lines, whole blocks of 8-bit states.
     UNIT = 256
     LINE = 64  # bytes
-    AHEAD = 8  # tensors whose headers are asked for, and half of it those whose shapes are, which headers point to
+    AHEAD = 24  # tensors whose headers are asked for, and half of it those whose shapes are, which headers point to
 
 cdef extern from * nogil:
     """
@@ -134,6 +134,7 @@ cdef class Tensors:
         free(self.tensors)
         free(self.books)
         free(self.histories)
+        free(self.shared)
         free(self.use)
         free(self.stages)
         free(self.coefficients)
@@ -156,6 +157,10 @@ cdef class Tensors:
         if grown == NULL:
             raise MemoryError
         self.histories = <History *>grown
+        grown = realloc(self.shared, room * sizeof(History))
+        if grown == NULL:
+            raise MemoryError
+        self.shared = <History *>grown
         grown = realloc(self.use, room * sizeof(int))
         if grown == NULL:
             raise MemoryError
@@ -174,6 +179,7 @@ cdef class Tensors:
         ``arithmetic`` is the dtype that its steps are computed in, ``uint16_as`` what uint16 arrays hold, ``like`` an
         array of the arithmetic dtype that a layerwise rule will move in its place.
         """
+        self._part()
         if self.n_tensors == self.capacity:
             self._grow()
         cdef Py_ssize_t i = self.n_tensors
@@ -343,28 +349,64 @@ cdef class Tensors:
 
     def _truncate(self, Py_ssize_t count, Py_ssize_t groups):
         """Forget the parameters and groups from these indices on: the way back from a failed binding."""
+        self._part()
         self.n_tensors = count
         if self.layers is not None:
             self.layers.truncate(count)
         del self.params[count:], self.names[count:], self.labels[count:], self.groups[groups:]
 
+    cdef void _join(self) noexcept nogil:
+        """Have neighbours of one group, dtype and history share coefficients from here on, until one of them gets a gradient
+        that it had none of, or loses it.
+
+        A layerwise rule has coefficients apart: the layer's factor goes into eta.
+        """
+        cdef Py_ssize_t i
+        cdef History *latest = NULL
+        self.n_shared = 0
+        self.joined = True
+        for i in range(self.n_tensors):
+            if self.use[i] < 0:
+                continue
+            if latest == NULL or self.layers is not None or not same_history(latest, &self.histories[i]):
+                latest = &self.shared[self.n_shared]
+                latest[0] = self.histories[i]
+                self.n_shared += 1
+            self.use[i] = <int>self.n_shared - 1
+
+    cdef void _part(self) noexcept nogil:
+        """Let each tensor have a history of its own again."""
+        cdef Py_ssize_t i
+        if not self.joined:
+            return
+        self.joined = False
+        for i in range(self.n_tensors):
+            if self.use[i] >= 0:
+                self.histories[i] = self.shared[self.use[i]]
+
     def _get_step(self, Py_ssize_t index):
+        self._part()
         return self.histories[index].step
 
     def _set_step(self, Py_ssize_t index, int64_t step):
+        self._part()
         self.histories[index].step = step
 
     def _get_carried(self, Py_ssize_t index, int which):
+        self._part()
         return self.histories[index].carried[which]
 
     def _set_carried(self, Py_ssize_t index, int which, double value):
+        self._part()
         self.histories[index].carried[which] = value
 
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept:
         cdef Tensor *t = &self.tensors[i]
         cdef oc_storage expected = OC_AS_BF16 if self.books[i].way == OC_ALL_BF16 else own(<oc_dtype>t.dtype)
+        if (gradient.data == NULL) != (self.use[i] < 0):
+            self._part()
+            self.use[i] = -1 if gradient.data == NULL else 0
         t.x[1] = self.books[i].gradient = gradient.data
-        self.use[i] = -1 if gradient.data == NULL else max(self.use[i], 0)
         t.way = <signed char>self.books[i].way if gradient.storage == expected else STAGED
         t.size[1] = size_of(gradient.storage)
         if t.way != NATIVE:

@@ -23,7 +23,7 @@ from optcore._native.c cimport (
 )
 from optcore._native.core cimport gradients_within, prepare
 from optcore._native.layerwise cimport Layers
-from optcore._native.tensors cimport MANY, STAGED, History, Tensor, Tensors, nothing
+from optcore._native.tensors cimport MANY, STAGED, History, Tensor, Tensors, nothing, same_history
 from optcore._native.threads cimport GRAIN, num_threads
 
 from optcore.checks import number, one_of
@@ -192,6 +192,7 @@ cdef class Stepper(Tensors):
         self._enter()
         try:
             self._refresh(0)
+            self._part()
             for i in range(self.n_tensors):
                 self._check_parameter(i)
             for i in range(self.n_tensors):
@@ -402,49 +403,36 @@ cdef class Stepper(Tensors):
         group.fixed = all([type(values[key]) in (float, int, bool, tuple, type(None)) for key in self.keys])
 
     cdef void _prepare(self, oc_rule rule, double scale, int steps, double largest) noexcept nogil:
-        """The coefficients of every parameter; shared by neighbours of one group, dtype and history.
-
-        The pass that is to come takes so many `steps`, which nothing can keep from being taken any more; no gradient is
-        beyond `largest`. A layerwise rule has coefficients apart: the layer's factor goes into eta.
-        """
+        """The coefficients of every parameter, for a pass that takes so many `steps`, which nothing can keep from being taken
+        any more; no gradient is beyond `largest`."""
         cdef Py_ssize_t i
-        cdef int used = 0
         cdef History *history
-        cdef History shared     # as the latest coefficients found it
-        cdef oc_coefficients *c = NULL
+        cdef oc_coefficients *c
+        if not self.joined:
+            self._join()
         if self.staged:
             self._renew_keys()
-        for i in range(self.n_tensors):
-            if self.use[i] < 0:
+        for i in range(self.n_shared):
+            history, c = &self.shared[i], &self.coefficients[i]
+            if i and same_history(history, history - 1):
+                c[0] = self.coefficients[i - 1]
                 continue
-            history = &self.histories[i]
-            if c == NULL or memcmp(&shared, history, sizeof(History)) != 0:
-                shared = history[0]
-                c = &self.coefficients[used]
-                c.carried = history.carried
-                prepare(rule, history.dtype, self.options[history.group], history.step + 1, scale, c)
-                gradients_within(largest, c)
-                c.far = self.elements >= FAR
-                used += 1
-            elif self.layers is not None:
-                self.coefficients[used] = c[0]
-                c = &self.coefficients[used]
-                used += 1
-            # Written only where it changes: a line that this thread has written comes to the others from its cache, and
-            # on two dies takes as long as hundreds of elements.
-            if self.use[i] != used - 1:
-                self.use[i] = used - 1
-            if steps:
-                history.step += steps
-                history.carried = c.carried
+            c.carried = history.carried
+            prepare(rule, history.dtype, self.options[history.group], history.step + 1, scale, c)
+            gradients_within(largest, c)
+            c.far = self.elements >= FAR
+        if steps:
+            for i in range(self.n_shared):
+                self.shared[i].step += steps
+                self.shared[i].carried = self.coefficients[i].carried
 
     cdef void _renew_keys(self) noexcept nogil:
         """What rounding at random takes from this step, for tensors whose arrays are staged."""
         cdef Py_ssize_t i
         for i in range(self.n_tensors):
-            if self.tensors[i].way == STAGED:
+            if self.tensors[i].way == STAGED and self.use[i] >= 0:
                 self.stages[i].key = (self._seed * 0x9e3779b97f4a7c15u
-                                      + <uint64_t>self.histories[i].step * 0xd1342543de82ef95u + <uint64_t>i)
+                                      + <uint64_t>self.shared[self.use[i]].step * 0xd1342543de82ef95u + <uint64_t>i)
 
     cdef void _run_layers(self) noexcept nogil:
         cdef Py_ssize_t i

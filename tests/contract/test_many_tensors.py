@@ -85,3 +85,38 @@ def test_every_piece_is_done_once(threads):
                 opt.step(g)
         ends.append((opt.last_grad_norm, [x.tobytes() for x in p]))
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("SGD", {"momentum": 0.9}), ("AdamW", {}), ("NAdam", {}), ("ASGD", {"t0": 1}), ("LAMB", {}),
+    ("Adam", {"state_dtype": "int8"}),
+])
+def test_each_tensor_has_its_own_history(name, options):
+    """Neighbours share coefficients as long as their histories are alike, whoever gets no gradient when, whoever comes
+    later; an optimizer that moves one tensor alone cannot share."""
+    rng = np.random.default_rng(23)
+    start, g = (rng.standard_normal((6, 40)).astype("float32") for _ in range(2))
+    given = [{0, 1, 2}, {0, 1, 2}, {0, 2}, {0, 2}, {0, 1, 2}, {1}, {*range(6)}, {*range(6)}, {5}, {0, 3, 4}]
+    rule = getattr(oc.optim, name)
+    together, apart = start.copy(), start.copy()
+    opt = rule(list(together[:3]), lr=0.1, seed=3, **options)
+    unmoved = [[np.empty(1, "float32") for _ in range(i)] for i in range(6)]  # rounding depends on the place
+    alone = [rule([*unmoved[i], p], lr=0.1, seed=3, **options) for i, p in enumerate(apart)]
+    for step, those in enumerate(given):
+        if step == 6:
+            opt.add_param_group({"params": list(together[3:]), "lr": 0.2})
+            for other in alone[3:]:
+                other.param_groups[0]["lr"] = 0.2
+        opt.step([g[i] if i in those else None for i in range(3 if step < 6 else 6)])
+        for i in those:
+            alone[i].step([None] * i + [g[i]])
+        if step in (3, 8):
+            saved, here = opt.state_dict(), together.copy()
+            opt.step(list(g[:len(saved["state"])]))
+            together[...] = here
+            opt.load_state_dict(saved)  # back before that step
+            counts = [entry["step"] for entry in saved["state"].values()]
+            assert counts == [sum(i in before for before in given[:step + 1]) for i in range(len(counts))]
+    entries = opt.state_dict()["state"]
+    assert [entries[i]["step"] for i in range(6)] == [other.steps for other in alone]
+    assert together.tobytes() == apart.tobytes()
