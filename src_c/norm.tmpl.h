@@ -122,7 +122,7 @@ enum { FN(rows_ahead) = 8 };
             OC_SUM_RUNS(count, total, OC_RUN_LANES(count, kind, inner, s * stride, body));                            \
     } while (0)
 /* Before the first of OC_LANES elements, of runs that fill them: OC_NEXT_RUN of each array, as runs lie apart. Of a block of
- * one long run it would ask for what is far away yet. */
+ * one run it would ask for what is far away yet. */
 #define OC_BEFORE(kind, ...) OC_BEFORE_##kind(__VA_ARGS__)
 #define OC_BEFORE_one(...) (void)l
 #define OC_BEFORE_wide(...)                                                                                           \
@@ -130,8 +130,11 @@ enum { FN(rows_ahead) = 8 };
         __VA_ARGS__;                                                                                                  \
     }
 #define OC_NEXT_RUN(a)                                                                                                \
-    if (ahead)                                                                                                        \
-    OC_PREFETCH((a) + i + stride)
+    if (ahead && inner < FN(long_run))                                                                                \
+        OC_PREFETCH((a) + i + stride);                                                                                \
+    else if (ahead)                                                                                                   \
+    OC_PREFETCH_L2((a) + i + stride)
+enum { FN(long_run) = 4096 / sizeof(X_T) }; /* two arrays' long runs, these and the next, would fill the first-level cache */
 #define OC_SUM_RUNS(count, total, run)                                                                                \
     do {                                                                                                              \
         double lane[count][OC_LANES] OC_ON_LINE = {{0}};                                                              \

@@ -3,7 +3,8 @@
  *
  * A row is read from memory once: its statistics, then its results while it is in cache. */
 
-/* So many long rows ahead of the one that is written, past the caches, memory is asked for what is read next. */
+/* So many long rows ahead of the one that is written, past the caches, memory is asked for what is read next; of two
+ * arrays into the second-level cache, as the first has no room for so many rows of both. */
 #define OC_AHEAD 2
 
 /* Puts down a row's statistics. */
@@ -42,7 +43,7 @@ OC_INLINE void FN(backward_row)(const oc_rows *p, ptrdiff_t r) {
 OC_INLINE void FN(jvp_row)(ptrdiff_t columns, ptrdiff_t stride, const X_T *restrict x, const X_T *restrict rx,
                            const T *restrict w, const T *restrict rw, const T *restrict rb, FN(hat) h,
                            FN(projection) v, X_T *restrict ry, int past_caches) {
-    OC_OVER_LINES(ry, OC_PREFETCH(x + OC_AHEAD * stride + first); OC_PREFETCH(rx + OC_AHEAD * stride + first),
+    OC_OVER_LINES(ry, OC_PREFETCH_L2(x + OC_AHEAD * stride + first); OC_PREFETCH_L2(rx + OC_AHEAD * stride + first),
                   const T x_hat = FN(x_hat)(h, AT(x));
                   out[l] = X_PUT(w[i] * FN(project)(v, AT(rx), x_hat) + (rw[i] * x_hat + rb[i])));
 }

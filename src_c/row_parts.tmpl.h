@@ -270,7 +270,7 @@ OC_INLINE void FN(forward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T *
 OC_INLINE void FN(backward_lines)(ptrdiff_t columns, ptrdiff_t ahead, const X_T *restrict dy, const X_T *restrict x,
                                   const T *restrict w, FN(hat) h, FN(projection) u, X_T *restrict dx,
                                   double *restrict dweight, double *restrict dbias, const int past_caches) {
-    OC_OVER_LINES(dx, OC_PREFETCH(dy + ahead + first); OC_PREFETCH(x + ahead + first),
+    OC_OVER_LINES(dx, OC_PREFETCH_L2(dy + ahead + first); OC_PREFETCH_L2(x + ahead + first),
                   const T x_hat = FN(x_hat)(h, AT(x)); out[l] = X_PUT(FN(project)(u, w[i] * AT(dy), x_hat));
                   dweight[i] = l < skip ? dweight[i] : T_FN(add_product)(AT(dy), x_hat, dweight[i]);
                   dbias[i] += l < skip ? 0 : (double)AT(dy));

@@ -23,22 +23,19 @@ import numpy as np
 
 cdef extern from * nogil:
     """
-    /* Asks for a run of memory, which need not exist, to be read or written soon. Macros: gcc leaves out calls of a function
-       that does nothing else. */
+    /* Asks for a run of memory, which need not exist, to be read or written soon, into the second-level cache: the first has
+       no room for two tiles. A macro: gcc leaves out calls of a function that does nothing else. */
     #if defined(__GNUC__) || defined(__clang__)
-    #define oc_prefetch_run(run, bytes, writes)                             \\
+    #define oc_ask_for_run(run, bytes)                                      \\
         do {                                                                \\
             for (Py_ssize_t at = 0; at < (bytes); at += 64)                 \\
-                __builtin_prefetch((run) + at, writes);                     \\
+                __builtin_prefetch((run) + at, 0, 2);                       \\
         } while (0)
     #else
-    #define oc_prefetch_run(run, bytes, writes) (void)(run)
+    #define oc_ask_for_run(run, bytes) (void)(run)
     #endif
-    #define oc_prefetch_in(run, bytes) oc_prefetch_run(run, bytes, 0)
-    #define oc_prefetch_out(run, bytes) oc_prefetch_run(run, bytes, 1)
     """
-    void oc_prefetch_in(const char *run, Py_ssize_t bytes)
-    void oc_prefetch_out(const char *run, Py_ssize_t bytes)
+    void oc_ask_for_run(const char *run, Py_ssize_t bytes)
 
 cnp.import_array()
 
@@ -342,9 +339,9 @@ cdef void _apply(const Job *job, Py_ssize_t example, Py_ssize_t first, Py_ssize_
         if job.how & OC_PAST_CACHES:  # memory delivers meanwhile what the next tile takes, but for lines written whole
             ahead = offset + (c + channels) * run
             for i in range(job.n_in):
-                oc_prefetch_in(job.ins[i] + ahead, run)
+                oc_ask_for_run(job.ins[i] + ahead, run)
             if run % LINE:
-                oc_prefetch_out(job.out + ahead, run)
+                oc_ask_for_run(job.out + ahead, run)
         _write_block(job, scaled, 1, job.positions, job.positions, offset + c * run,
                      table + c * (8 if job.dtype == OC_F64 else 4))
 
