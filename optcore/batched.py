@@ -100,7 +100,9 @@ class BatchedObjective(Objective):
 
     def multiply(self, theta, vs, batch=None, kind="hvp"):
         """Return a matrix times each of several vectors; see `optcore.Objective.multiply`."""
-        return self._mean(one_of("kind", kind, KINDS), theta, self.check_vectors("vs", vs), batch)
+        if getattr(type(self), one_of("kind", kind, KINDS)) is not getattr(BatchedObjective, kind):
+            return super().multiply(theta, vs, batch, kind)  # a subclass has a product of its own
+        return self._mean(kind, theta, self.check_vectors("vs", vs), batch)
 
     def _mean(self, kind, theta, vs, batch):
         """The products with vectors that have been checked, over all examples."""

@@ -30,6 +30,20 @@ def test_each_is_what_one_alone_would_be(name, kind):
     assert np.array_equal(obj.multiply(obj.theta0, list(vs[:1]))[0], obj.hvp(obj.theta0, vs[0]))
 
 
+def test_a_subclass_with_a_product_of_its_own_has_it_here_too():
+    obj, v = objective("shares"), np.ones(53)
+    expected = 2 * obj.hvp(obj.theta0, v), obj.gauss_newton(obj.theta0, v)
+
+    class Twice(type(obj)):
+        def hvp(self, theta, v, batch=None):
+            return 2 * super().hvp(theta, v, batch)
+
+    obj.__class__ = Twice
+    assert np.array_equal(obj.multiply(obj.theta0, [v])[0], expected[0])
+    assert np.array_equal(oc.curvature.Hessian(obj, obj.theta0) @ np.stack([v, v], axis=1), np.stack([expected[0]] * 2, axis=1))
+    assert np.array_equal(obj.multiply(obj.theta0, [v], kind="gauss_newton")[0], expected[1])
+
+
 def test_any_objective_has_it():
     H = np.array([[2.0, 1.0], [1.0, 3.0]])
     obj = oc.Objective(lambda t: 0.5 * t @ H @ t, lambda t: H @ t, theta0=np.zeros(2))
