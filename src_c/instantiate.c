@@ -194,6 +194,7 @@ const oc_kernels TABLE(OC_LEVEL) = {
     .column_sums = BOTH(column_sums),
     .turn = BOTH(turn),
     .thin = BOTH(thin),
+    .thin_dots = BOTH(thin_dots),
     .norm = {NORM(f32), NORM(f64), NORM(bf16)},
     .row_norm = {ROW_NORM(f32), ROW_NORM(f64), ROW_NORM(bf16)},
     .merge_moments = KERNEL(merge, moments),

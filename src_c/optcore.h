@@ -25,7 +25,7 @@ extern "C" {
 #define restrict
 #endif
 
-#define OC_ABI_VERSION 6
+#define OC_ABI_VERSION 7
 
 typedef enum { OC_F32, OC_F64, OC_N_DTYPES } oc_dtype;
 typedef enum { OC_LEVEL_BASELINE, OC_LEVEL_V3, OC_LEVEL_V4, OC_N_LEVELS } oc_level;
@@ -278,9 +278,12 @@ typedef void oc_column_sums_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x,
 /* out[columns][rows] = x[rows][columns] transposed. */
 typedef void oc_turn_fn(ptrdiff_t rows, ptrdiff_t columns, const void *x, void *out);
 
-/* out[m][ldo] = a^T b, or that added to it, of a[k][lda] and b[k][ldb], k > 0: a matrix product of few rows. */
-typedef void oc_thin_fn(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
-                        int add, void *out, ptrdiff_t ldo);
+/* Matrix products of few rows, k > 0: out[m][ldo] = a b, or that added to it, of b[k][ldb] and a, whose rows and terms are so
+ * many elements apart; and a b^T of a[m][lda] and b[n][ldb]. */
+typedef void oc_thin_fn(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t row, ptrdiff_t term, const void *b,
+                        ptrdiff_t ldb, int add, void *out, ptrdiff_t ldo);
+typedef void oc_thin_dots_fn(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t lda, const void *b,
+                             ptrdiff_t ldb, int add, void *out, ptrdiff_t ldo);
 
 /* ------------------------------------------------------------------------------------------------ normalization
  * A block of x is `outer` runs of `inner` contiguous elements, `stride` elements apart. In the form OC_SEGMENTS all of it
@@ -519,6 +522,7 @@ typedef struct {
     oc_column_sums_fn *column_sums[OC_N_DTYPES];
     oc_turn_fn *turn[OC_N_DTYPES];
     oc_thin_fn *thin[OC_N_DTYPES];
+    oc_thin_dots_fn *thin_dots[OC_N_DTYPES];
     oc_norm_kernels norm[OC_N_NORM_DTYPES];
     oc_row_norm_kernels row_norm[OC_N_NORM_DTYPES];
     oc_merge_fn *merge_moments;

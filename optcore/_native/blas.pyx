@@ -41,6 +41,8 @@ cdef enum:
     TURNED = 131072  # bytes of a panel's rows of a, turned on the stack
     THIN = 96        # bytes of a row of a, in a^T, b, that has few elements
     NARROW = 32      # and of one of b that has too few
+    FEW = 48         # bytes of a column of a, in the other forms, that has few elements
+    LONG = 512       # and of a row of a and b that are long enough for a, b^T
 # Multiplications. Every panel packs its own operands: four panels cost 5 to 15 % of the speed of one, two half of that.
 # So a product is cut in two, but never below SMALL (some 10 microseconds of one core, against 1 for a thread that waits
 # for work), in four from MIDDLE on, and in more only where each is still LARGE. Up to TILED the kernels for small products,
@@ -106,11 +108,16 @@ cdef bint _turns(const product *p, double work) noexcept nogil:
 
 
 cdef bint _is_thin(const product *p) noexcept nogil:
-    """Whether a^T, b has so few rows, as the gradient of the weights of a layer with few outputs, that a kernel which packs
-    nothing takes a third to all of the time of BLAS with AVX2; unless BLAS has such itself."""
+    """Whether there are so few rows, as in the gradient of the weights of a layer with few outputs, that a kernel which packs
+    nothing takes a tenth to all of the time of BLAS with AVX2; unless BLAS has such itself."""
     cdef Py_ssize_t item = _item(p)
-    return (not has_small_kernels and p.transpose_a and not p.transpose_b and p.m * item <= THIN and p.n * item >= NARROW
-            and p.alpha == 1 and (p.beta == 0 or p.beta == 1))
+    if has_small_kernels or p.m * item > THIN or p.alpha != 1 or not (p.beta == 0 or p.beta == 1):
+        return False
+    if p.transpose_a:
+        return not p.transpose_b and p.n * item >= NARROW
+    if p.m * item > FEW:
+        return False
+    return p.m > 1 and p.k * item >= LONG if p.transpose_b else p.n * item >= NARROW
 
 
 cdef void _cut_small(product *p) noexcept nogil:
@@ -176,6 +183,14 @@ cdef void _turned_panel(const product *p, Py_ssize_t row, Py_ssize_t rows, Py_ss
         at += strip
 
 
+cdef void _thin_panel(const product *p, Py_ssize_t m, Py_ssize_t n, const char *a, const char *b, char *out) noexcept nogil:
+    if p.transpose_b:
+        kernels().thin_dots[p.dtype](m, n, p.k, a, p.k, b, p.k, p.beta == 1, out, p.n)
+    else:
+        kernels().thin[p.dtype](m, n, p.k, a, 1 if p.transpose_a else p.k, p.m if p.transpose_a else 1, b, p.n,
+                                p.beta == 1, out, p.n)
+
+
 cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogil:
     cdef Py_ssize_t m = min(p.rows, p.m - row), n = min(p.cols, p.n - col), item = _item(p)
     cdef Py_ssize_t a = row if p.transpose_a else row * p.k
@@ -186,8 +201,7 @@ cdef void _panel(const product *p, Py_ssize_t row, Py_ssize_t col) noexcept nogi
         _turned_panel(p, row, m, col, n)
         return
     if p.thin:
-        kernels().thin[p.dtype](m, n, p.k, p.a + a * item, p.m, p.b + b * item, p.n, p.beta == 1,
-                                p.out + (row * p.n + col) * item, p.n)
+        _thin_panel(p, m, n, p.a + a * item, p.b + b * item, p.out + (row * p.n + col) * item)
         return
     gemm(p.dtype, p.transpose_a, p.transpose_b, m, n, p.k, p.alpha, p.a + a * item, p.m if p.transpose_a else p.k,
          p.b + b * item, p.k if p.transpose_b else p.n, p.beta, p.out + (row * p.n + col) * item, p.n)
@@ -268,29 +282,7 @@ cdef cnp.ndarray _matrix(object x, str name, int intent):
     return a
 
 
-def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accumulate=False):
-    """``out = op(a) @ op(b)``, or ``out += op(a) @ op(b)``, where op transposes or does nothing.
-
-    Parameters
-    ----------
-    a : ndarray [m, k], float32 or float64
-        [k, m] with `transpose_a`.
-    b : ndarray [k, n]
-        [n, k] with `transpose_b`.
-    out : ndarray [m, n]
-        Written; may not overlap `a` or `b`. With k = 0 the product is zero.
-    transpose_a, transpose_b : bool
-    accumulate : bool
-        Add to `out` instead of replacing it.
-
-    Raises
-    ------
-    TypeError
-        An operand is not an array, or not of the dtype of `a`, float32 or float64 of native byte order.
-    ValueError
-        Shapes that do not fit; an array that is not C-contiguous, is read-only (`out`), overlaps, or has
-        2**31 or more columns, which BLAS cannot address.
-    """
+cdef product _operands(object a, object b, object out, bint transpose_a, bint transpose_b, bint accumulate) except *:
     cdef cnp.ndarray x = _matrix(a, "a", IN), y = _matrix(b, "b", IN), z = _matrix(out, "out", OUT)
     cdef product p
     same_dtype(y, "b", x, "a")
@@ -310,10 +302,47 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
     disjoint(z, "out", x, "a")
     disjoint(z, "out", y, "b")
     p.a, p.b, p.out = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(y), cnp.PyArray_BYTES(z)
-    if p.m == 0 or p.n == 0:
-        return
+    return p
+
+
+cdef void _write(product *p) noexcept nogil:
+    if p.k > 0:
+        multiply(p)
+    elif p.beta == 0:
+        memset(p.out, 0, p.m * p.n * _item(p))
+
+
+def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accumulate=False, plus=None):
+    """``out = op(a) @ op(b)``, or ``out += op(a) @ op(b)``, where op transposes or does nothing.
+
+    Parameters
+    ----------
+    a : ndarray [m, k], float32 or float64
+        [k, m] with `transpose_a`.
+    b : ndarray [k, n]
+        [n, k] with `transpose_b`.
+    out : ndarray [m, n]
+        Written; may not overlap `a` or `b`. With k = 0 the product is zero.
+    transpose_a, transpose_b : bool
+    accumulate : bool
+        Add to `out` instead of replacing it.
+    plus : (ndarray, ndarray), optional
+        Operands as `a` and `b` whose product is added, as by a second call.
+
+    Raises
+    ------
+    TypeError
+        An operand is not an array, or not of the dtype of `a`, float32 or float64 of native byte order.
+    ValueError
+        Shapes that do not fit; an array that is not C-contiguous, is read-only (`out`), overlaps, or has
+        2**31 or more columns, which BLAS cannot address.
+    """
+    cdef product p = _operands(a, b, out, transpose_a, transpose_b, accumulate), q
+    cdef bint two = plus is not None
+    if two:
+        c, d = plus
+        q = _operands(c, d, out, transpose_a, transpose_b, True)
     with nogil:
-        if p.k > 0:
-            multiply(&p)
-        elif not accumulate:
-            memset(p.out, 0, cnp.PyArray_NBYTES(z))
+        _write(&p)
+        if two:
+            _write(&q)

@@ -243,8 +243,10 @@ cdef extern from "optcore.h" nogil:
 
     ctypedef void oc_column_sums_fn(Py_ssize_t rows, Py_ssize_t columns, const void *x, double *sums) noexcept nogil
     ctypedef void oc_turn_fn(Py_ssize_t rows, Py_ssize_t columns, const void *x, void *out) noexcept nogil
-    ctypedef void oc_thin_fn(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, Py_ssize_t lda, const void *b,
-                             Py_ssize_t ldb, int add, void *out, Py_ssize_t ldo) noexcept nogil
+    ctypedef void oc_thin_fn(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, Py_ssize_t row, Py_ssize_t term,
+                             const void *b, Py_ssize_t ldb, int add, void *out, Py_ssize_t ldo) noexcept nogil
+    ctypedef void oc_thin_dots_fn(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, Py_ssize_t lda, const void *b,
+                                  Py_ssize_t ldb, int add, void *out, Py_ssize_t ldo) noexcept nogil
 
     ctypedef struct oc_window:
         Py_ssize_t channels, height, width, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, out_h, out_w
@@ -276,6 +278,7 @@ cdef extern from "optcore.h" nogil:
         oc_column_sums_fn *column_sums[2]
         oc_turn_fn *turn[2]
         oc_thin_fn *thin[2]
+        oc_thin_dots_fn *thin_dots[2]
         oc_norm_kernels norm[3]
         oc_row_norm_kernels row_norm[3]
         oc_merge_fn *merge_moments

@@ -217,6 +217,7 @@ static const test table[] = {
     {"column_sums", call_column_sums, ROWS, 0, 0, NULL, {X, {DOUBLE_OUT, WIDTH, 1}}},
     {"turn", call_turn, ROWS, 0, 0, NULL, {X, Y}},
     {"thin", call_thin, ROWS, 0, 1, NULL, {X, X, Y}},
+    {"thin_dots", call_thin_dots, ROWS, 0, 0, NULL, {X, X, Y}},
     {"add_sums", call_add, ELEMENTS, 1, 0, NULL, {{DOUBLE_IN, UNIT, 1}, {DOUBLE_OUT, UNIT, 1}, {DOUBLE_IN, UNIT, 1}}},
     {"merge_moments", call_merge, ELEMENTS, 0, 0, NULL,
      {{DOUBLE_IN, UNIT, 3}, {DOUBLE_OUT, UNIT, 3}, {DOUBLE_IN, UNIT, 3}}},

@@ -14,7 +14,7 @@ SHAPES = [(1, 1, 1), (3, 5, 7), (17, 1, 9), (1, 33, 64), (64, 1, 1), (130, 131, 
           (1, 500, 900), (70, 7, 600), (40, 50, 1953), (40, 50, 1954), (20, 30, 9000),
           # a^T with few rows: every height of a tile, whole lines of columns and not, several stretches of the sums.
           (1, 16, 300), (2, 35, 256), (4, 8, 257), (5, 64, 513), (6, 70, 100), (10, 128, 1000), (24, 47, 900),
-          (12, 15, 200), (24, 8, 130),
+          (12, 15, 200), (24, 8, 130), (12, 40, 128), (13, 40, 128), (11, 9, 1500),
           # a is turned: one panel, several in strips, the longest sums of either dtype and those beyond.
           (16, 32, 32), (48, 300, 100), (80, 130, 512), (16, 33, 513), (32, 70, 1024), (32, 70, 1025)]
 TRANSPOSES = [(False, False), (False, True), (True, False), (True, True)]
@@ -100,6 +100,7 @@ def test_threads_do_not_change_bits(shape, ta, tb, dtype):
 
 
 STRETCH = 64  # terms that the kernel for few rows sums before it adds them to the result
+LONG_STRETCH = 512  # and that for a b^T
 
 
 def summed_in_stretches(a, b, total):
@@ -111,6 +112,70 @@ def summed_in_stretches(a, b, total):
             part = part + term
         total = part if total is None else total + part
     return total
+
+
+def folded(a, b, total):
+    """a b^T by the kernel for few rows: in stretches, the elements of half a line apart and then folded."""
+    half = 32 // a.itemsize
+    for begin in range(0, a.shape[1], LONG_STRETCH):
+        terms = a[:, None, begin:begin + LONG_STRETCH] * b[None, :, begin:begin + LONG_STRETCH]
+        whole = terms.shape[2] // half * half
+        part = np.zeros((*terms.shape[:2], half), a.dtype)
+        for p in range(0, whole, half):
+            part = part + terms[:, :, p:p + half]
+        while part.shape[2] > 1:
+            part = part[:, :, :part.shape[2] // 2] + part[:, :, part.shape[2] // 2:]
+        part = part[:, :, 0]
+        for p in range(whole, terms.shape[2]):
+            part = part + terms[:, :, p]
+        total = part if total is None else total + part
+    return total
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(2, 16, 128), (3, 33, 130), (4, 8, 512), (5, 1, 1100), (6, 17, 135), (7, 30, 200),
+                                   (10, 127, 1000), (12, 9, 513)])
+def test_few_rows_of_the_other_forms_to_the_bit(shape, dtype):
+    m, n, k = shape
+    if dtype == "float64":
+        m = min(m, 6)
+    rng = np.random.default_rng(5)
+    before = use_small_kernels(False)
+    try:
+        for offset in range(2):
+            a, c, b, d = (np.empty(offset + k * side, dtype)[offset:].reshape(side, k) for side in (m, m, n, n))
+            for x in (a, b, c, d):
+                x[...] = rng.standard_normal(x.shape)
+            room = np.full(offset + m * n + 1, 7, dtype)
+            out = room[offset:-1].reshape(m, n)
+            with one_pool:
+                matmul(a, b, out, transpose_b=True, plus=(c, d))
+                np.testing.assert_array_equal(out, folded(c, d, folded(a, b, None)), strict=True)
+                if out.itemsize * n >= 32:
+                    b, d = b.T.copy(), d.T.copy()
+                    matmul(a, b, out, plus=(c, d))
+                    np.testing.assert_array_equal(out, summed_in_stretches(c.T, d, summed_in_stretches(a.T, b, None)))
+            assert (room[:offset] == 7).all()
+            assert room[-1] == 7
+    finally:
+        use_small_kernels(before)
+
+
+@pytest.mark.parametrize(("ta", "tb"), TRANSPOSES)
+@pytest.mark.parametrize("shape", [(3, 5, 7), (10, 128, 1000), (130, 131, 257), (4, 3, 0)])
+@pytest.mark.usefixtures("cut")
+def test_the_sum_of_two_products_is_two_calls(shape, ta, tb):
+    m, n, k = shape
+    rng = np.random.default_rng(6)
+    a, b, *_ = operands(rng, m, n, k, ta, tb, "float32")
+    c, d, *_ = operands(rng, m, n, k + 2, ta, tb, "float32")  # of any length
+    found, expected = np.ones((2, m, n), "float32")
+    with one_pool:
+        for accumulate in (False, True):
+            matmul(a, b, found, ta, tb, accumulate, plus=(c, d))
+            matmul(a, b, expected, ta, tb, accumulate)
+            matmul(c, d, expected, ta, tb, True)
+            assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -183,6 +248,9 @@ SHARED = np.ones(40)
     (np.empty((0, 2**31)), np.empty((2**31, 0)), np.empty((0, 0)), {}, ValueError, "a: .* limit of BLAS"),
     (np.empty((2**31, 0)), np.empty((2**31, 0)), np.empty((0, 0)), {"transpose_a": True}, ValueError,
      "b: .* limit of BLAS"),
+    (A, B, np.ones((3, 5)), {"plus": (A, B.T.copy())}, ValueError, "b: expected 4 rows, as many as a has columns"),
+    (A, B, np.ones((3, 5)), {"plus": (A[:2], B)}, ValueError, r"out: expected shape \(2, 5\), got \(3, 5\)"),
+    (A, B, np.ones((3, 5)), {"plus": (A.astype("f4"), B.astype("f4"))}, TypeError, "out: expected the dtype of a"),
 ])
 def test_errors(a, b, out, options, error, message):
     before = out.copy()
