@@ -2,6 +2,7 @@
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, frexp, ldexp, sqrt
+from libc.string cimport memcpy
 
 from optcore._native.arrays cimport IN, OUT, checked, disjoint, dtype_of, same_dtype, same_shape
 from optcore._native.c cimport OC_BLOCK, OC_F32, oc_reduce_kernels
@@ -176,6 +177,48 @@ def subtract_rows(rows, factors, x):
     for b in prange((n + OC_BLOCK - 1) // OC_BLOCK, nogil=True, schedule="static", num_threads=num_threads(m * n)):
         size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
         k.subtract(size, m, n, factor, p + b * OC_BLOCK * item, q + b * OC_BLOCK * item)
+
+
+def recur(rows, double beta, product, x):
+    """Write ``product - beta rows[0] - alpha rows[1]`` to x, alpha = dot(rows[1], product); return alpha and x's norm.
+
+    rows [2, n], or [1, n] for no row before the last; product [at most n]: the rest of x stays as it is.
+    """
+    cdef cnp.ndarray v = checked(x, "x", OUT), p = checked(product, "product", IN)
+    cdef cnp.ndarray a = _rows(rows, v, "x", 1)
+    cdef Py_ssize_t m = cnp.PyArray_DIM(a, 0), width = cnp.PyArray_DIM(a, 1), n = cnp.PyArray_SIZE(p)
+    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(a), b, size, at
+    same_dtype(p, "product", v, "x")
+    if not 1 <= m <= 2:
+        raise ValueError(f"rows: expected one or two, got {m}")
+    if cnp.PyArray_NDIM(p) != 1 or n > width:
+        raise ValueError(f"product: expected at most {width} numbers, got shape {tuple((<object>p).shape)}")
+    disjoint(v, "x", a, "rows")
+    disjoint(v, "x", p, "product")
+    cdef cnp.npy_intp n_blocks = (n + OC_BLOCK - 1) // OC_BLOCK
+    cdef cnp.ndarray partial = cnp.PyArray_EMPTY(1, &n_blocks, cnp.NPY_FLOAT64, 0)
+    cdef double *part = <double *>cnp.PyArray_DATA(partial)
+    cdef const char *row = cnp.PyArray_BYTES(a)
+    cdef const char *last = row + (m - 1) * width * item
+    cdef const char *begin = cnp.PyArray_BYTES(p)
+    cdef char *to = cnp.PyArray_BYTES(v)
+    cdef int dtype = dtype_of(a)
+    cdef const oc_reduce_kernels *k = &kernels().reduce[dtype]
+    cdef double[2] factors = [beta, 0]
+    cdef double length
+    with nogil:
+        for b in prange(n_blocks, schedule="static", num_threads=num_threads(n)):
+            at = b * OC_BLOCK * item
+            part[b] = k.dot(min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK), last + at, begin + at)
+        factors[m - 1] = tree_sum(n_blocks, part)
+        for b in prange(n_blocks, schedule="static", num_threads=num_threads(n)):
+            at = b * OC_BLOCK * item
+            size = min(<Py_ssize_t>OC_BLOCK, n - b * OC_BLOCK)
+            memcpy(to + at, begin + at, size * item)
+            k.subtract(size, m, width, factors, row + at, to + at)
+            part[b] = k.sum_squares(size, to + at, 1.0)
+        length = norm_of_blocks(dtype, n, to, part)
+    return factors[m - 1], length
 
 
 def sweep(rows, factors, vectors):

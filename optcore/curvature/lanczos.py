@@ -169,12 +169,12 @@ class Lanczos:
         nothing grows.
         """
         last, before, beta = self._locked + self.steps, self._along, self._beta[-1] if self._beta else 0.0
-        new = [(yield from self._recurrence())]
-        known, size = [self._image(before[1]) - beta * _longer(before[0])], reduce.norm(new[0])
+        w, size = yield from self._recurrence()
+        new, known = [w], [self._image(before[1]) - beta * _longer(before[0])]
         if most > 1 and not self._locked and self._may_wait(size, known[0]):
             self._append(size, new[0])
             known[0] /= size
-            new.append((yield from self._recurrence()))
+            new.append((yield from self._recurrence())[0])
             known.append(self._image(known[0][:-1]) - size * _longer(before[1]))
         measured = self._swept(last, before, known, new)
         if len(new) == 2:
@@ -183,14 +183,14 @@ class Lanczos:
             self._end_one(last, *known, *measured, *new)
 
     def _recurrence(self):
-        """Append alpha; return what the three terms leave of the product with the last vector: the next row."""
+        """Append alpha; return what the three terms leave of the product with the last vector, and its norm: the next
+        row, as no temporary takes as much memory."""
         last = self._locked + self.steps
         known, w = self._basis[max(last - 1, self._locked):last + 1], self._basis[last + 1]
-        q = known[-1]  # and w the next row: no temporary takes as much memory
-        w[:self._size] = yield q[:self._size]
-        self._alpha.append(reduce.dot(q, w))
-        reduce.subtract_rows(known, np.array([*self._beta[-1:], self._alpha[-1]]), w)
-        return w
+        product = np.ascontiguousarray((yield known[-1, :self._size]), w.dtype)
+        alpha, size = reduce.recur(known, self._beta[-1] if self._beta else 0.0, product, w)
+        self._alpha.append(alpha)
+        return w, size
 
     def _image(self, c):
         """(T - alpha) c: what the error c of the last vector brought into its product, along the same vectors and one

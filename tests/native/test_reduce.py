@@ -127,6 +127,39 @@ def test_a_sweep_subtracts_and_projects(n, dtype, m, fresh):
         assert (np.abs(found[:, -1] - [reduce.dot(rows[-1], x) for x in left[2:]]) <= within).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("m", [1, 2])
+def test_a_recurrence_is_its_three_terms(n, dtype, m):
+    """To the bit what the steps give one by one; the row is longer than the product, and the rest of it stays."""
+    rng = np.random.default_rng(n)
+    rows, product = rng.standard_normal((m, n + 5)).astype(dtype), rng.standard_normal(n).astype(dtype)
+    x = np.full(n + 5, 7, dtype)
+    alpha, norm = reduce.recur(rows, 0.3, product, x)
+    assert alpha == reduce.dot(rows[-1, :n], product)
+    expected = product.copy()
+    reduce.subtract_rows(np.ascontiguousarray(rows[:, :n]), np.array([0.3, alpha][-m:]), expected)
+    np.testing.assert_array_equal(x[:n], expected)
+    assert (x[n:] == 7).all()
+    assert norm == reduce.norm(expected)
+
+
+def test_errors_of_a_recurrence():
+    rows, product, x = np.ones((2, 9)), np.ones(8), np.full(9, 7.0)
+    for arguments, message in (((np.ones((3, 9)), 0, product, x), "rows: expected one or two, got 3"),
+                               ((rows[:0], 0, product, x), "rows: expected one or two, got 0"),
+                               ((rows, 0, np.ones(10), x), "product: expected at most 9 numbers"),
+                               ((rows, 0, product[None], x), "product: expected at most 9 numbers"),
+                               ((rows, 0, product, rows[1]), "x: .*overlaps rows"),
+                               ((rows, 0, x[:8], x), "x: .*overlaps product")):
+        with pytest.raises(ValueError, match=message):
+            reduce.recur(*arguments)
+    with pytest.raises(TypeError, match="product: expected the dtype of x"):
+        reduce.recur(rows, 0, product.astype("f4"), x)
+    assert (x == 7).all()
+    assert (rows == 1).all()
+
+
 def test_errors_of_projections():
     rows, x = np.ones((2, 9)), np.ones(9)
     three, factors = np.ones((3, 9)), np.ones((3, 2))

@@ -18,6 +18,8 @@ def cases(rng):
             factors = reduce.components(rows, x)
             reduce.subtract_rows(rows, factors, less)
             yield f"projection {dtype} {n}", [factors, less]
+            w = np.empty(n, dtype)
+            yield f"recurrence {dtype} {n}", [np.array(reduce.recur(rows[:2], 0.5, x, w)), w]
             rows, vectors = rng.standard_normal((19, n)).astype(dtype), rng.standard_normal((4, n)).astype(dtype)
             factors = rng.standard_normal((4, 19))
             yield f"sweep {dtype} {n}", [reduce.sweep(rows, factors, vectors), vectors,
