@@ -1,4 +1,4 @@
-"""What a dense layer needs beside its matrix products: the gradient of the bias."""
+"""What a dense layer needs beside its matrix products: the gradient of the bias, and arrays turned."""
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
@@ -70,9 +70,7 @@ def column_sums(x, out):
     TypeError, ValueError
         An argument is not of that kind; see `optcore._native.arrays`.
     """
-    cdef cnp.ndarray a = checked(x, "x", IN), s = checked(out, "out", OUT)
-    if cnp.PyArray_NDIM(a) != 2:
-        raise ValueError(f"x: expected 2 dimensions, got shape {tuple((<object>a).shape)}")
+    cdef cnp.ndarray a = _matrix(x), s = checked(out, "out", OUT)
     cdef Py_ssize_t n = cnp.PyArray_DIM(a, 0), columns = cnp.PyArray_DIM(a, 1)
     same_dtype(s, "out", a, "x")
     has_size(s, "out", columns, "column")
@@ -86,3 +84,21 @@ def column_sums(x, out):
     with nogil:
         sum_columns(dtype, n, columns, cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(s), room)
         free(room)
+
+
+cdef cnp.ndarray _matrix(object x):
+    cdef cnp.ndarray a = checked(x, "x", IN)
+    if cnp.PyArray_NDIM(a) != 2:
+        raise ValueError(f"x: expected 2 dimensions, got shape {tuple((<object>a).shape)}")
+    return a
+
+
+def turned(x):
+    """Return an array [C, N] with the columns of x [N, C], float32 or float64, as rows: a copy."""
+    cdef cnp.ndarray a = _matrix(x)
+    cdef cnp.npy_intp *shape = [cnp.PyArray_DIM(a, 1), cnp.PyArray_DIM(a, 0)]
+    cdef cnp.ndarray out = cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(a), 0)
+    cdef int dtype = dtype_of(a)
+    with nogil:
+        kernels().turn[dtype](shape[1], shape[0], cnp.PyArray_BYTES(a), cnp.PyArray_BYTES(out))
+    return out

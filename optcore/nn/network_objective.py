@@ -108,7 +108,8 @@ class NetworkObjective(BatchedObjective):
         return outs
 
     def _bytes(self, state):
-        return sum(record.x.nbytes + 2 * record.y.nbytes for record in state.records)
+        layouts = 2 if self._program.shares_input else 1  # `Record.columns`
+        return layouts * sum(record.x.nbytes + 2 * record.y.nbytes for record in state.records)
 
 
 class _State(NamedTuple):

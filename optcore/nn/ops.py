@@ -31,12 +31,11 @@ from optcore._native.pooling import (
     max_pool_r,
 )
 
-_ONE_CALL = 4e8  # multiplications of one BLAS call beside others; more are cut, for machines of many cores
-
 
 @dataclass(slots=True)
 class Record:
-    """What an operation leaves behind at one point (theta, x). `dy` is the adjoint of y."""
+    """What an operation leaves behind at one point (theta, x). `dy` is the adjoint of y; `columns` the same with an
+    example a column, once `columns.by_columns` has made it."""
 
     params: dict
     buffers: dict
@@ -44,6 +43,7 @@ class Record:
     y: Any = None
     saved: Any = None
     dy: Any = None
+    columns: Any = None
 
 
 class Row(NamedTuple):
@@ -61,12 +61,10 @@ def _rows(x, columns):
     return np.empty((x.shape[0], columns), x.dtype)
 
 
-def _affine(x, weight, bias, y):
-    if bias is None:
-        matmul(x, weight, y, transpose_b=True)
-    else:
+def _affine(x, weight, bias, y, plus=None):
+    if bias is not None:
         y[...] = bias
-        matmul(x, weight, y, transpose_b=True, accumulate=True)
+    matmul(x, weight, y, transpose_b=True, accumulate=bias is not None, plus=plus)
 
 
 def _linear(op, r, training, update):
@@ -89,57 +87,19 @@ def _linear_backward(op, r, grads, need_dx):
 
 def _linear_r(op, r, rparams, rx):
     ry = np.empty_like(r.y)
-    _affine(r.x, rparams["weight"], rparams.get("bias"), ry)
-    if rx is not None:
-        matmul(rx, r.params["weight"], ry, transpose_b=True, accumulate=True)
+    _affine(r.x, rparams["weight"], rparams.get("bias"), ry, None if rx is None else (rx, r.params["weight"]))
     return ry, None
 
 
 def _linear_r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
     if "bias" in rgrads:
         column_sums(rdy, rgrads["bias"])
-    matmul(rdy, r.x, rgrads["weight"], transpose_a=True)
-    if rx is not None:
-        matmul(r.dy, rx, rgrads["weight"], transpose_a=True, accumulate=True)
+    matmul(rdy, r.x, rgrads["weight"], transpose_a=True, plus=None if rx is None else (r.dy, rx))
     if not need_dx:
         return None
     rdx = np.empty_like(r.x)
-    matmul(rdy, r.params["weight"], rdx)
-    matmul(r.dy, rparams["weight"], rdx, accumulate=True)
+    matmul(rdy, r.params["weight"], rdx, plus=(r.dy, rparams["weight"]))
     return rdx
-
-
-def _product(a, b, out, apart, transpose_a=False, transpose_b=False):
-    """`matmul`; or one call of NumPy's BLAS, where other threads have such products of their own and none waits."""
-    if apart and out.size * a.shape[0 if transpose_a else 1] <= _ONE_CALL:
-        with np.errstate(all="ignore"):  # as `matmul`: whoever asks for products looks whether they are finite
-            np.matmul(a.T if transpose_a else a, b.T if transpose_b else b, out=out)
-    else:
-        matmul(a, b, out, transpose_a=transpose_a, transpose_b=transpose_b)
-
-
-def linear_along_each(r, rparams, apart):
-    """R{y} for each direction, where x does not move: one product of x with all of their weights."""
-    weights = np.concatenate([each["weight"] for each in rparams])
-    together = _rows(r.x, len(weights))
-    _product(r.x, weights, together, apart, transpose_b=True)
-    moved, width = [], r.y.shape[1]
-    for i, each in enumerate(rparams):
-        ry, bias = together[:, i * width:(i + 1) * width], each.get("bias")
-        moved.append(np.ascontiguousarray(ry) if bias is None else np.add(ry, bias, out=np.empty_like(r.y)))
-    return moved
-
-
-def linear_gradient_of_each(r, rdys, rgrads, apart):
-    """What `_linear_r_backward` writes where x does not move, for each direction: one product of all R{dy} with x."""
-    for rdy, each in zip(rdys, rgrads, strict=True):
-        if "bias" in each:
-            column_sums(rdy, each["bias"])
-    together = np.concatenate(rdys, axis=1)
-    weights = _rows(together.T, r.x.shape[1])
-    _product(together, r.x, weights, apart, transpose_a=True)
-    for each, weight in zip(rgrads, weights.reshape(len(rdys), -1, weights.shape[1]), strict=True):
-        each["weight"][...] = weight
 
 
 # --------------------------------------------------------------- convolution: as linear, of windows; stride, padding

@@ -7,8 +7,10 @@ anywhere without moving the network. Whoever calls one holds the pool (`process.
 import math
 from dataclasses import replace
 
+from optcore._native.dense import turned
 from optcore.checks import array
-from optcore.nn.ops import OPS, Record, linear_along_each, linear_gradient_of_each
+from optcore.nn.columns import COLUMN_OPS, along_each, by_columns, gradient_of_each
+from optcore.nn.ops import OPS, Record
 
 
 def check_input(program, x, dtype):
@@ -31,6 +33,10 @@ def _views(op, vector):
     if isinstance(vector, dict):
         return {key: vector[p.name] for key, p in op.params.items()}
     return {key: p.view(vector) for key, p in op.params.items()}
+
+
+def _row(op):
+    return OPS[op.name] if op.name in OPS else COLUMN_OPS[op.name]
 
 
 def forward(program, theta, buffers, x, *, training=False, update_running=False):
@@ -80,7 +86,7 @@ def backward(program, records, dy, grad, need_dx=False):
     for i in range(len(records) - 1, first - 1, -1):
         op, record = program.ops[i], records[i]
         record.dy = dy
-        dy = OPS[op.name].backward(op, record, _views(op, grad), need_dx or i > first)
+        dy = _row(op).backward(op, record, _views(op, grad), need_dx or i > first)
     return dy
 
 
@@ -88,13 +94,13 @@ def products(program, records, vs, middle, outs, whole=True, apart=False):
     """Write the Hessian times each v into its out: the derivative of both passes along v (Pearlmutter 1994).
 
     A first operation that is linear takes all directions at once: its products all have x for an operand, which BLAS
-    then reads and packs once.
+    then reads and packs once. What is behind it works by columns as far as it can (`optcore.nn.columns`).
 
     Parameters
     ----------
     program : Program
     records : list of Record
-        As `forward` and `backward` left them; not changed.
+        As `forward` and `backward` left them; not changed, but that they keep their `columns`.
     vs : sequence of ndarray [n]
     middle : callable
         From the derivative of the output to that of its adjoint; may write into it.
@@ -109,11 +115,17 @@ def products(program, records, vs, middle, outs, whole=True, apart=False):
         for v, out in zip(vs, outs, strict=True):
             _down_and_up(program, records, v, None, middle, out, whole, need_dx=False)
         return
-    op, record, rest, behind = program.ops[first], records[first], program.behind_first, records[first + 1:]
-    moved = linear_along_each(record, [_views(op, v) for v in vs], apart)
-    rdys = [_down_and_up(rest, behind, v, rx, middle, out, whole, need_dx=True)
-            for v, rx, out in zip(vs, moved, outs, strict=True)]
-    linear_gradient_of_each(record, rdys, [_views(op, out) for out in outs], apart)
+    op, (columns, rest) = program.ops[first], program.behind_first
+    split = first + 1 + len(columns.ops)
+    record, *behind = by_columns(records[first:split])
+    pieces = along_each(record, [_views(op, v) for v in vs], apart)
+    for v, piece, out in zip(vs, pieces, outs, strict=True):
+        def rest_and_middle(rz, v=v, out=out):
+            return turned(_down_and_up(rest, records[split:], v, turned(rz), middle, out, whole, need_dx=True))
+        rdy = _down_and_up(columns, behind, v, piece, rest_and_middle, out, whole, need_dx=True)
+        if rdy is not piece:  # an activation leaves it there
+            piece[...] = rdy
+    gradient_of_each(records[first].x, pieces, [_views(op, out) for out in outs], apart)
 
 
 def _down_and_up(program, records, v, rx, middle, out, whole, need_dx):
@@ -134,7 +146,7 @@ def along(program, records, v, rx=None):
     for op, record in zip(program.ops, records, strict=True):
         rparams, ry, rsaved = _views(op, v), None, None
         if op.params or rx is not None:
-            ry, rsaved = OPS[op.name].r_forward(op, record, rparams, rx)
+            ry, rsaved = _row(op).r_forward(op, record, rparams, rx)
         passed.append((rparams, rx, rsaved))
         rx = ry
     return rx, passed
@@ -145,5 +157,5 @@ def backward_along(program, records, passed, rdy, out, need_dx=False):
     first = 0 if need_dx else program.first
     for i in range(len(records) - 1, first - 1, -1):
         op = program.ops[i]
-        rdy = OPS[op.name].r_backward(op, records[i], *passed[i], rdy, _views(op, out), need_dx or i > first)
+        rdy = _row(op).r_backward(op, records[i], *passed[i], rdy, _views(op, out), need_dx or i > first)
     return rdy

@@ -7,12 +7,16 @@ program.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 
 import numpy as np
 
+from optcore._native.functional import DERIVATIVE_OF
 from optcore.optim.groups import is_bias_or_norm
+
+COLUMNS = {name: f"{name}, by columns" for name in ("linear", *DERIVATIVE_OF)}  # the rows of `optcore.nn.columns`
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,10 @@ class Program:
 
     @cached_property
     def behind_first(self):
-        """The operations after that one."""
-        return Program(self.ops[self.first + 1:])
+        """The operations after that one: those that can have an example a column, named so, and those behind them."""
+        behind = self.ops[self.first + 1:]
+        able = list(takewhile(lambda op: op.name in COLUMNS, behind))
+        return Program(tuple(replace(op, name=COLUMNS[op.name]) for op in able)), Program(behind[len(able):])
 
     @property
     def shares_input(self):

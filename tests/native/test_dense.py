@@ -1,11 +1,11 @@
-"""Column sums: values, edges, errors."""
+"""Column sums and turned arrays: values, edges, errors."""
 
 import math
 
 import numpy as np
 import pytest
 
-from optcore._native.dense import column_sums
+from optcore._native.dense import column_sums, turned
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -45,3 +45,23 @@ def test_overlap():
     x = np.ones((3, 2))
     with pytest.raises(ValueError, match="overlaps x"):
         column_sums(x, x[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (10, 40), (40, 10), (16, 16), (33, 47), (1000, 129)])
+def test_turned(shape, dtype):
+    x = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+    found = turned(x)
+    np.testing.assert_array_equal(found, x.T, strict=True)
+    assert found.flags.c_contiguous
+    assert not np.shares_memory(found, x)
+
+
+@pytest.mark.parametrize(("x", "error", "message"), [
+    (np.ones(3), ValueError, "x: expected 2 dimensions"),
+    (np.ones((3, 2)).T, ValueError, "x: expected a C-contiguous array"),
+    (np.ones((3, 2), int), TypeError, "x: expected dtype float32 or float64"),
+])
+def test_errors_of_turned(x, error, message):
+    with pytest.raises(error, match=message):
+        turned(x)

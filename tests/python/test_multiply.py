@@ -7,6 +7,9 @@ import optcore as oc
 from optcore import nn
 
 LAYERS = {"shares": [nn.Flatten(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)],
+          "deep": [nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4, bias=False), nn.GELU(), nn.Linear(4, 3)],
+          "a norm behind": [nn.Linear(6, 5, bias=False), nn.Tanh(), nn.LayerNorm(5), nn.SiLU(), nn.Linear(5, 3)],
+          "a norm at once": [nn.Linear(6, 5), nn.BatchNorm(5), nn.ReLU(), nn.Linear(5, 3)],
           "one layer": [nn.Linear(6, 3, bias=False)], "does not": [nn.BatchNorm(6), nn.Linear(6, 3)]}
 
 
@@ -16,7 +19,7 @@ def objective(name, **options):
     return nn.objective(net, "cross_entropy", rng.standard_normal((40, 6)), rng.integers(0, 3, 40), **options)
 
 
-@pytest.mark.parametrize("name", ["shares", "one layer", "does not"])
+@pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("kind", ["hvp", "gauss_newton", "fisher"])
 def test_each_is_what_one_alone_would_be(name, kind):
     obj = objective(name, mode="eval", l1=0.1, l2=0.2)

@@ -1,0 +1,107 @@
+"""Products in several directions, where they begin with one linear layer: made together, with an example a column.
+
+What the product of all their weights with x gives is then in one piece for each of them: the operations behind it work
+on that piece as it lies, and leave there what the last product reads. BLAS is faster so, too: a, b with x turned, and
+as it is in the gradient.
+"""
+
+from dataclasses import replace
+from operator import attrgetter
+
+import numpy as np
+
+from optcore._native.blas import matmul
+from optcore._native.dense import turned
+from optcore._native.functional import DERIVATIVE_OF, activation_second
+from optcore._native.reduce import components
+from optcore.nn.ops import OPS, Row
+from optcore.nn.program import COLUMNS
+
+_ONE_CALL = 4e8  # multiplications of one BLAS call beside others; more are cut, for machines of many cores
+
+
+def by_columns(records):
+    """The records with an example a column, made at the first call."""
+    if any(record.columns is None for record in records):  # another thread may do the same, which is in vain but right
+        x = turned(records[0].x)
+        for record in records:
+            y = turned(record.y)
+            record.columns, x = replace(record, x=x, y=y, dy=turned(record.dy)), y
+    return [record.columns for record in records]
+
+
+def _product(a, b, out, apart):
+    """`matmul`; or one call of NumPy's BLAS, where other threads have such products of their own and none waits."""
+    if apart and out.size * len(b) <= _ONE_CALL:
+        with np.errstate(all="ignore"):  # as `matmul`: whoever asks for products looks whether they are finite
+            np.matmul(a, b, out=out)
+    else:
+        matmul(a, b, out)
+
+
+def along_each(r, rparams, apart):
+    """R{y} for each direction, [directions, outputs, N], where x does not move."""
+    weights = np.concatenate([each["weight"] for each in rparams])
+    moved = np.empty((len(rparams), *r.y.shape), r.x.dtype)
+    _product(weights, r.x, moved.reshape(len(weights), -1), apart)
+    if "bias" in rparams[0]:
+        for ry, each in zip(moved, rparams, strict=True):
+            ry += each["bias"][:, None]
+    return moved
+
+
+def gradient_of_each(x, rdys, rgrads, apart):
+    """Write R{gradients} for each direction: x [N, inputs] as it is, R{dy} [directions, outputs, N]."""
+    weights = np.empty((*rdys.shape[:2], x.shape[1]), x.dtype)
+    _product(rdys.reshape(-1, len(x)), x, weights.reshape(-1, x.shape[1]), apart)
+    for rdy, weight, each in zip(rdys, weights, rgrads, strict=True):
+        each["weight"][...] = weight
+        _sums(rdy, each)
+
+
+def _sums(dy, grads):
+    if "bias" in grads:
+        grads["bias"][...] = components(dy, np.ones(dy.shape[1], dy.dtype))
+
+
+# ------------------------------------------------------------------------------ linear: y = weight x + bias
+
+def _backward(op, r, grads, need_dx):
+    _sums(r.dy, grads)
+    matmul(r.dy, r.x, grads["weight"], transpose_b=True)
+    dx = np.empty_like(r.x)
+    matmul(r.params["weight"], r.dy, dx, transpose_a=True)
+    return dx
+
+
+def _r_forward(op, r, rparams, rx):
+    ry = np.empty_like(r.y)
+    if "bias" in rparams:
+        ry[...] = rparams["bias"][:, None]
+    matmul(rparams["weight"], r.x, ry, accumulate="bias" in rparams, plus=(r.params["weight"], rx))
+    return ry, None
+
+
+def _r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
+    _sums(rdy, rgrads)
+    matmul(rdy, r.x, rgrads["weight"], transpose_b=True, plus=(r.dy, rx))
+    rdx = np.empty_like(r.x)
+    matmul(r.params["weight"], rdy, rdx, transpose_a=True, plus=(rparams["weight"], r.dy))
+    return rdx
+
+
+# ------------------------------------- activations: as ever, but R{dx} takes the place of rx, which is needed no more
+
+def _activation(name):
+    of = attrgetter(DERIVATIVE_OF[name])
+
+    def r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
+        return activation_second(name, r.dy, rdy, of(r), rx, **op.options, out=rx)
+
+    return OPS[name]._replace(r_backward=r_backward)
+
+
+COLUMN_OPS = {
+    COLUMNS["linear"]: Row(None, _backward, _r_forward, _r_backward),
+    **{COLUMNS[name]: _activation(name) for name in DERIVATIVE_OF},
+}
