@@ -5,7 +5,8 @@
 /* e^x = 2^k e^r, k the integer nearest to x/ln 2, |r| <= ln(2)/2 (Cody and Waite 1980). LN2_HI and LN2_LO, the rest of
  * ln 2, have so few bits that k times either is exact for every k in use. Adding OC_SHIFTER = 1.5 * 2^MANTISSA + OC_BIAS
  * rounds to an integer and leaves k + OC_BIAS in the low bits, which is the exponent field of 2^(k + 64): the 64 keep it in
- * the normal range where e^x is subnormal or 0. Below OC_EXP_LOWEST e^x rounds to 0; below OC_EXPM1_LOWEST e^x - 1 to -1;
+ * the normal range where e^x is subnormal or 0. At OC_EXP_LOWEST, far below where e^x rounds to 0, k + OC_BIAS is 0, and so
+ * is the power; below OC_EXPM1_LOWEST e^x - 1 rounds to -1;
  * beyond OC_TAIL_END a e^-a rounds to 0, beyond OC_NORMAL_END a^2 e^(-a^2/2), and
  * beyond OC_CUBIC_END what GELU's tanh form has of it. */
 #if BITS == 32
@@ -15,7 +16,7 @@
 #define OC_MANTISSA 23
 #define OC_BIAS (64 + 127)
 #define OC_SHIFTER (0x1.8p23f + OC_BIAS)
-#define OC_EXP_LOWEST -104.0f
+#define OC_EXP_LOWEST -132.4f
 #define OC_EXPM1_LOWEST -18.0f
 #define OC_TAIL_END 110.0f
 #define OC_NORMAL_END 14.8f
@@ -29,7 +30,7 @@
 #define OC_MANTISSA 52
 #define OC_BIAS (64 + 1023)
 #define OC_SHIFTER (0x1.8p52 + OC_BIAS)
-#define OC_EXP_LOWEST -746.0
+#define OC_EXP_LOWEST -753.5
 #define OC_EXPM1_LOWEST -38.0
 #define OC_TAIL_END 752.0
 #define OC_NORMAL_END 38.8
@@ -114,8 +115,8 @@ OC_INLINE T FN(pow2_biased)(UINT k) {
  * comes of the bound, five operations where a maximum is one. To be read before a loop. */
 static const volatile T FN(exp_lowest) = OC_EXP_LOWEST;
 
-/* e^x for x <= 0 in two steps, x = k ln 2 + r and *power = 2^(k + 64); NaN passes. The last product is exact, or rounds
- * once into the subnormal range. */
+/* 2^64 e^x for x <= 0, which is not subnormal where e^x is, in two steps: x = k ln 2 + r and *power = 2^(k + 64); NaN
+ * passes. */
 OC_INLINE T FN(reduce_neg)(T x, T lowest, T *power) {
     UINT k;
     const T r = FN(reduce_exp)(x < lowest ? lowest : x, &k);
@@ -125,13 +126,18 @@ OC_INLINE T FN(reduce_neg)(T x, T lowest, T *power) {
 
 /* e^r - 1 times a power of two is exact, or so small that it does not decide how the sum rounds. */
 OC_INLINE T FN(exp_reduced)(T r, T power) {
-    return EXACT_FMA(FN(expm1_reduced)(r), power, power) * (T)0x1p-64;
+    return EXACT_FMA(FN(expm1_reduced)(r), power, power);
 }
 
-OC_INLINE T FN(exp_neg)(T x) {
+OC_INLINE T FN(exp_scaled)(T x, T lowest) {
     T power;
-    const T r = FN(reduce_neg)(x, OC_EXP_LOWEST, &power);
+    const T r = FN(reduce_neg)(x, lowest, &power);
     return FN(exp_reduced)(r, power);
+}
+
+/* The product is exact, or rounds once into the subnormal range. */
+OC_INLINE T FN(exp_neg)(T x) {
+    return FN(exp_scaled)(x, OC_EXP_LOWEST) * (T)0x1p-64;
 }
 
 /* e^x - 1 for x <= 0, accurate near 0: 2^k (e^r - 1) + (2^k - 1), whose second term is exact. */

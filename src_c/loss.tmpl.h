@@ -13,6 +13,7 @@
 #define OC_TILE 2048 /* elements: a tile, its result and what is asked for of the next stay in the first-level cache */
 #define OC_STEP (4 * OC_LANES)
 #define OC_CHUNK (16 * OC_LANES)
+#define OC_ONE ((T)0x1p64) /* a 1 as e has it; to divide by it is a product */
 
 typedef struct {
     ptrdiff_t row;     /* first row */
@@ -20,7 +21,7 @@ typedef struct {
     int transposed;    /* one strip, whose lanes are the rows */
     int strips;
     ptrdiff_t n;       /* elements of a strip */
-    T *e;              /* takes the strips' e^(z_j - m); NULL where they are not wanted */
+    T *e;              /* takes the strips' 2^64 e^(z_j - m), none of them subnormal; NULL where they are not wanted */
     T top[OC_LANES * OC_LANES] OC_ON_LINE; /* for each strip its lanes' row's maximum m; NaN is passed over and reappears
                                               in rest */
     double rest[OC_LANES];   /* of each row: r = sum of e^(z_j - m) without one of the largest terms, which is 1 */
@@ -141,8 +142,8 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
         OC_PREFETCH_OUT(next + l);
 }
 
-/* e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long that
- * no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
+/* 2^64 e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long
+ * that no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
  * writes as it goes: all at once they would wait for each other. */
 OC_APART static void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
@@ -163,7 +164,7 @@ OC_APART static void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, c
 
 /* e - [e = 1]; *ones += [e = 1]. By the bits: gcc would blend each of them. */
 OC_INLINE T FN(below_1)(T e, UINT *ones) {
-    const UINT is_1 = -(UINT)(e == 1);
+    const UINT is_1 = -(UINT)(e == OC_ONE);
     *ones -= is_1;
     return FN(of_bits)(FN(bits)(e) & ~is_1);
 }
@@ -194,26 +195,41 @@ OC_APART static void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *rest
  * strip, all of it: to put together a part of it with what the others leave would mean to wait for them. */
 OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, UINT *ones) {
     const int skip = OC_LANES - (int)(n % OC_LANES);
-    T fresh[OC_LANES] OC_ON_LINE;
-    FN(exp_step)(OC_LANES, x + n - OC_LANES, top, last, x, x);
+    const T lowest = FN(exp_lowest);
     OC_ROLLED
-    for (int l = 0; l < OC_LANES; l++) {
-        const T value = last[l];
-        fresh[l] = l < skip ? 0 : value;
+    for (int l = 0; l < OC_LANES; l++)
+        last[l] = FN(exp_scaled)(x[n - OC_LANES + l] - top[l], lowest);
+    OC_ROLLED
+    for (int l = 0; l < OC_LANES; l++)
+        rest[l] += (double)FN(below_1)(l < skip ? 0 : last[l], ones + l);
+}
+
+/* r from the lanes' sums of 2^64 e and their numbers of ones, which are integers and exact in any order. */
+OC_INLINE void FN(collect_rest)(FN(tile) *s, double *restrict rest, const UINT *restrict ones) {
+    if (s->transposed) {
+        for (int l = 0; l < OC_LANES; l++)
+            s->rest[l] = rest[l] * 0x1p-64 + ((double)(int)ones[l] - 1);
+        return;
     }
-    FN(sum_step)(OC_LANES, fresh, rest, ones);
+    for (int row = 0; row < s->rows; row++, rest += OC_LANES, ones += OC_LANES) {
+        UINT count = 0;
+        for (int l = 0; l < OC_LANES; l++)
+            count += ones[l];
+        s->rest[row] = oc_fold_lanes(rest) * 0x1p-64 + ((double)count - 1);
+    }
 }
 
 /* e and r; e may be z. */
 static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
     T chunk[OC_CHUNK] OC_ON_LINE, last[OC_LANES] OC_ON_LINE;
-    double rest[OC_LANES * OC_LANES] OC_ON_LINE, count[OC_LANES * OC_LANES] OC_ON_LINE;
+    double rest[OC_LANES * OC_LANES] OC_ON_LINE;
+    UINT ones[OC_LANES * OC_LANES] OC_ON_LINE;
     const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->transposed ? 0 : s->strips * s->n;
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
         T *e = s->e ? s->e + strip * s->n : NULL;
-        UINT lane_ones[OC_LANES] OC_ON_LINE;
-        double lane_rest[OC_LANES] OC_ON_LINE;
+        double *lane_rest = rest + strip * OC_LANES;
+        UINT *lane_ones = ones + strip * OC_LANES;
         OC_ROLLED
         for (int l = 0; l < OC_LANES; l++)
             lane_rest[l] = lane_ones[l] = 0;
@@ -228,20 +244,12 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
         }
         if (e && whole < s->n)
             memcpy(e + s->n - OC_LANES, last, sizeof last);
-        for (int l = 0; l < OC_LANES; l++) {
-            rest[strip * OC_LANES + l] = lane_rest[l];
-            count[strip * OC_LANES + l] = (double)(int)lane_ones[l];
-        }
     }
-    if (s->transposed)
-        for (int l = 0; l < OC_LANES; l++)
-            s->rest[l] = rest[l] + (count[l] - 1);
-    else
-        for (int l = 0; l < s->rows; l++)
-            s->rest[l] = oc_fold_lanes(rest + l * OC_LANES) + (oc_fold_lanes(count + l * OC_LANES) - 1);
+    FN(collect_rest)(s, rest, ones);
 }
 
-/* e <- e * scale/(1 + r). The last group of a strip is read before what it shares with the one before is written. */
+/* e <- e * scale/(1 + r), without its 2^64: a product more, in a loop that waits for its stores. The last group of a strip
+ * is read before what it shares with the one before is written. */
 static void FN(normalise)(const FN(tile) *s, double scale) {
     T share[OC_LANES], lane[OC_LANES], last[OC_LANES];
     T *e = s->e;
@@ -250,8 +258,8 @@ static void FN(normalise)(const FN(tile) *s, double scale) {
     for (int strip = 0; strip < s->strips; strip++, e += s->n) {
         const T *by = FN(spread)(s, strip, share, lane);
         for (int l = 0; l < OC_LANES; l++)
-            last[l] = e[s->n - OC_LANES + l] * by[l];
-        OC_OVER_STRIP(s->n / OC_LANES * OC_LANES, (void)skip; e[i] = e[i] * by[l]);
+            last[l] = e[s->n - OC_LANES + l] / OC_ONE * by[l];
+        OC_OVER_STRIP(s->n / OC_LANES * OC_LANES, (void)skip; e[i] = e[i] / OC_ONE * by[l]);
         memcpy(e + s->n - OC_LANES, last, sizeof last);
     }
 }
@@ -292,7 +300,7 @@ OC_INLINE void FN(cross_entropy_body)(FN(tile) *s, const T *z, const T *b, T *dz
         return;
     T e[OC_LANES], right[OC_LANES];
     for (int l = 0; l < s->rows; l++)
-        e[l] = s->e[at[l]];
+        e[l] = s->e[at[l]] / OC_ONE;
     for (int l = s->rows; l < OC_LANES; l++)
         e[l] = 0;
     for (int l = 0; l < OC_LANES; l++)
@@ -333,7 +341,7 @@ OC_INLINE void FN(cross_entropy_soft_body)(FN(tile) *s, const T *z, const T *q, 
         T lane[3][OC_LANES];
         const T *sum_q = FN(spread)(s, strip, row_total, lane[0]), *rest = FN(spread)(s, strip, row_rest, lane[1]);
         const T *by = FN(spread)(s, strip, row_share, lane[2]);
-        OC_OVER_STRIP(s->n, dz[i] = l < skip ? dz[i] : ((e[i] * sum_q[l] - q[i]) - q[i] * rest[l]) * by[l]);
+        OC_OVER_STRIP(s->n, dz[i] = l < skip ? dz[i] : ((e[i] / OC_ONE * sum_q[l] - q[i]) - q[i] * rest[l]) * by[l]);
     }
 }
 
@@ -418,6 +426,8 @@ OC_INLINE void FN(over_rows)(ptrdiff_t rows, ptrdiff_t classes, const T *a, cons
                              const FN(loss_args) *args) {
     T tile_a[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE;
     T tile_b[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE, tile_out[OC_FEW_CLASSES * OC_LANES] OC_ON_LINE;
+    double rest[OC_LANES] = {0}, weight[OC_LANES]; /* of the last rows, whose losses wait until they fill the lanes */
+    int waiting = 0;
     FN(tile) s = {.transposed = classes <= OC_FEW_CLASSES};
     const ptrdiff_t room = OC_TILE / classes, most = room > OC_LANES ? OC_LANES : room > 0 ? room : 1;
     s.n = s.transposed ? classes * OC_LANES : classes;
@@ -436,9 +446,19 @@ OC_INLINE void FN(over_rows)(ptrdiff_t rows, ptrdiff_t classes, const T *a, cons
         } else {
             body(&s, a + at, b ? b + at : NULL, out ? out + at : NULL, args);
         }
-        if (args && args->loss)
-            FN(finish_losses)(s.rows, s.rest, s.weight, args->loss + s.row);
+        if (!args || !args->loss)
+            continue;
+        if (waiting + s.rows > OC_LANES) {
+            FN(finish_losses)(waiting, rest, weight, args->loss + s.row - waiting);
+            waiting = 0;
+        }
+        for (int l = 0; l < s.rows; l++, waiting++) {
+            rest[waiting] = s.rest[l];
+            weight[waiting] = s.weight[l];
+        }
     }
+    if (waiting > 0)
+        FN(finish_losses)(waiting, rest, weight, args->loss + rows - waiting);
 }
 
 static void FN(softmax)(ptrdiff_t rows, ptrdiff_t classes, const void *z, void *p) {
@@ -516,3 +536,4 @@ static double FN(bce)(ptrdiff_t n, const void *z, const void *target, const void
 #undef OC_OVER_STRIP
 #undef OC_CHUNK
 #undef OC_STEP
+#undef OC_ONE
