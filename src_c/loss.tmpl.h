@@ -21,7 +21,7 @@ typedef struct {
     int transposed;    /* one strip, whose lanes are the rows */
     int strips;
     ptrdiff_t n;       /* elements of a strip */
-    T *e;              /* takes the strips' 2^64 e^(z_j - m), none of them subnormal; NULL where they are not wanted */
+    T *e;              /* takes the strips' 2^64 e^(z_j - m), normal where e^(z_j - m) is not 0; NULL where they are not wanted */
     T top[OC_LANES * OC_LANES] OC_ON_LINE; /* for each strip its lanes' row's maximum m; NaN is passed over and reappears
                                               in rest */
     double rest[OC_LANES];   /* of each row: r = sum of e^(z_j - m) without one of the largest terms, which is 1 */
@@ -215,7 +215,7 @@ OC_INLINE void FN(collect_rest)(FN(tile) *s, double *restrict rest, const UINT *
         UINT count = 0;
         for (int l = 0; l < OC_LANES; l++)
             count += ones[l];
-        s->rest[row] = oc_fold_lanes(rest) * 0x1p-64 + ((double)count - 1);
+        s->rest[row] = oc_fold_lanes(rest) * 0x1p-64 + ((double)(int)count - 1);
     }
 }
 

@@ -117,7 +117,7 @@ cdef bint _is_thin(const product *p) noexcept nogil:
         return not p.transpose_b and p.n * item >= NARROW
     if p.m * item > FEW:
         return False
-    return p.m > 1 and p.k * item >= LONG if p.transpose_b else p.n * item >= NARROW
+    return (p.m > 1 and p.k * item >= LONG) if p.transpose_b else p.n * item >= NARROW
 
 
 cdef void _cut_small(product *p) noexcept nogil:
@@ -282,25 +282,26 @@ cdef cnp.ndarray _matrix(object x, str name, int intent):
     return a
 
 
-cdef product _operands(object a, object b, object out, bint transpose_a, bint transpose_b, bint accumulate) except *:
-    cdef cnp.ndarray x = _matrix(a, "a", IN), y = _matrix(b, "b", IN), z = _matrix(out, "out", OUT)
+cdef product _operands(object a, object b, object out, bint transpose_a, bint transpose_b, bint accumulate,
+                       str name_a, str name_b) except *:
+    cdef cnp.ndarray x = _matrix(a, name_a, IN), y = _matrix(b, name_b, IN), z = _matrix(out, "out", OUT)
     cdef product p
-    same_dtype(y, "b", x, "a")
-    same_dtype(z, "out", x, "a")
+    same_dtype(y, name_b, x, name_a)
+    same_dtype(z, "out", x, name_a)
     p.dtype = dtype_of(x)
     p.transpose_a, p.transpose_b, p.symmetric, p.alpha, p.beta = transpose_a, transpose_b, False, 1, accumulate
     p.bias = NULL
     p.m, p.k = cnp.PyArray_DIM(x, transpose_a), cnp.PyArray_DIM(x, 1 - transpose_a)
     p.n = cnp.PyArray_DIM(y, 1 - transpose_b)
     if cnp.PyArray_DIM(y, transpose_b) != p.k:
-        raise ValueError(f"b: expected {p.k} {'columns' if transpose_b else 'rows'}, as many as a has "
+        raise ValueError(f"{name_b}: expected {p.k} {'columns' if transpose_b else 'rows'}, as many as {name_a} has "
                          f"{'rows' if transpose_a else 'columns'}, got shape {y.shape[0], y.shape[1]}")
     if p.k > INT_MAX:
-        raise ValueError(f"b: expected at most {INT_MAX} products to sum, the limit of BLAS, got {p.k}")
+        raise ValueError(f"{name_b}: expected at most {INT_MAX} products to sum, the limit of BLAS, got {p.k}")
     if cnp.PyArray_DIM(z, 0) != p.m or cnp.PyArray_DIM(z, 1) != p.n:
         raise ValueError(f"out: expected shape {p.m, p.n}, got {z.shape[0], z.shape[1]}")
-    disjoint(z, "out", x, "a")
-    disjoint(z, "out", y, "b")
+    disjoint(z, "out", x, name_a)
+    disjoint(z, "out", y, name_b)
     p.a, p.b, p.out = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(y), cnp.PyArray_BYTES(z)
     return p
 
@@ -337,11 +338,12 @@ def matmul(a, b, out, bint transpose_a=False, bint transpose_b=False, bint accum
         Shapes that do not fit; an array that is not C-contiguous, is read-only (`out`), overlaps, or has
         2**31 or more columns, which BLAS cannot address.
     """
-    cdef product p = _operands(a, b, out, transpose_a, transpose_b, accumulate), q
+    cdef product p = _operands(a, b, out, transpose_a, transpose_b, accumulate, "a", "b"), q
     cdef bint two = plus is not None
     if two:
-        c, d = plus
-        q = _operands(c, d, out, transpose_a, transpose_b, True)
+        if not isinstance(plus, tuple) or len(plus) != 2:
+            raise TypeError(f"plus: expected a pair of arrays, got {plus!r}")
+        q = _operands(plus[0], plus[1], out, transpose_a, transpose_b, True, "plus[0]", "plus[1]")
     with nogil:
         _write(&p)
         if two:

@@ -73,6 +73,7 @@ cdef class Tensors:
     cdef int _grow(self) except -1
     cdef void _join(self) noexcept nogil
     cdef void _part(self) noexcept nogil
+    cdef const History *_history(self, Py_ssize_t index) noexcept
     cdef int _way(self, Py_ssize_t i) noexcept
     cdef void _follow(self, bint average, bint copy) noexcept nogil
     cdef void _set_gradient(self, Py_ssize_t i, oc_array gradient) noexcept

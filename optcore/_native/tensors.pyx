@@ -364,7 +364,6 @@ cdef class Tensors:
         cdef Py_ssize_t i
         cdef History *latest = NULL
         self.n_shared = 0
-        self.joined = True
         for i in range(self.n_tensors):
             if self.use[i] < 0:
                 continue
@@ -373,6 +372,7 @@ cdef class Tensors:
                 latest[0] = self.histories[i]
                 self.n_shared += 1
             self.use[i] = <int>self.n_shared - 1
+        self.joined = True  # last: another thread may read a history meanwhile
 
     cdef void _part(self) noexcept nogil:
         """Let each tensor have a history of its own again."""
@@ -384,17 +384,21 @@ cdef class Tensors:
             if self.use[i] >= 0:
                 self.histories[i] = self.shared[self.use[i]]
 
+    cdef const History *_history(self, Py_ssize_t index) noexcept:
+        """A tensor's history, to be read, beside a step in another thread too."""
+        if self.joined and self.use[index] >= 0:
+            return &self.shared[self.use[index]]
+        return &self.histories[index]
+
     def _get_step(self, Py_ssize_t index):
-        self._part()
-        return self.histories[index].step
+        return self._history(index).step
 
     def _set_step(self, Py_ssize_t index, int64_t step):
         self._part()
         self.histories[index].step = step
 
     def _get_carried(self, Py_ssize_t index, int which):
-        self._part()
-        return self.histories[index].carried[which]
+        return self._history(index).carried[which]
 
     def _set_carried(self, Py_ssize_t index, int which, double value):
         self._part()

@@ -108,8 +108,8 @@ class NetworkObjective(BatchedObjective):
         return outs
 
     def _bytes(self, state):
-        layouts = 2 if self._program.shares_input else 1  # `Record.columns`
-        return layouts * sum(record.x.nbytes + 2 * record.y.nbytes for record in state.records)
+        records = [*state.records, *state.records[self._program.by_columns]]  # those `by_columns` may turn count twice
+        return sum(record.x.nbytes + 2 * record.y.nbytes for record in records)
 
 
 class _State(NamedTuple):

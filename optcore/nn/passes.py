@@ -116,8 +116,8 @@ def products(program, records, vs, middle, outs, whole=True, apart=False):
             _down_and_up(program, records, v, None, middle, out, whole, need_dx=False)
         return
     op, (columns, rest) = program.ops[first], program.behind_first
-    split = first + 1 + len(columns.ops)
-    record, *behind = by_columns(records[first:split])
+    split = program.by_columns.stop
+    record, *behind = by_columns(records[program.by_columns])
     pieces = along_each(record, [_views(op, v) for v in vs], apart)
     for v, piece, out in zip(vs, pieces, outs, strict=True):
         def rest_and_middle(rz, v=v, out=out):

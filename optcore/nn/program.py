@@ -110,6 +110,11 @@ class Program:
         able = list(takewhile(lambda op: op.name in COLUMNS, behind))
         return Program(tuple(replace(op, name=COLUMNS[op.name]) for op in able)), Program(behind[len(able):])
 
+    @cached_property
+    def by_columns(self):
+        """Where products in several directions have an example a column: a slice of the operations, or an empty one."""
+        return slice(self.first, self.first + self.shares_input * (1 + len(self.behind_first[0].ops)))
+
     @property
     def shares_input(self):
         """Whether products in several directions share work: where the first operation with parameters is linear."""

@@ -252,6 +252,7 @@ static void call_thin(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t 
     const ptrdiff_t rows = n < width ? n : width, m = rows < 17 ? rows : 17, terms = (n + 1) / 2;
     k->thin[d](m, width, terms, a[0], 1, width, a[1], 2 * width, 0, a[2], width);
     k->thin[d](m, width, terms, a[0], 1, width, a[1], 2 * width, t->which, a[2], width);
+    k->thin[d](m, width, terms < width ? terms : width, a[0], width, 1, a[1], 2 * width, t->which, a[2], width);
 }
 
 static void call_thin_dots(const test *t, const oc_kernels *k, oc_dtype d, ptrdiff_t n, ptrdiff_t width, void **a) {

@@ -1,5 +1,8 @@
 """A step over many or long tensors: several threads look at them, memory is asked ahead, pieces change hands."""
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 
@@ -120,3 +123,30 @@ def test_each_tensor_has_its_own_history(name, options):
     entries = opt.state_dict()["state"]
     assert [entries[i]["step"] for i in range(6)] == [other.steps for other in alone]
     assert together.tobytes() == apart.tobytes()
+
+
+def test_a_reader_beside_steps_changes_nothing():
+    """Whoever saves the state from another thread may find a step half done, but does not disturb it."""
+    p = [np.zeros(8, "float32") for _ in range(3000)]
+    opt = oc.optim.SGD([{"params": p[i::50], "lr": float(i + 1)} for i in range(50)], lr=1.0)
+    grads = [np.ones(8, "float32") for _ in range(3000)]
+    done, before = threading.Event(), sys.getswitchinterval()
+
+    def read():
+        while not done.is_set():
+            opt.state_dict()
+
+    reader = threading.Thread(target=read)
+    sys.setswitchinterval(1e-6)
+    reader.start()
+    try:
+        for step in range(200):
+            opt.step([grads[0] if step % 2 else None, *grads[1:]])
+    finally:
+        done.set()
+        reader.join()
+        sys.setswitchinterval(before)
+    taken = [opt._get_step(i) for i in range(3000)]
+    assert taken == [100] + [200] * 2999
+    order = [x for i in range(50) for x in p[i::50]]
+    assert [x[0] for x in order] == [-(i // 60 + 1.0) * n for i, n in enumerate(taken)]

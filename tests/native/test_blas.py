@@ -248,9 +248,12 @@ SHARED = np.ones(40)
     (np.empty((0, 2**31)), np.empty((2**31, 0)), np.empty((0, 0)), {}, ValueError, "a: .* limit of BLAS"),
     (np.empty((2**31, 0)), np.empty((2**31, 0)), np.empty((0, 0)), {"transpose_a": True}, ValueError,
      "b: .* limit of BLAS"),
-    (A, B, np.ones((3, 5)), {"plus": (A, B.T.copy())}, ValueError, "b: expected 4 rows, as many as a has columns"),
+    (A, B, np.ones((3, 5)), {"plus": (A, B.T.copy())}, ValueError,
+     r"plus\[1\]: expected 4 rows, as many as plus\[0\] has columns"),
+    (A, B, np.ones((3, 5)), {"plus": (A,)}, TypeError, "plus: expected a pair of arrays, got"),
     (A, B, np.ones((3, 5)), {"plus": (A[:2], B)}, ValueError, r"out: expected shape \(2, 5\), got \(3, 5\)"),
-    (A, B, np.ones((3, 5)), {"plus": (A.astype("f4"), B.astype("f4"))}, TypeError, "out: expected the dtype of a"),
+    (A, B, np.ones((3, 5)), {"plus": (A.astype("f4"), B.astype("f4"))}, TypeError,
+     r"out: expected the dtype of plus\[0\]"),
 ])
 def test_errors(a, b, out, options, error, message):
     before = out.copy()

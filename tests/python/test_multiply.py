@@ -47,6 +47,19 @@ def test_a_subclass_with_a_product_of_its_own_has_it_here_too():
     assert np.array_equal(obj.multiply(obj.theta0, [v], kind="gauss_newton")[0], expected[1])
 
 
+@pytest.mark.parametrize("name", ["shares", "deep", "a norm behind"])
+def test_what_is_kept_is_counted(name):
+    """What products in several directions turn, too."""
+    obj = objective(name)
+    obj.multiply(obj.theta0, np.eye(obj.size)[:3])
+    state = obj._point.pieces[0].state
+    records = [*state.records, *(r.columns for r in state.records if r.columns)]
+    kept = {id(a): a.nbytes for r in records for a in (r.x, r.y, r.dy) if a is not None}
+    rows = sum(r.x.nbytes + 2 * r.y.nbytes for r in state.records)
+    assert rows < sum(kept.values()) <= obj._bytes(state)
+    assert (obj._bytes(state) == 2 * rows) == (name == "deep")  # nothing else but what has an example a column
+
+
 def test_any_objective_has_it():
     H = np.array([[2.0, 1.0], [1.0, 3.0]])
     obj = oc.Objective(lambda t: 0.5 * t @ H @ t, lambda t: H @ t, theta0=np.zeros(2))
