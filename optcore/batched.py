@@ -53,8 +53,8 @@ class BatchedObjective(Objective):
     A subclass gives ``_value(theta, rows)``, the mean loss over the examples `rows` (a slice or an index array);
     ``_evaluate(theta, rows)``, (loss, grad, state); ``_products(state, vs, kind)``, the products with each of a list of
     vectors, with kind "hvp", "gauss_newton" or "fisher"; ``_bytes(state)``; and ``_check_kind(kind)`` where it does not
-    have them all. Where it overrides one of those three methods, `multiply` calls it for each vector; such a method is not to
-    call `multiply`.
+    have them all. Where it overrides one of those three methods, `multiply` calls it for each vector; such a method is
+    not to call `multiply`.
 
     Parameters
     ----------
