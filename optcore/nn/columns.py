@@ -15,7 +15,6 @@ from optcore._native.dense import turned
 from optcore._native.functional import DERIVATIVE_OF, activation_second
 from optcore._native.reduce import components
 from optcore.nn.ops import OPS, Row
-from optcore.nn.program import COLUMNS
 
 _ONE_CALL = 4e8  # multiplications of one BLAS call beside others; more are cut, for machines of many cores
 
@@ -98,10 +97,10 @@ def _activation(name):
     def r_backward(op, r, rparams, rx, rsaved, rdy, rgrads, need_dx):
         return activation_second(name, r.dy, rdy, of(r), rx, **op.options, out=rx)
 
-    return OPS[name]._replace(r_backward=r_backward)
+    return OPS[name]._replace(forward=None, r_backward=r_backward)
 
 
-COLUMN_OPS = {
-    COLUMNS["linear"]: Row(None, _backward, _r_forward, _r_backward),
-    **{COLUMNS[name]: _activation(name) for name in DERIVATIVE_OF},
+COLUMN_OPS = {  # of `BY_COLUMNS`; none has a forward pass: the records are turned
+    "linear": Row(None, _backward, _r_forward, _r_backward),
+    **{name: _activation(name) for name in DERIVATIVE_OF},
 }

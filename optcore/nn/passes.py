@@ -35,10 +35,6 @@ def _views(op, vector):
     return {key: p.view(vector) for key, p in op.params.items()}
 
 
-def _row(op):
-    return OPS[op.name] if op.name in OPS else COLUMN_OPS[op.name]
-
-
 def forward(program, theta, buffers, x, *, training=False, update_running=False):
     """Run the operations and keep what the other passes need.
 
@@ -77,7 +73,7 @@ def output(program, theta, buffers, x, *, training=False):
     return x
 
 
-def backward(program, records, dy, grad, need_dx=False):
+def backward(program, records, dy, grad, need_dx=False, rows=OPS):
     """Write the gradient into `grad`, flat or by name, and each output's adjoint into the records.
 
     Returns the adjoint of the input where it is asked for.
@@ -86,7 +82,7 @@ def backward(program, records, dy, grad, need_dx=False):
     for i in range(len(records) - 1, first - 1, -1):
         op, record = program.ops[i], records[i]
         record.dy = dy
-        dy = _row(op).backward(op, record, _views(op, grad), need_dx or i > first)
+        dy = rows[op.name].backward(op, record, _views(op, grad), need_dx or i > first)
     return dy
 
 
@@ -122,22 +118,22 @@ def products(program, records, vs, middle, outs, whole=True, apart=False):
     for v, piece, out in zip(vs, pieces, outs, strict=True):
         def rest_and_middle(rz, v=v, out=out):
             return turned(_down_and_up(rest, records[split:], v, turned(rz), middle, out, whole, need_dx=True))
-        rdy = _down_and_up(columns, behind, v, piece, rest_and_middle, out, whole, need_dx=True)
+        rdy = _down_and_up(columns, behind, v, piece, rest_and_middle, out, whole, True, COLUMN_OPS)
         if rdy is not piece:  # an activation leaves it there
             piece[...] = rdy
     gradient_of_each(records[first].x, pieces, [_views(op, out) for out in outs], apart)
 
 
-def _down_and_up(program, records, v, rx, middle, out, whole, need_dx):
-    rz, passed = along(program, records, v, rx)
+def _down_and_up(program, records, v, rx, middle, out, whole, need_dx, rows=OPS):
+    rz, passed = along(program, records, v, rx, rows)
     if rz is None:  # no parameters at all
         return None
     if whole:
-        return backward_along(program, records, passed, middle(rz), out, need_dx)
-    return backward(program, [replace(record) for record in records], middle(rz), out, need_dx)
+        return backward_along(program, records, passed, middle(rz), out, need_dx, rows)
+    return backward(program, [replace(record) for record in records], middle(rz), out, need_dx, rows)
 
 
-def along(program, records, v, rx=None):
+def along(program, records, v, rx=None, rows=OPS):
     """Move theta along v and the input along rx (None: not at all).
 
     Returns the derivative of the output (None where nothing moves), and of each operation what its own was made of.
@@ -146,16 +142,16 @@ def along(program, records, v, rx=None):
     for op, record in zip(program.ops, records, strict=True):
         rparams, ry, rsaved = _views(op, v), None, None
         if op.params or rx is not None:
-            ry, rsaved = _row(op).r_forward(op, record, rparams, rx)
+            ry, rsaved = rows[op.name].r_forward(op, record, rparams, rx)
         passed.append((rparams, rx, rsaved))
         rx = ry
     return rx, passed
 
 
-def backward_along(program, records, passed, rdy, out, need_dx=False):
+def backward_along(program, records, passed, rdy, out, need_dx=False, rows=OPS):
     """Write the derivative of the gradient into `out`; return that of the input's adjoint where it is asked for."""
     first = 0 if need_dx else program.first
     for i in range(len(records) - 1, first - 1, -1):
         op = program.ops[i]
-        rdy = _row(op).r_backward(op, records[i], *passed[i], rdy, _views(op, out), need_dx or i > first)
+        rdy = rows[op.name].r_backward(op, records[i], *passed[i], rdy, _views(op, out), need_dx or i > first)
     return rdy

@@ -7,7 +7,7 @@ program.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 
@@ -16,7 +16,7 @@ import numpy as np
 from optcore._native.functional import DERIVATIVE_OF
 from optcore.optim.groups import is_bias_or_norm
 
-COLUMNS = {name: f"{name}, by columns" for name in ("linear", *DERIVATIVE_OF)}  # the rows of `optcore.nn.columns`
+BY_COLUMNS = frozenset(("linear", *DERIVATIVE_OF))  # the operations that can have an example a column
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ class Program:
 
     @cached_property
     def behind_first(self):
-        """The operations after that one: those that can have an example a column, named so, and those behind them."""
+        """The operations after that one: those that can have an example a column, and those behind them."""
         behind = self.ops[self.first + 1:]
-        able = list(takewhile(lambda op: op.name in COLUMNS, behind))
-        return Program(tuple(replace(op, name=COLUMNS[op.name]) for op in able)), Program(behind[len(able):])
+        able = tuple(takewhile(lambda op: op.name in BY_COLUMNS, behind))
+        return Program(able), Program(behind[len(able):])
 
     @cached_property
     def by_columns(self):
