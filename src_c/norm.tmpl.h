@@ -121,8 +121,7 @@ enum { FN(rows_ahead) = 8 };
         else                                                                                                          \
             OC_SUM_RUNS(count, total, OC_RUN_LANES(count, kind, inner, s * stride, body));                            \
     } while (0)
-/* Before the first of OC_LANES elements, of runs that fill them: OC_NEXT_RUN of each array, as runs lie apart. Of a block of
- * one run it would ask for what is far away yet. */
+/* Before the first of OC_LANES elements, of runs that fill them: OC_NEXT_RUN of each array, as runs lie apart. */
 #define OC_BEFORE(kind, ...) OC_BEFORE_##kind(__VA_ARGS__)
 #define OC_BEFORE_one(...) (void)l
 #define OC_BEFORE_wide(...)                                                                                           \
@@ -134,6 +133,10 @@ enum { FN(rows_ahead) = 8 };
         OC_PREFETCH((a) + i + stride);                                                                                \
     else if (ahead)                                                                                                   \
     OC_PREFETCH_L2((a) + i + stride)
+/* A block of one run would ask for what is far away yet. */
+OC_INLINE int FN(asks_ahead)(ptrdiff_t outer, int how) {
+    return how & OC_FROM_MEMORY && outer > 1;
+}
 enum { FN(long_run) = 4096 / sizeof(X_T) }; /* two arrays' long runs, these and the next, would fill the first-level cache */
 #define OC_SUM_RUNS(count, total, run)                                                                                \
     do {                                                                                                              \
@@ -301,7 +304,7 @@ static void FN(moments_segments)(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t str
     const double shift = FN(two_pass) ? FN(segment_mean)(outer, inner, stride, x)
                                       : FN(segment_shift)(inner < OC_LANES ? inner : OC_LANES, 16, x);
     double total[2];
-    if (how & OC_FROM_MEMORY && outer > 1)
+    if (FN(asks_ahead)(outer, how))
         FN(segment_deviations)(outer, inner, stride, x, shift, 1, total);
     else
         FN(segment_deviations)(outer, inner, stride, x, shift, 0, total);
@@ -489,7 +492,7 @@ OC_SUMS(sums_segments_body) {
     by[1] = OC_OF(kind, X_GET, v + i);                                                                                \
     products = 2
 #define OC_ADD(body)                                                                                                  \
-    if (how & OC_FROM_MEMORY && outer > 1) {                                                                          \
+    if (FN(asks_ahead)(outer, how)) {                                                                                 \
         enum { ahead = 1 };                                                                                           \
         OC_SEGMENT_SUMS(2, wide, sums, body);                                                                         \
     } else {                                                                                                          \
