@@ -70,6 +70,31 @@ def test_a_class_far_ahead_or_behind(dtype, lead, k):
         np.testing.assert_allclose(np.delete(dz[1], k // 2), wrong, rtol=4 * EPS[dtype])
 
 
+@pytest.mark.parametrize("k", [255, 256, 257, 272, 1000, 4097])
+@pytest.mark.parametrize("rest", [1e-12, 1e-6, 0.5, 0.999, 1.001, 3.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_how_much_the_others_have(dtype, rest, k):
+    """loss = log1p(rest), to as many digits where the rest is small as where it is not; the gradient has them, too."""
+    rng = np.random.default_rng(k)
+    for at in (0, k // 2, k - 1):
+        z = rng.standard_normal(k)
+        z -= np.logaddexp.reduce(np.delete(z, at)) - np.log(rest)
+        z[at] = 0
+        z = z.astype(dtype)
+        top = z.max()  # where the rest is large, another one may be in front
+        exact = np.exp(np.longdouble(z) - np.longdouble(top))
+        first = int(z.argmax())
+        others = np.delete(exact, first).sum()
+        loss, dz = F.cross_entropy(z[None], np.array([first]))
+        # Exponentials of an ulp and a half, and at most four roundings on the way to a sum, twice where a 1 is taken off;
+        # those of z - m average out.
+        bound = (1.5 + 2 * 4 / 2) * EPS[dtype]
+        np.testing.assert_allclose(loss, float(np.log1p(others)), rtol=bound)
+        np.testing.assert_allclose(dz[0, first], float(-others / (1 + others)), rtol=bound + EPS[dtype])
+        assert F.cross_entropy(z[None], np.array([first]), gradient=False) == (loss, None)
+        np.testing.assert_allclose(F.log_softmax(z[None])[0, first], float(-np.log1p(others)), rtol=bound + EPS[dtype])
+
+
 @pytest.mark.parametrize("k", [3, 100])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_extreme_logits(dtype, k):
