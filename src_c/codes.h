@@ -13,6 +13,8 @@ typedef __m512 oc_floats;
 #define OC_LOAD_CODES(p) _mm_loadu_si128((const __m128i *)(p))
 #define OC_TAKE_INTS(x, ...) _mm512_permutexvar_epi32(_mm512_setr_epi32(__VA_ARGS__), x)
 #define OC_LANES_IN_ORDER 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15
+#define OC_AND_OR(a, b, c) _mm512_ternarylogic_epi32(a, b, c, 0xea)
+#define OC_CHOOSE(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca)
 #elif defined(__GNUC__) && defined(__AVX2__)
 #define OC_V(name) _mm256_##name
 typedef __m256i oc_ints;
@@ -20,6 +22,8 @@ typedef __m256 oc_floats;
 #define OC_LOAD_CODES(p) _mm_loadl_epi64((const __m128i *)(p))
 #define OC_TAKE_INTS(x, ...) _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(__VA_ARGS__))
 #define OC_LANES_IN_ORDER 0, 4, 1, 5, 2, 6, 3, 7
+#define OC_AND_OR(a, b, c) (((a) & (b)) | (c))
+#define OC_CHOOSE(mask, a, b) (((a) & (mask)) | _mm256_andnot_si256(mask, b))
 #endif
 
 #ifdef OC_V
@@ -36,7 +40,7 @@ OC_INLINE oc_floats oc_decode(const uint8_t *codes, oc_ints base, int is_signed)
     if (!is_signed)
         return (oc_floats)OC_V(add_epi32)(wide, base) - (oc_floats)base;
     const oc_ints kept = wide & oc_each(OC_CODE_SIGN | OC_CODE_SIZE * OC_CODE_ONE);
-    return (oc_floats)OC_V(add_epi32)(kept, base) - (oc_floats)((wide & oc_each(OC_CODE_SIGN)) | base);
+    return (oc_floats)OC_V(add_epi32)(kept, base) - (oc_floats)OC_AND_OR(wide, oc_each(OC_CODE_SIGN), base);
 }
 
 /* How many of the n codes were done: whole vectors. */
@@ -52,16 +56,16 @@ OC_INLINE ptrdiff_t oc_decode_vectors(ptrdiff_t n, const uint8_t *codes, float b
 OC_INLINE oc_ints oc_encode(const float *x, oc_ints base, int is_signed, oc_ints add, oc_ints least) {
     const oc_floats value = OC_V(loadu_ps)(x);
     if (is_signed)
-        base |= (oc_ints)value & oc_each(OC_CODE_SIGN);
+        base = OC_AND_OR((oc_ints)value, oc_each(OC_CODE_SIGN), base);
     const oc_ints sum = OC_V(add_epi32)((oc_ints)(value + (oc_floats)base), add);
     return OC_V(srli_epi32)(is_signed ? sum : OC_V(max_epu32)(sum, least), OC_RANDOM_BITS);
 }
 
-/* From 16 bits, still one a number, to eight in 16. */
+/* From 16 bits, still one a number, of which no more than 12 are in use, to eight in 16. */
 OC_INLINE oc_ints oc_eight_bits(oc_ints codes, int is_signed) {
     if (!is_signed)
         return codes & OC_V(set1_epi16)(0xff);
-    return (codes & OC_V(set1_epi16)(OC_CODE_SIZE)) | (OC_V(srli_epi16)(codes, 4) & OC_V(set1_epi16)(0x80));
+    return OC_CHOOSE(OC_V(set1_epi16)(OC_CODE_SIZE), codes, OC_V(srli_epi16)(codes, 4));
 }
 
 /* As many of the n <= OC_STATE_BLOCK numbers as fill vectors of codes; packing leaves their order to be put right. Unless
