@@ -6,6 +6,14 @@
 
 #include "storage.h"
 
+/* What takes the place of numbers that are encoded, as many, and what is asked for meanwhile (or NULL), whose first elements
+ * belong to the first of them. */
+typedef struct {
+    const uint8_t *codes;
+    float base;
+    const float *ask[2];
+} oc_coming;
+
 #if defined(__GNUC__) && defined(__AVX512BW__)
 #define OC_V(name) _mm512_##name
 typedef __m512i oc_ints;
@@ -68,22 +76,25 @@ OC_INLINE oc_ints oc_eight_bits(oc_ints codes, int is_signed) {
     return OC_CHOOSE(OC_V(set1_epi16)(OC_CODE_SIZE), codes, OC_V(srli_epi16)(codes, 4));
 }
 
-/* As many of the n <= OC_STATE_BLOCK numbers as fill vectors of codes; packing leaves their order to be put right. Unless
- * `next` is NULL, what those codes stand for takes the numbers' places: either alone leaves the processor half idle. */
+/* As many of the n <= OC_STATE_BLOCK numbers as fill vectors of codes; packing leaves their order to be put right. `coming`
+ * may be NULL; to decode in a loop apart would leave the processor half idle in both. */
 OC_INLINE ptrdiff_t oc_encode_vectors(ptrdiff_t n, float *x, float base, int is_signed, uint32_t rounding, uint32_t least,
-                                      uint8_t *codes, const uint8_t *next, float next_base) {
+                                      uint8_t *codes, const oc_coming *coming) {
     const oc_ints bases = oc_each(oc_bits(base)), start = oc_each(rounding), floors = oc_each(least);
-    const oc_ints next_bases = oc_each(oc_bits(next_base));
+    const oc_ints next_bases = oc_each(coming ? oc_bits(coming->base) : 0);
     ptrdiff_t i = 0;
     for (; i + 4 * OC_INTS <= n; i += 4 * OC_INTS) {
         oc_ints four[4];
         for (int k = 0; k < 4; k++) {
-            const oc_ints spread = *(const oc_ints *)(oc_spread + i + k * OC_INTS);
-            float *at = x + i + k * OC_INTS;
-            four[k] = oc_encode(at, bases, is_signed, spread ^ start, floors);
-            if (next)
-                OC_V(storeu_ps)(at, oc_decode(next + i + k * OC_INTS, next_bases, is_signed));
+            const ptrdiff_t at = i + k * OC_INTS;
+            const oc_ints spread = *(const oc_ints *)(oc_spread + at);
+            four[k] = oc_encode(x + at, bases, is_signed, spread ^ start, floors);
+            if (coming)
+                OC_V(storeu_ps)(x + at, oc_decode(coming->codes + at, next_bases, is_signed));
         }
+        for (int a = 0; coming && a < 2; a++)
+            for (int k = 0; coming->ask[a] && k < 4 * OC_INTS; k += OC_LINE / (int)sizeof(float))
+                OC_PREFETCH_L2(coming->ask[a] + i + k);
         const oc_ints low = oc_eight_bits(OC_V(packus_epi32)(four[0], four[1]), is_signed);
         const oc_ints high = oc_eight_bits(OC_V(packus_epi32)(four[2], four[3]), is_signed);
         const oc_ints all = OC_TAKE_INTS(OC_V(packus_epi16)(low, high), OC_LANES_IN_ORDER);
@@ -98,8 +109,8 @@ OC_INLINE ptrdiff_t oc_decode_vectors(ptrdiff_t n, const uint8_t *codes, float b
 }
 
 OC_INLINE ptrdiff_t oc_encode_vectors(ptrdiff_t n, float *x, float base, int is_signed, uint32_t rounding, uint32_t least,
-                                      uint8_t *codes, const uint8_t *next, float next_base) {
-    (void)n, (void)x, (void)base, (void)is_signed, (void)rounding, (void)least, (void)codes, (void)next, (void)next_base;
+                                      uint8_t *codes, const oc_coming *coming) {
+    (void)n, (void)x, (void)base, (void)is_signed, (void)rounding, (void)least, (void)codes, (void)coming;
     return 0;
 }
 #endif

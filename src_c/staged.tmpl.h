@@ -35,17 +35,16 @@ OC_INLINE int32_t FN(largest_size)(ptrdiff_t n, const T *x) {
     return largest;
 }
 
-/* Unless `next` is NULL, what those codes stand for takes the place of x. */
 OC_INLINE void FN(encode)(ptrdiff_t n, T *restrict x, float base, int is_signed, uint32_t rounding, uint32_t least,
-                          uint8_t *restrict codes, const uint8_t *restrict next, float next_base) {
+                          uint8_t *restrict codes, const oc_coming *coming) {
     ptrdiff_t done = 0;
     if (sizeof(T) == sizeof(float))
-        done = oc_encode_vectors(n, (float *)x, base, is_signed, rounding, least, codes, next, next_base);
+        done = oc_encode_vectors(n, (float *)x, base, is_signed, rounding, least, codes, coming);
     for (ptrdiff_t i = done; i < n; i++)
         codes[i] = is_signed ? oc_to_signed((float)x[i], base, oc_spread[i] ^ rounding)
                              : oc_to_unsigned((float)x[i], base, oc_spread[i] ^ rounding, least);
-    if (next && done < n)
-        FN(decode)(n - done, next + done, next_base, is_signed, x + done);
+    if (coming && done < n)
+        FN(decode)(n - done, coming->codes + done, coming->base, is_signed, x + done);
 }
 
 OC_INLINE ptrdiff_t FN(block_at)(ptrdiff_t j, ptrdiff_t n) {
@@ -60,9 +59,10 @@ OC_INLINE void FN(load_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int 
     }
 }
 
-/* Where `exchange`, what follows these elements, as many, takes their places in `from`. */
+/* Unless `next` is NULL, what follows these n elements, as many, takes their places in `from`; `next` says what is asked
+ * for meanwhile. */
 OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int is_signed, uint64_t key, int stream,
-                               T *from, int exchange) {
+                               T *from, const float *const *next) {
     float *scales = (float *)a->extra + at / OC_STATE_BLOCK;
     uint8_t *codes = (uint8_t *)a->data + at;
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK)
@@ -70,11 +70,13 @@ OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int
     for (ptrdiff_t j = 0; j < n; j += OC_STATE_BLOCK) {
         const float base = oc_base(scales[j / OC_STATE_BLOCK], is_signed);
         const uint32_t rounding = oc_code_start(oc_start(key, at + j, stream), base), least = base > 0 ? OC_CODE_ONE : 0;
-        if (exchange)
-            FN(encode)(OC_STATE_BLOCK, from + j, base, is_signed, rounding, least, codes + j, codes + n + j,
-                       oc_base_to_read(scales[(n + j) / OC_STATE_BLOCK], is_signed));
-        else
-            FN(encode)(FN(block_at)(j, n), from + j, base, is_signed, rounding, least, codes + j, NULL, 0);
+        if (next) {
+            const oc_coming coming = {codes + n + j, oc_base_to_read(scales[(n + j) / OC_STATE_BLOCK], is_signed),
+                                      {next[0] ? next[0] + j : NULL, next[1] ? next[1] + j : NULL}};
+            FN(encode)(OC_STATE_BLOCK, from + j, base, is_signed, rounding, least, codes + j, &coming);
+        } else {
+            FN(encode)(FN(block_at)(j, n), from + j, base, is_signed, rounding, least, codes + j, NULL);
+        }
     }
 }
 
@@ -113,8 +115,8 @@ static void FN(store_high)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, uint64_
             OC_STORE(uint16_t, oc_nearest_bf16((float)from[i]));
         break;
     case OC_AS_F16: OC_STORE(uint16_t, oc_to_f16((float)from[i])); break;
-    case OC_AS_SIGNED_CODES: FN(store_codes)(at, n, a, 1, key, stream, (T *)from, 0); break;
-    default: FN(store_codes)(at, n, a, 0, key, stream, (T *)from, 0); break;
+    case OC_AS_SIGNED_CODES: FN(store_codes)(at, n, a, 1, key, stream, (T *)from, NULL); break;
+    default: FN(store_codes)(at, n, a, 0, key, stream, (T *)from, NULL); break;
     }
 }
 #undef OC_LOAD
@@ -212,35 +214,53 @@ OC_INLINE FN(room) *FN(rooms_beside)(const oc_staged *s, ptrdiff_t begin, T *mem
     return (FN(room) *)(memory + (start & (OC_ALIAS - OC_LINE)) / sizeof(T));
 }
 
-/* What is stored of a stage behind which as much is to come: codes leave that in the room, in the same loop. */
-OC_INLINE int FN(exchange)(ptrdiff_t at, const oc_array *a, uint64_t key, int stream, T *room) {
-    if (a->storage == OC_AS_SIGNED_CODES)
-        FN(store_codes)(at, FN(stage), a, 1, key, stream, room, 1);
-    else if (a->storage == OC_AS_UNSIGNED_CODES)
-        FN(store_codes)(at, FN(stage), a, 0, key, stream, room, 1);
+OC_INLINE int FN(is_coded)(const oc_array *a) {
+    return a->data && (a->storage == OC_AS_SIGNED_CODES || a->storage == OC_AS_UNSIGNED_CODES);
+}
+
+/* The first state that is kept in codes, whose exchange asks for the next stage of theta and g line by line; asked for all at
+ * once they would wait for each other, and it for them. */
+OC_INLINE int FN(first_coded)(const oc_staged *s) {
+    int k = 2;
+    while (k < OC_MAX_STREAMS && !FN(is_coded)(&s->x[k]))
+        k++;
+    return k;
+}
+
+/* A stage of codes is stored, and the one behind it left in the room, in one loop. */
+OC_INLINE void FN(exchange)(ptrdiff_t at, const oc_staged *s, int stream, int asks, T *room) {
+    const float *next[2] = {NULL, NULL};
+    for (int k = 0; k < 2; k++)
+        if (asks && s->x[k].storage == OC_AS_F32 && s->x[k].data)
+            next[k] = (const float *)s->x[k].data + at + FN(stage);
+    if (s->x[stream].storage == OC_AS_SIGNED_CODES)
+        FN(store_codes)(at, FN(stage), &s->x[stream], 1, s->key, stream, room, next);
     else
-        return 0;
-    return 1;
+        FN(store_codes)(at, FN(stage), &s->x[stream], 0, s->key, stream, room, next);
 }
 
 static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_staged *s, const oc_coefficients *c) {
     T memory[(OC_ALIAS + OC_MAX_STREAMS * sizeof(FN(room))) / sizeof(T)] OC_ON_LINE;
     FN(room) *rooms = FN(rooms_beside)(s, begin, memory);
     void *x[OC_MAX_STREAMS];
-    int ready[OC_MAX_STREAMS] = {0};
+    const int coded = FN(first_coded)(s);
+    int held = 0; /* whether the rooms of what is kept in codes hold this stage already */
     oc_coefficients here = *c;
     here.far = 0; /* rooms are in cache; ask_for has the rest */
     for (ptrdiff_t at = begin; at < begin + n; at += FN(stage)) {
         const ptrdiff_t left = begin + n - at, m = left < FN(stage) ? left : FN(stage);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
-            x[k] = ready[k] ? rooms[k] : FN(fetch)(at, m, &s->x[k], rooms[k]);
+            x[k] = held && FN(is_coded)(&s->x[k]) ? rooms[k] : FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, &here);
-        FN(ask_for)(at + FN(stage), s);
+        held = left >= 2 * FN(stage);
+        if (coded == OC_MAX_STREAMS)
+            FN(ask_for)(at + FN(stage), s);
         for (int k = 0; k < OC_MAX_STREAMS; k++) {
             if (k == 1 || x[k] != rooms[k])
                 continue;
-            ready[k] = left >= 2 * FN(stage) && FN(exchange)(at, &s->x[k], s->key, k, rooms[k]);
-            if (!ready[k])
+            if (held && FN(is_coded)(&s->x[k]))
+                FN(exchange)(at, s, k, k == coded, rooms[k]);
+            else
                 FN(store)(at, m, &s->x[k], s->key, k, rooms[k]);
         }
         FN(follow)(at, m, s, x[0], rooms[1]);

@@ -86,9 +86,9 @@ MIXES = [("float32", "bfloat16", "bfloat16"), ("float32", "float16", "float16"),
                                                   and takes(case, mix[0], mix[2])))
 def test_every_mix_follows_the_paper(case, mix, every):
     parameter, gradient, state = mix
-    rng, steps = np.random.default_rng(31), 2 if state == "int8" else 5
-    p = rng.uniform(0.5, 2, 520).astype(DTYPES[parameter])
-    grads, options = gradients(rng, case, 520, gradient, steps), options_of(case, every)
+    rng, steps, n = np.random.default_rng(31), 2 if state == "int8" else 5, 1544  # three blocks of a step and some more
+    p = rng.uniform(0.5, 2, n).astype(DTYPES[parameter])
+    grads, options = gradients(rng, case, n, gradient, steps), options_of(case, every)
     got = p.copy()
     opt = case.rule(got, state_dtype=state, **options)
     for g in grads:
