@@ -167,18 +167,6 @@ OC_INLINE T *FN(fetch)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, T *room) {
     return room;
 }
 
-/* What a kernel will read of theta and g from `at` on, in place, is asked for before the states of the block behind it are
- * stored: all the while no load would ask for it. */
-OC_INLINE void FN(ask_for)(ptrdiff_t at, const oc_staged *s) {
-    const T *theta = s->x[0].data, *g = s->x[1].data;
-    if (!theta || !g || !FN(is_in_place)(&s->x[0]) || !FN(is_in_place)(&s->x[1]))
-        return;
-    for (ptrdiff_t i = at; i < at + FN(stage); i += OC_LINE / sizeof(T)) {
-        OC_PREFETCH(theta + i);
-        OC_PREFETCH(g + i);
-    }
-}
-
 /* theta has moved: its moving average and its copy follow. */
 OC_INLINE void FN(follow)(ptrdiff_t at, ptrdiff_t n, const oc_staged *s, const T *theta, T *room) {
     if (s->average.data) {
@@ -218,8 +206,8 @@ OC_INLINE int FN(is_coded)(const oc_array *a) {
     return a->data && (a->storage == OC_AS_SIGNED_CODES || a->storage == OC_AS_UNSIGNED_CODES);
 }
 
-/* The first state that is kept in codes, whose exchange asks for the next stage of theta and g line by line; asked for all at
- * once they would wait for each other, and it for them. */
+/* The first state that is kept in codes, whose exchange asks for the next stage of theta and g, line by line: all at once
+ * they would wait for each other, and it for them. */
 OC_INLINE int FN(first_coded)(const oc_staged *s) {
     int k = 2;
     while (k < OC_MAX_STREAMS && !FN(is_coded)(&s->x[k]))
@@ -246,15 +234,13 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
     const int coded = FN(first_coded)(s);
     int held = 0; /* whether the rooms of what is kept in codes hold this stage already */
     oc_coefficients here = *c;
-    here.far = 0; /* rooms are in cache; ask_for has the rest */
+    here.far = 0; /* rooms are in cache; an exchange asks for the rest */
     for (ptrdiff_t at = begin; at < begin + n; at += FN(stage)) {
         const ptrdiff_t left = begin + n - at, m = left < FN(stage) ? left : FN(stage);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             x[k] = held && FN(is_coded)(&s->x[k]) ? rooms[k] : FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, &here);
         held = left >= 2 * FN(stage);
-        if (coded == OC_MAX_STREAMS)
-            FN(ask_for)(at + FN(stage), s);
         for (int k = 0; k < OC_MAX_STREAMS; k++) {
             if (k == 1 || x[k] != rooms[k])
                 continue;
