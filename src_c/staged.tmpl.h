@@ -59,8 +59,8 @@ OC_INLINE void FN(load_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int 
     }
 }
 
-/* Unless `next` is NULL, what follows these n elements, as many, takes their places in `from`; `next` says what is asked
- * for meanwhile. */
+/* Unless `next` is NULL, what follows these n elements, as many, takes their places in `from`, which is only read else; `next`
+ * says what is asked for meanwhile. */
 OC_INLINE void FN(store_codes)(ptrdiff_t at, ptrdiff_t n, const oc_array *a, int is_signed, uint64_t key, int stream,
                                T *from, const float *const *next) {
     float *scales = (float *)a->extra + at / OC_STATE_BLOCK;
@@ -202,15 +202,17 @@ OC_INLINE FN(room) *FN(rooms_beside)(const oc_staged *s, ptrdiff_t begin, T *mem
     return (FN(room) *)(memory + (start & (OC_ALIAS - OC_LINE)) / sizeof(T));
 }
 
-OC_INLINE int FN(is_coded)(const oc_array *a) {
-    return a->data && (a->storage == OC_AS_SIGNED_CODES || a->storage == OC_AS_UNSIGNED_CODES);
+/* Not of theta, which what follows it has still to read, nor of g, which is not stored. */
+OC_INLINE int FN(is_exchanged)(const oc_staged *s, int stream) {
+    const oc_array *a = &s->x[stream];
+    return stream >= 2 && a->data && (a->storage == OC_AS_SIGNED_CODES || a->storage == OC_AS_UNSIGNED_CODES);
 }
 
 /* The first state that is kept in codes, whose exchange asks for the next stage of theta and g, line by line: all at once
  * they would wait for each other, and it for them. */
-OC_INLINE int FN(first_coded)(const oc_staged *s) {
+OC_INLINE int FN(first_exchanged)(const oc_staged *s) {
     int k = 2;
-    while (k < OC_MAX_STREAMS && !FN(is_coded)(&s->x[k]))
+    while (k < OC_MAX_STREAMS && !FN(is_exchanged)(s, k))
         k++;
     return k;
 }
@@ -231,21 +233,21 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
     T memory[(OC_ALIAS + OC_MAX_STREAMS * sizeof(FN(room))) / sizeof(T)] OC_ON_LINE;
     FN(room) *rooms = FN(rooms_beside)(s, begin, memory);
     void *x[OC_MAX_STREAMS];
-    const int coded = FN(first_coded)(s);
-    int held = 0; /* whether the rooms of what is kept in codes hold this stage already */
+    const int first = FN(first_exchanged)(s);
+    int held = 0; /* whether the rooms of what is exchanged hold this stage already */
     oc_coefficients here = *c;
-    here.far = 0; /* rooms are in cache; an exchange asks for the rest */
+    here.far = 0; /* rooms are in cache; exchanges of floats ask for theta and g */
     for (ptrdiff_t at = begin; at < begin + n; at += FN(stage)) {
         const ptrdiff_t left = begin + n - at, m = left < FN(stage) ? left : FN(stage);
         for (int k = 0; k < OC_MAX_STREAMS; k++)
-            x[k] = held && FN(is_coded)(&s->x[k]) ? rooms[k] : FN(fetch)(at, m, &s->x[k], rooms[k]);
+            x[k] = held && FN(is_exchanged)(s, k) ? rooms[k] : FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, &here);
         held = left >= 2 * FN(stage);
         for (int k = 0; k < OC_MAX_STREAMS; k++) {
             if (k == 1 || x[k] != rooms[k])
                 continue;
-            if (held && FN(is_coded)(&s->x[k]))
-                FN(exchange)(at, s, k, k == coded, rooms[k]);
+            if (held && FN(is_exchanged)(s, k))
+                FN(exchange)(at, s, k, k == first, rooms[k]);
             else
                 FN(store)(at, m, &s->x[k], s->key, k, rooms[k]);
         }

@@ -86,6 +86,11 @@ def test_kernels_are_clean_under_sanitizers(tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+def test_a_step_over_codes_does_not_depend_on_the_cut(tmp_path):
+    done = run(compile_c(tmp_path / "staged", [HERE / "test_staged.c"], f"-L{oc.get_library_dir()}", "-loptcore", "-lm"))
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_fused_multiply_add_without_the_instruction_is_libm_s(tmp_path):
     without = ["-mno-fma"] if platform.machine() in {"x86_64", "AMD64"} else []
     done = run(compile_c(tmp_path / "fused", [HERE / "test_fused.c"], *without, "-lm"))
