@@ -87,7 +87,8 @@ def test_kernels_are_clean_under_sanitizers(tmp_path):
 
 
 def test_a_step_over_codes_does_not_depend_on_the_cut(tmp_path):
-    done = run(compile_c(tmp_path / "staged", [HERE / "test_staged.c"], f"-L{oc.get_library_dir()}", "-loptcore", "-lm"))
+    library = [f"-L{oc.get_library_dir()}", "-loptcore", "-lm"]
+    done = run(compile_c(tmp_path / "staged", [HERE / "test_staged.c"], *library))
     assert done.returncode == 0, done.stderr[-2000:]
 
 
