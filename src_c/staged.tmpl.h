@@ -208,16 +208,8 @@ OC_INLINE int FN(is_exchanged)(const oc_staged *s, int stream) {
     return stream >= 2 && a->data && (a->storage == OC_AS_SIGNED_CODES || a->storage == OC_AS_UNSIGNED_CODES);
 }
 
-/* The first state that is kept in codes, whose exchange asks for the next stage of theta and g, line by line: all at once
- * they would wait for each other, and it for them. */
-OC_INLINE int FN(first_exchanged)(const oc_staged *s) {
-    int k = 2;
-    while (k < OC_MAX_STREAMS && !FN(is_exchanged)(s, k))
-        k++;
-    return k;
-}
-
-/* A stage of codes is stored, and the one behind it left in the room, in one loop. */
+/* A stage of codes is stored, and the one behind it left in the room, in one loop. If it `asks`, then for the next stage of
+ * theta and g, line by line: all at once they would wait for each other, and it for them. */
 OC_INLINE void FN(exchange)(ptrdiff_t at, const oc_staged *s, int stream, int asks, T *room) {
     const float *next[2] = {NULL, NULL};
     for (int k = 0; k < 2; k++)
@@ -233,7 +225,6 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
     T memory[(OC_ALIAS + OC_MAX_STREAMS * sizeof(FN(room))) / sizeof(T)] OC_ON_LINE;
     FN(room) *rooms = FN(rooms_beside)(s, begin, memory);
     void *x[OC_MAX_STREAMS];
-    const int first = FN(first_exchanged)(s);
     int held = 0; /* whether the rooms of what is exchanged hold this stage already */
     oc_coefficients here = *c;
     here.far = 0; /* rooms are in cache; exchanges of floats ask for theta and g */
@@ -242,14 +233,17 @@ static void FN(staged)(oc_rule rule, ptrdiff_t begin, ptrdiff_t n, const oc_stag
         for (int k = 0; k < OC_MAX_STREAMS; k++)
             x[k] = held && FN(is_exchanged)(s, k) ? rooms[k] : FN(fetch)(at, m, &s->x[k], rooms[k]);
         UPDATE(rule)(m, x, &here);
+        int asks = 1; /* the first exchange, for all */
         held = left >= 2 * FN(stage);
         for (int k = 0; k < OC_MAX_STREAMS; k++) {
             if (k == 1 || x[k] != rooms[k])
                 continue;
-            if (held && FN(is_exchanged)(s, k))
-                FN(exchange)(at, s, k, k == first, rooms[k]);
-            else
+            if (held && FN(is_exchanged)(s, k)) {
+                FN(exchange)(at, s, k, asks, rooms[k]);
+                asks = 0;
+            } else {
                 FN(store)(at, m, &s->x[k], s->key, k, rooms[k]);
+            }
         }
         FN(follow)(at, m, s, x[0], rooms[1]);
     }

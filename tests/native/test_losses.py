@@ -87,7 +87,7 @@ def test_how_much_the_others_have(dtype, rest, k):
         others = np.delete(exact, first).sum()
         loss, dz = F.cross_entropy(z[None], np.array([first]))
         # Exponentials of an ulp and a half, and two roundings in a sum, twice where a 1 is taken off; those of z - m
-        # average out.
+        # average out. What is returned in the dtype is rounded once or twice more.
         bound = (1.5 + 2 * 2 / 2) * EPS[dtype]
         np.testing.assert_allclose(loss, float(np.log1p(others)), rtol=bound)
         np.testing.assert_allclose(dz[0, first], float(-others / (1 + others)), rtol=bound + EPS[dtype])
