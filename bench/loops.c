@@ -163,11 +163,12 @@ typedef struct {
     ptrdiff_t block_p, block_g, block_m, block_v;
 } arrays;
 
-static float sum_squares(ptrdiff_t n, const float *g) {
-    float squares = 0;
+/* In double, as optcore's: in float 1e20 would have no square. */
+static double sum_squares(ptrdiff_t n, const float *g) {
+    double squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (ptrdiff_t i = 0; i < n; i++)
-        squares += g[i] * g[i];
+        squares += (double)g[i] * (double)g[i];
     return squares;
 }
 
@@ -179,13 +180,13 @@ static ptrdiff_t share_of(const arrays *a, const options *o) {
 static float clip_scale(const arrays *a, const options *o) {
     if (o->clip_norm == 0)
         return 1;
-    float squares = 0;
+    double squares = 0;
     const ptrdiff_t share = share_of(a, o), n = a->tensors > 1 ? a->tensors : a->sizes[0];
 #pragma omp parallel for num_threads(o->threads) schedule(static) reduction(+ : squares)
     for (ptrdiff_t i = 0; i < n; i += share)
         squares += a->tensors > 1 ? sum_squares(a->sizes[i], (const float *)a->g[i])
                                   : sum_squares(n - i < share ? n - i : share, (const float *)a->g[0] + i);
-    return fminf(1, o->clip_norm / (sqrtf(squares) + 1e-6f));
+    return fminf(1, o->clip_norm / ((float)sqrt(squares) + 1e-6f));
 }
 
 /* Each step is a parallel region of its own, as it has to be between two gradients. */
