@@ -79,8 +79,8 @@ OC_INLINE T FN(where)(int keep, T x) {
 OC_INLINE T FN(expm1_reduced)(T r) {
     const T square = r * r;
 #if BITS == 32
-    const T q = (0x1.fffffep-2f + 0x1.5554b4p-3f * r) +
-                square * ((0x1.5556f4p-5f + 0x1.12254p-7f * r) + square * 0x1.6b99eap-10f);
+    const T low = FUSED(r, 0x1.5554b4p-3f, 0x1.fffffep-2f), high = FUSED(r, 0x1.12254p-7f, 0x1.5556f4p-5f);
+    const T q = FUSED(square, FUSED(square, 0x1.6b99eap-10f, high), low);
 #else
     T q = 1.0 / 6227020800;
     q = q * r + 1.0 / 479001600;
@@ -95,12 +95,12 @@ OC_INLINE T FN(expm1_reduced)(T r) {
     q = q * r + 1.0 / 6;
     q = q * r + 0.5;
 #endif
-    return r + square * q;
+    return FUSED(square, q, r);
 }
 
 /* x = k ln 2 + r: returns r, and k + OC_BIAS in the low bits of *k. */
 OC_INLINE T FN(reduce_exp)(T x, UINT *k) {
-    const T shifted = x * OC_LOG2E + OC_SHIFTER;
+    const T shifted = FUSED(x, OC_LOG2E, OC_SHIFTER);
     const T kf = shifted - OC_SHIFTER;
     *k = FN(bits)(shifted);
     return EXACT_FMA(kf, -OC_LN2_LO, EXACT_FMA(kf, -OC_LN2_HI, x));
@@ -170,7 +170,7 @@ OC_INLINE T FN(logistic_tail)(T a) {
     UINT k;
     const T p = FN(expm1_reduced)(FN(reduce_exp)(a, &k));
     const T t = FN(pow2_biased)(2 * OC_BIAS - k);
-    const T scaled = t * (T)0x1p-64, large = scaled > (T)0x1p-12 ? scaled : 0;
+    const T scaled = t * (T)0x1p-64, large = FN(where)(scaled > (T)0x1p-12, scaled);
     return t / ((1 + large) + ((scaled - large) + p));
 }
 
@@ -188,10 +188,10 @@ OC_INLINE T FN(mills)(T a) {
     const T u = 1 / (a + OC_MILLS_K), t = (a - OC_MILLS_K) * u;
 #if BITS == 32
     const T s = t * t;
-    const T low = (0x1.7d241ap-1f - 0x1.21915p-1f * t) + s * (0x1.42feaep-2f - 0x1.db5a22p-4f * t);
-    const T high = (0x1.1d411p-6f + 0x1.a9811ep-8f * t) +
-                   s * ((-0x1.a2250ep-9f - 0x1.061984p-11f * t) + s * (0x1.cc9186p-12f + 0x1.fff70cp-14f * t));
-    return u * (low + (s * s) * high);
+    const T low = FUSED(s, FUSED(t, -0x1.db5a22p-4f, 0x1.42feaep-2f), FUSED(t, -0x1.21915p-1f, 0x1.7d241ap-1f));
+    const T last = FUSED(s, FUSED(t, 0x1.fff70cp-14f, 0x1.cc9186p-12f), FUSED(t, -0x1.061984p-11f, -0x1.a2250ep-9f));
+    const T high = FUSED(s, last, FUSED(t, 0x1.a9811ep-8f, 0x1.1d411p-6f));
+    return u * FUSED(s * s, high, low);
 #else
     const T s = t * t;
     T even = -0x1.e203e27de2e06p-33;
@@ -226,7 +226,7 @@ OC_INLINE T FN(mills)(T a) {
 OC_INLINE T FN(gaussian)(T a) {
     const T h = FN(of_bits)(FN(bits)(a) >> OC_HALF << OC_HALF);
     const T top = h * h * (T)-0.5, rest = (a - h) * (a + h) * (T)-0.5;
-    const T shifted = (top + rest) * OC_LOG2E + OC_SHIFTER;
+    const T shifted = FUSED(top + rest, OC_LOG2E, OC_SHIFTER);
     const T kf = shifted - OC_SHIFTER;
     const T p = FN(expm1_reduced)(((top - kf * OC_LN2_HI) + rest) - kf * OC_LN2_LO);
     return (p + 1) * FN(pow2_biased)(FN(bits)(shifted));

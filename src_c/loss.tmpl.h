@@ -12,7 +12,6 @@
 #define OC_FEW_CLASSES 40
 #define OC_TILE 2048 /* elements: a tile, its result and what is asked for of the next stay in the first-level cache */
 #define OC_STEP (4 * OC_LANES)
-#define OC_CHUNK (16 * OC_LANES)
 #define OC_ONE ((T)0x1p64) /* a 1 as e has it; to divide by it is a product */
 
 typedef struct {
@@ -142,10 +141,20 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
         OC_PREFETCH_OUT(next + l);
 }
 
+/* Exponentials are made and added in chunks. With AVX-512's registers a chunk can be so short that what one loop hands to the
+ * next stays in them; elsewhere that goes through the first-level cache, and longer loops cost less. */
+#if defined(__AVX512F__) && BITS == 32
+#define OC_CHUNK OC_STEP
+#define OC_CHUNK_FN OC_INLINE
+#else
+#define OC_CHUNK (16 * OC_LANES)
+#define OC_CHUNK_FN OC_APART static
+#endif
+
 /* 2^64 e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long
  * that no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
  * writes as it goes: all at once they would wait for each other. */
-OC_APART static void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
+OC_CHUNK_FN void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
     const T lowest = FN(exp_lowest);
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
@@ -171,7 +180,7 @@ OC_INLINE T FN(below_1)(T e, UINT *ones) {
 
 /* Their sums: rest += e - [e = 1], ones += [e = 1]. Where there are four to a lane, they are added in T first, a rounding
  * or two beside those of the exponentials: to convert each to double would take longer than all the rest. */
-OC_APART static void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *restrict rest, UINT *restrict ones) {
+OC_CHUNK_FN void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *restrict rest, UINT *restrict ones) {
     ptrdiff_t at = 0;
     for (; at + OC_STEP <= n; at += OC_STEP) {
         OC_ROLLED
@@ -189,6 +198,13 @@ OC_APART static void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *rest
         for (int l = 0; l < OC_LANES; l++)
             rest[l] += (double)FN(below_1)(e[at + l], ones + l);
     }
+}
+
+/* Of n elements, at most a chunk: of a whole one with a constant n. */
+OC_INLINE void FN(exp_and_sum)(ptrdiff_t n, const T *x, const T *top, T *e, double *rest, UINT *ones, const T *next,
+                               const T *next_out) {
+    FN(exp_step)(n, x, top, e, next, next_out);
+    FN(sum_step)(n, e, rest, ones);
 }
 
 /* The same for the last elements of a strip of n, which do not fill the lanes. `last` takes the group that ends with the
@@ -237,10 +253,12 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
         if (whole < s->n)
             FN(exp_last)(s->n, x, top, last, lane_rest, lane_ones);
         for (ptrdiff_t start = 0; start < whole; start += OC_CHUNK) {
-            const ptrdiff_t m = whole - start < OC_CHUNK ? whole - start : OC_CHUNK;
+            const ptrdiff_t left = whole - start;
             T *es = e ? e + start : chunk;
-            FN(exp_step)(m, x + start, top, es, next + start, next_out + start);
-            FN(sum_step)(m, es, lane_rest, lane_ones);
+            if (left >= OC_CHUNK)
+                FN(exp_and_sum)(OC_CHUNK, x + start, top, es, lane_rest, lane_ones, next + start, next_out + start);
+            else
+                FN(exp_and_sum)(left, x + start, top, es, lane_rest, lane_ones, next + start, next_out + start);
         }
         if (e && whole < s->n)
             memcpy(e + s->n - OC_LANES, last, sizeof last);
@@ -535,5 +553,6 @@ static double FN(bce)(ptrdiff_t n, const void *z, const void *target, const void
 #undef OC_TILE
 #undef OC_OVER_STRIP
 #undef OC_CHUNK
+#undef OC_CHUNK_FN
 #undef OC_STEP
 #undef OC_ONE

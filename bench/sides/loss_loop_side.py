@@ -1,4 +1,5 @@
-"""The plain C loop with the traffic of a loss and its gradient: one array read, one written."""
+"""Plain C loops: the bytes of a loss and its gradient, one array read and one written; and ("arithmetic") the loss and its
+gradient, the sums in float."""
 
 import ctypes
 
@@ -12,12 +13,20 @@ library = harness.compile_loops()
 
 
 def prepare(work, variant):
-    z, _ = work.data()
-    dz = np.empty_like(z)
+    z, target = work.data()
+    dz, loss = np.empty_like(z), np.empty(len(z), np.float32)
     n, one, threads = ctypes.c_ssize_t(z.size), ctypes.c_float(1), oc.get_num_threads()
+    rows, classes, share = ctypes.c_ssize_t(len(z)), ctypes.c_ssize_t(z.shape[1]), ctypes.c_float(1 / len(z))
 
-    def step():
+    def move():
         library.scale(n, harness.pointer(z), harness.pointer(dz), one, one, threads)
-        return (dz,)
 
-    return harness.repeated(step), step
+    def compute():
+        library.cross_entropy(rows, classes, harness.pointer(z), harness.pointer(target), harness.pointer(dz), share,
+                              harness.pointer(loss), threads)
+
+    def result():
+        compute()
+        return loss.mean(), dz
+
+    return harness.repeated(compute if variant == "arithmetic" else move), result
