@@ -165,7 +165,7 @@ OC_INLINE T FN(tanh)(T x) {
 }
 
 /* 2^64/(1 + e^a) = 2^(64-k) / (2^-k + e^r), 0 <= a <= OC_TAIL_END: no overflow, and what is made of it may be subnormal.
- * 2^-k goes to that side of the denominator's sum where it is exact, or nearly. */
+ * 2^-k goes to that side of the denominator's sum where it is exact, or nearly: by the bits, as gcc would divide once for either. */
 OC_INLINE T FN(logistic_tail)(T a) {
     UINT k;
     const T p = FN(expm1_reduced)(FN(reduce_exp)(a, &k));
