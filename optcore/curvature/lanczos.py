@@ -205,7 +205,7 @@ class Lanczos:
     def _may_wait(self, size, known):
         """Whether a product may begin from what the recurrence left, of this norm, before it is measured."""
         eps = float(np.finfo(self._basis.dtype).eps)
-        doubt = float(np.linalg.norm(known)) + self.noise + eps * self._scale()
+        doubt = reduce.norm(known) + self.noise + eps * self._scale()
         return self.steps < self._dimension and doubt < sqrt(eps) * size
 
     def _swept(self, last, before, known, new):
@@ -228,7 +228,7 @@ class Lanczos:
 
     def _end_two(self, last, known, known_second, components, of_second, first, second):
         basis, root, beta = self._basis[:last + 2], sqrt(np.finfo(first.dtype).eps), self._beta[-1]
-        if float(np.linalg.norm(components)) > root:  # no product before had such an error: the second one is in vain
+        if reduce.norm(components) > root:  # no product before had such an error: the second one is in vain
             first *= beta
             self._alpha.pop(), self._beta.pop()
             return self._end_one(last, beta * known, beta * components, first)
@@ -236,7 +236,7 @@ class Lanczos:
         self._hear(of_second[:-1] - self._image(components)[:-1], known_second)
         self._alpha[-2] += beta * float(components[-1])
         self._alpha[-1] += float(of_second[-1]) - beta * float(components[-1])
-        if float(np.linalg.norm(of_second)) > root * reduce.norm(second):
+        if reduce.norm(of_second) > root * reduce.norm(second):
             reduce.subtract_rows(basis[:-1], components, first)
             project(second, basis)
             components, of_second = np.zeros(last + 1), reduce.components(basis, second)
@@ -248,7 +248,7 @@ class Lanczos:
         """Keep the largest error of a product: of its components, of which the last known one is still among them."""
         error = components[self._locked:].copy()
         error[len(known) - 1 - self._locked:][:1] -= known[-1]
-        self.noise = max(self.noise, float(np.linalg.norm(error)))
+        self.noise = max(self.noise, reduce.norm(error))
 
     def _scale(self):
         """About the norm of the operator."""
@@ -270,7 +270,7 @@ class Lanczos:
         not have w's predecessor. A large part of w goes twice (Daniel, Gragg, Kaufman, Stewart 1976). Locked vectors
         have no T that says what their products are.
         """
-        size, norm = float(np.linalg.norm(components)), reduce.norm(w)
+        size, norm = reduce.norm(components), reduce.norm(w)
         if not self._locked and size <= sqrt(np.finfo(w.dtype).eps) * norm:
             reduce.subtract_rows(known[-1:], components[-1:], w)
             return components[:-1], norm

@@ -6,6 +6,7 @@ as it is in the gradient.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from operator import attrgetter
 
 import numpy as np
@@ -20,9 +21,12 @@ _ONE_CALL = 4e8  # multiplications of one BLAS call beside others; more are cut,
 
 
 def by_columns(records):
-    """The records with an example a column, made at the first call."""
+    """The records with an example a column, made at the first call; the first one's x ends with a row of ones where there
+    is a bias."""
     if any(record.columns is None for record in records):  # another thread may do the same, which is in vain but right
         x = turned(records[0].x)
+        if "bias" in records[0].params:
+            x = np.concatenate([x, np.ones((1, x.shape[1]), x.dtype)])
         for record in records:
             y = turned(record.y)
             record.columns, x = replace(record, x=x, y=y, dy=turned(record.dy)), y
@@ -32,20 +36,21 @@ def by_columns(records):
 def _product(a, b, out, apart):
     """`matmul`; or one call of NumPy's BLAS, where other threads have such products of their own and none waits."""
     if apart and out.size * len(b) <= _ONE_CALL:
-        with np.errstate(all="ignore"):  # as `matmul`: whoever asks for products looks whether they are finite
-            np.matmul(a, b, out=out)
+        np.matmul(a, b, out=out)
     else:
         matmul(a, b, out)
 
 
 def along_each(r, rparams, apart):
     """R{y} for each direction, [directions, outputs, N], where x does not move."""
-    weights = np.concatenate([each["weight"] for each in rparams])
     moved = np.empty((len(rparams), *r.y.shape), r.x.dtype)
-    _product(weights, r.x, moved.reshape(len(weights), -1), apart)
-    if "bias" in rparams[0]:
-        for ry, each in zip(moved, rparams, strict=True):
-            ry += each["bias"][:, None]
+    weights = np.empty((*moved.shape[:2], len(r.x)), r.x.dtype)
+    for to, each in zip(weights, rparams, strict=True):
+        inputs = each["weight"].shape[1]
+        to[:, :inputs] = each["weight"]
+        if "bias" in each:
+            to[:, inputs] = each["bias"]
+    _product(weights.reshape(-1, len(r.x)), r.x, moved.reshape(-1, moved.shape[2]), apart)
     return moved
 
 
@@ -60,7 +65,12 @@ def gradient_of_each(x, rdys, rgrads, apart):
 
 def _sums(dy, grads):
     if "bias" in grads:
-        grads["bias"][...] = components(dy, np.ones(dy.shape[1], dy.dtype))
+        grads["bias"][...] = components(dy, _ones(dy.shape[1], dy.dtype))
+
+
+@lru_cache(maxsize=4)
+def _ones(n, dtype):
+    return np.ones(n, dtype)
 
 
 # ------------------------------------------------------------------------------ linear: y = weight x + bias

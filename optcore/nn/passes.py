@@ -7,6 +7,8 @@ anywhere without moving the network. Whoever calls one holds the pool (`process.
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from optcore._native.dense import turned
 from optcore.checks import array
 from optcore.nn.columns import COLUMN_OPS, along_each, by_columns, gradient_of_each
@@ -114,14 +116,15 @@ def products(program, records, vs, middle, outs, whole=True, apart=False):
     op, (columns, rest) = program.ops[first], program.behind_first
     split = program.by_columns.stop
     record, *behind = by_columns(records[program.by_columns])
-    pieces = along_each(record, [_views(op, v) for v in vs], apart)
-    for v, piece, out in zip(vs, pieces, outs, strict=True):
-        def rest_and_middle(rz, v=v, out=out):
-            return turned(_down_and_up(rest, records[split:], v, turned(rz), middle, out, whole, need_dx=True))
-        rdy = _down_and_up(columns, behind, v, piece, rest_and_middle, out, whole, True, COLUMN_OPS)
-        if rdy is not piece:  # an activation leaves it there
-            piece[...] = rdy
-    gradient_of_each(records[first].x, pieces, [_views(op, out) for out in outs], apart)
+    with np.errstate(all="ignore"):  # as our own products: whoever asks for them looks whether they are finite
+        pieces = along_each(record, [_views(op, v) for v in vs], apart)
+        for v, piece, out in zip(vs, pieces, outs, strict=True):
+            def rest_and_middle(rz, v=v, out=out):
+                return turned(_down_and_up(rest, records[split:], v, turned(rz), middle, out, whole, need_dx=True))
+            rdy = _down_and_up(columns, behind, v, piece, rest_and_middle, out, whole, True, COLUMN_OPS)
+            if rdy is not piece:  # an activation leaves it there
+                piece[...] = rdy
+        gradient_of_each(records[first].x, pieces, [_views(op, out) for out in outs], apart)
 
 
 def _down_and_up(program, records, v, rx, middle, out, whole, need_dx, rows=OPS):
