@@ -1,8 +1,8 @@
 """Softmax cross-entropy with its gradient, float32, against PyTorch, JAX and a plain C loop with the same traffic.
 
 Bytes: 8 an element, read z and write dz. "loop" is a plain loop that reads one array and writes one. What a logit takes
-one thread in cache is arithmetic; its share of the time, on all threads, says whether that or memory is the limit. Below
-a missed target stands what a plain loop of the same arithmetic reaches, its sums in float, compiled as this machine has it best.
+one thread in cache is arithmetic; its share of the time, on all threads, says whether that or memory is the limit.
+Below a missed target stands what a plain loop of the same arithmetic takes, its sums in float, at its best here.
 
 PyTorch's side is the four operators that its cross_entropy and its backward pass reach, without Python's autograd;
 beside it stands what a user calls, ``torch.nn.functional.cross_entropy`` and ``backward``. Every side runs in a process

@@ -3,8 +3,8 @@
 GB/s counts what a step has to move (``Work.bytes_each``). "of the loop" is the plain loop's time over optcore's, the
 loop running over as many parameters without a call between its steps: what the machine allows. Of one tensor it goes
 over optcore's own arrays; of several, over one flat array that begins where optcore's do in a cache line. "aligned" is
-the same on arrays that begin a line, "apart" on arrays as many and as small as the tensors. Where gradients are clipped, it
-takes their norm by a sum in double, as optcore does.
+the same on arrays that begin a line, "apart" on arrays as many and as small as the tensors. Where gradients are
+clipped, it takes their norm by a sum in double, as optcore does.
 
 Where in memory large arrays come to lie decides a tenth of the time. So their sides are made ready several times, and
 the ratios are medians over all of these.

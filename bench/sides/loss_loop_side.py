@@ -1,5 +1,5 @@
-"""Plain C loops: the bytes of a loss and its gradient, one array read and one written; and ("arithmetic") the loss and its
-gradient, the sums in float."""
+"""Plain C loops: the bytes of a loss and its gradient, one array read and one written; and ("arithmetic") the loss and
+its gradient, the sums in float."""
 
 import ctypes
 

@@ -21,8 +21,8 @@ _ONE_CALL = 4e8  # multiplications of one BLAS call beside others; more are cut,
 
 
 def by_columns(records):
-    """The records with an example a column, made at the first call; the first one's x ends with a row of ones where there
-    is a bias."""
+    """The records with an example a column, made at the first call; the first one's x ends with a row of ones where
+    there is a bias."""
     if any(record.columns is None for record in records):  # another thread may do the same, which is in vain but right
         x = turned(records[0].x)
         if "bias" in records[0].params:
