@@ -1,6 +1,7 @@
 /* elementary.tmpl.h: exponentials of x <= 0, the hyperbolic tangent, the logistic function and the normal distribution,
  * as plain polynomials that the compiler vectorises: no libm, so the same bits at every level.
- * Parameters: T the element type, BITS its width, UINT the unsigned integer of that width, FN(name). */
+ * Parameters: T the element type, BITS its width, UINT the unsigned integer of that width, FUSED and EXACT_FMA as in
+ * update.tmpl.h, FN(name). */
 
 /* e^x = 2^k e^r, k the integer nearest to x/ln 2, |r| <= ln(2)/2 (Cody and Waite 1980). LN2_HI and LN2_LO, the rest of
  * ln 2, have so few bits that k times either is exact for every k in use. Adding OC_SHIFTER = 1.5 * 2^MANTISSA + OC_BIAS
@@ -165,7 +166,7 @@ OC_INLINE T FN(tanh)(T x) {
 }
 
 /* 2^64/(1 + e^a) = 2^(64-k) / (2^-k + e^r), 0 <= a <= OC_TAIL_END: no overflow, and what is made of it may be subnormal.
- * 2^-k goes to that side of the denominator's sum where it is exact, or nearly: by the bits, as gcc would divide once for either. */
+ * 2^-k goes to that side of the denominator's sum where it is exact, or nearly; by the bits, as gcc would divide for either. */
 OC_INLINE T FN(logistic_tail)(T a) {
     UINT k;
     const T p = FN(expm1_reduced)(FN(reduce_exp)(a, &k));
@@ -188,10 +189,10 @@ OC_INLINE T FN(mills)(T a) {
     const T u = 1 / (a + OC_MILLS_K), t = (a - OC_MILLS_K) * u;
 #if BITS == 32
     const T s = t * t;
-    const T low = FUSED(s, FUSED(t, -0x1.db5a22p-4f, 0x1.42feaep-2f), FUSED(t, -0x1.21915p-1f, 0x1.7d241ap-1f));
-    const T last = FUSED(s, FUSED(t, 0x1.fff70cp-14f, 0x1.cc9186p-12f), FUSED(t, -0x1.061984p-11f, -0x1.a2250ep-9f));
-    const T high = FUSED(s, last, FUSED(t, 0x1.a9811ep-8f, 0x1.1d411p-6f));
-    return u * FUSED(s * s, high, low);
+    const T low = (0x1.7d241ap-1f - 0x1.21915p-1f * t) + s * (0x1.42feaep-2f - 0x1.db5a22p-4f * t);
+    const T high = (0x1.1d411p-6f + 0x1.a9811ep-8f * t) +
+                   s * ((-0x1.a2250ep-9f - 0x1.061984p-11f * t) + s * (0x1.cc9186p-12f + 0x1.fff70cp-14f * t));
+    return u * (low + (s * s) * high);
 #else
     const T s = t * t;
     T even = -0x1.e203e27de2e06p-33;

@@ -1,5 +1,6 @@
 /* loss.tmpl.h: softmax and cross-entropy over rows [rows, classes]; squared, Huber's and logistic error over elements.
- * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level; elementary.tmpl.h before.
+ * Parameters: T the element type, FN(name) the symbol of a kernel for this T and level; elementary.tmpl.h before, with its
+ * parameters.
  *
  * The work is done on tiles of up to OC_LANES rows, one short loop over the whole tile after the other (maximum,
  * exponentials, sums, scaling), so that what one row has to wait for is hidden behind the others.
@@ -141,8 +142,9 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
         OC_PREFETCH_OUT(next + l);
 }
 
-/* Exponentials are made and added in chunks. With AVX-512's registers a chunk can be so short that what one loop hands to the
- * next stays in them; elsewhere that goes through the first-level cache, and longer loops cost less. */
+/* Exponentials are made and added in chunks. With AVX-512's registers a chunk of floats can be so short that what one loop
+ * hands to the next stays in them; elsewhere, and with doubles, which take twice as many, that goes through the first-level
+ * cache, and longer loops cost less. */
 #if defined(__AVX512F__) && BITS == 32
 #define OC_CHUNK OC_STEP
 #define OC_CHUNK_FN OC_INLINE
@@ -153,10 +155,10 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
 
 /* 2^64 e^(x - top) of n elements, a multiple of OC_LANES; e may be x. Two loops: one alone is a chain of results so long
  * that no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
- * writes as it goes: all at once they would wait for each other. */
-OC_CHUNK_FN void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T *e, const T *next, const T *next_out) {
+ * writes as it goes: those of a tile all at once would wait for each other. */
+OC_CHUNK_FN void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T lowest, T *e, const T *next,
+                                 const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
-    const T lowest = FN(exp_lowest);
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
         FN(prefetch)(next + at);
         OC_IN_PLACE OC_ROLLED
@@ -201,17 +203,16 @@ OC_CHUNK_FN void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *restrict
 }
 
 /* Of n elements, at most a chunk: of a whole one with a constant n. */
-OC_INLINE void FN(exp_and_sum)(ptrdiff_t n, const T *x, const T *top, T *e, double *rest, UINT *ones, const T *next,
-                               const T *next_out) {
-    FN(exp_step)(n, x, top, e, next, next_out);
+OC_INLINE void FN(exp_and_sum)(ptrdiff_t n, const T *x, const T *top, T lowest, T *e, double *rest, UINT *ones,
+                               const T *next, const T *next_out) {
+    FN(exp_step)(n, x, top, lowest, e, next, next_out);
     FN(sum_step)(n, e, rest, ones);
 }
 
 /* The same for the last elements of a strip of n, which do not fill the lanes. `last` takes the group that ends with the
  * strip, all of it: to put together a part of it with what the others leave would mean to wait for them. */
-OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T *last, double *rest, UINT *ones) {
+OC_INLINE void FN(exp_last)(ptrdiff_t n, const T *x, const T *top, T lowest, T *last, double *rest, UINT *ones) {
     const int skip = OC_LANES - (int)(n % OC_LANES);
-    const T lowest = FN(exp_lowest);
     OC_ROLLED
     for (int l = 0; l < OC_LANES; l++)
         last[l] = FN(exp_scaled)(x[n - OC_LANES + l] - top[l], lowest);
@@ -241,6 +242,7 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
     double rest[OC_LANES * OC_LANES] OC_ON_LINE;
     UINT ones[OC_LANES * OC_LANES] OC_ON_LINE;
     const ptrdiff_t whole = s->n / OC_LANES * OC_LANES, ahead = s->transposed ? 0 : s->strips * s->n;
+    const T lowest = FN(exp_lowest);
     for (int strip = 0; strip < s->strips; strip++) {
         const T *x = z + strip * s->n, *top = s->top + strip * OC_LANES;
         T *e = s->e ? s->e + strip * s->n : NULL;
@@ -251,14 +253,14 @@ static void FN(exponentials)(FN(tile) *s, const T *z, const T *out) {
             lane_rest[l] = lane_ones[l] = 0;
         const T *next = x + ahead, *next_out = out ? out + strip * s->n + ahead : next;
         if (whole < s->n)
-            FN(exp_last)(s->n, x, top, last, lane_rest, lane_ones);
+            FN(exp_last)(s->n, x, top, lowest, last, lane_rest, lane_ones);
         for (ptrdiff_t start = 0; start < whole; start += OC_CHUNK) {
             const ptrdiff_t left = whole - start;
             T *es = e ? e + start : chunk;
             if (left >= OC_CHUNK)
-                FN(exp_and_sum)(OC_CHUNK, x + start, top, es, lane_rest, lane_ones, next + start, next_out + start);
+                FN(exp_and_sum)(OC_CHUNK, x + start, top, lowest, es, lane_rest, lane_ones, next + start, next_out + start);
             else
-                FN(exp_and_sum)(left, x + start, top, es, lane_rest, lane_ones, next + start, next_out + start);
+                FN(exp_and_sum)(left, x + start, top, lowest, es, lane_rest, lane_ones, next + start, next_out + start);
         }
         if (e && whole < s->n)
             memcpy(e + s->n - OC_LANES, last, sizeof last);

@@ -14,19 +14,19 @@ library = harness.compile_loops()
 
 def prepare(work, variant):
     z, target = work.data()
-    dz, loss = np.empty_like(z), np.empty(len(z), np.float32)
+    dz, loss = np.empty_like(z), np.zeros(len(z), np.float32)
     n, one, threads = ctypes.c_ssize_t(z.size), ctypes.c_float(1), oc.get_num_threads()
     rows, classes, share = ctypes.c_ssize_t(len(z)), ctypes.c_ssize_t(z.shape[1]), ctypes.c_float(1 / len(z))
 
-    def move():
-        library.scale(n, harness.pointer(z), harness.pointer(dz), one, one, threads)
-
-    def compute():
-        library.cross_entropy(rows, classes, harness.pointer(z), harness.pointer(target), harness.pointer(dz), share,
-                              harness.pointer(loss), threads)
+    def step():
+        if variant == "arithmetic":
+            library.cross_entropy(rows, classes, harness.pointer(z), harness.pointer(target), harness.pointer(dz),
+                                  share, harness.pointer(loss), threads)
+        else:
+            library.scale(n, harness.pointer(z), harness.pointer(dz), one, one, threads)
 
     def result():
-        compute()
+        step()
         return loss.mean(), dz
 
-    return harness.repeated(compute if variant == "arithmetic" else move), result
+    return harness.repeated(step), result
