@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from optcore import checks
-from optcore.curvature.estimates import Estimate
+from optcore.curvature.estimates import Estimate, standard_error
 from optcore.curvature.lanczos import Lanczos, most_steps, most_vectors, run_together
 from optcore.curvature.operators import Products
 from optcore.curvature.quadrature import Shares, counted, estimated
@@ -237,9 +237,7 @@ def _smoothed(probes, values, x, sigma):
     if values is not None:
         return Estimate(_bumps(x, values, sigma).mean(axis=-1), np.zeros(x.shape))
     curves = np.stack([_bumps(x, probe.nodes, sigma) @ probe.weights for probe in probes])
-    p = len(curves)
-    error = curves.std(axis=0, ddof=1) / np.sqrt(p) if p > 1 else np.full(x.shape, np.nan)
-    return Estimate(curves.mean(axis=0), error, samples=p)
+    return Estimate(curves.mean(axis=0), standard_error(curves), samples=len(curves))
 
 
 def _bumps(x, nodes, sigma):

@@ -185,8 +185,17 @@ def _sketched(H, products, seed, memory, term):
         known = sum(term(q, Hq) for q, Hq in product.of(basis))
         beside = _beside(basis, (_signs(rng, n, product.dtype) for _ in range(products - product.count)))
         samples = [term(v, Hv) for v, Hv in product.of(beside)]
-    error = np.std(samples, ddof=1) / sqrt(len(samples)) if len(samples) > 1 else np.nan
-    return Estimate(float(known + np.mean(samples)), float(error), len(samples), product.count)
+    return Estimate(float(known + np.mean(samples)), float(standard_error(samples)), len(samples), product.count)
+
+
+def standard_error(samples):
+    """That of the mean over the first axis, NaN of one sample. Powers of two are taken out first, so that no square
+    overflows."""
+    samples = np.asarray(samples, np.float64)
+    if len(samples) < 2:
+        return np.full(samples.shape[1:], np.nan)
+    exponent = int(np.frexp(np.abs(samples).max())[1])
+    return np.ldexp(np.std(np.ldexp(samples, -exponent), axis=0, ddof=1) / sqrt(len(samples)), exponent)
 
 
 def _range(product, rng, k):

@@ -191,9 +191,14 @@ def _missed(product, values, vectors, which, slack, rng, dtype):
 def _arpack(product, k, which, tol, start, norm, rng, maxiter, memory):
     n = product.n
     which = "LA" if (which, k) == ("BE", 1) else which  # ARPACK has no half of one
-    shift = 0.0 if which == "LM" else 2.0 * norm
-    shifted = LinearOperator((n, n), dtype=np.float64,
-                             matvec=lambda v: product(v.reshape(-1)) + shift * v.reshape(-1))
+    # In units of a power of two near the norm: ARPACK takes what is below eps^(2/3) for converged.
+    unit = 2.0 ** float(np.clip(np.frexp(norm)[1], -1000, 1000))
+    shift = 0.0 if which == "LM" else 2.0 * (norm / unit)
+
+    def matvec(v):
+        return np.multiply(product(v.reshape(-1)), 1 / unit, dtype=np.float64) + shift * v.reshape(-1)
+
+    shifted = LinearOperator((n, n), dtype=np.float64, matvec=matvec)
     # From SciPy 1.17 eigsh takes the generator of the vectors that it draws when a Krylov space is exhausted.
     more = {"rng": rng} if "rng" in inspect.signature(eigsh).parameters else {}
     vectors = max(k + 2, min(max(2 * k + 1, 20), most_steps(n, memory)))
@@ -205,7 +210,7 @@ def _arpack(product, k, which, tol, start, norm, rng, maxiter, memory):
     except ArpackNoConvergence as error:
         values, vectors, converged = error.eigenvalues, error.eigenvectors.reshape(n, -1), False
     order = np.argsort(values, kind="stable")
-    return values[order] - shift, vectors[:, order], converged
+    return (values[order] - shift) * unit, vectors[:, order], converged
 
 
 @dataclass(frozen=True)

@@ -120,3 +120,20 @@ def test_errors(name):
     if name != "diagonal":
         with pytest.raises(ValueError, match="memory"):
             f(np.eye(3), memory=-1)
+
+
+@pytest.mark.parametrize("exponent", [-560, -50, 520])
+@pytest.mark.parametrize("what", ["eigenpairs", "density", "trace"])
+def test_eigenvalues_of_any_size(what, exponent):
+    def measured(scale):
+        values = scale * np.linspace(-1, 2, 2000)
+        H = sla.LinearOperator((2000, 2000), lambda v: values * v.reshape(-1), dtype=float)
+        if what == "eigenpairs":
+            return oc.curvature.eigenpairs(H, 3, "BE", tol=1e-6).values / scale
+        if what == "trace":
+            found = oc.curvature.trace(H, 20)
+            return np.array([found.value, found.standard_error]) / scale
+        found = oc.curvature.spectral_density(H, 4, 30)
+        return np.array([found.density, found.standard_error]) * scale
+
+    np.testing.assert_allclose(measured(2.0**exponent), measured(1.0), rtol=1e-6, atol=1e-9)
