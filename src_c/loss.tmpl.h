@@ -157,7 +157,7 @@ OC_INLINE void FN(prefetch_out)(const T *next) {
  * that no processor looks far enough ahead to have several under way. Each asks for the lines that the next tile reads or
  * writes as it goes: those of a tile all at once would wait for each other. */
 OC_CHUNK_FN void FN(exp_step)(ptrdiff_t n, const T *x, const T *top, T lowest, T *e, const T *next,
-                                 const T *next_out) {
+                              const T *next_out) {
     T r[OC_CHUNK] OC_ON_LINE, power[OC_CHUNK] OC_ON_LINE;
     for (ptrdiff_t at = 0; at < n; at += OC_LANES) {
         FN(prefetch)(next + at);
@@ -202,7 +202,7 @@ OC_CHUNK_FN void FN(sum_step)(ptrdiff_t n, const T *restrict e, double *restrict
     }
 }
 
-/* Of n elements, at most a chunk: of a whole one with a constant n. */
+/* Both, of n elements, at most a chunk. Called with a constant n for a whole one, which gcc then unrolls. */
 OC_INLINE void FN(exp_and_sum)(ptrdiff_t n, const T *x, const T *top, T lowest, T *e, double *rest, UINT *ones,
                                const T *next, const T *next_out) {
     FN(exp_step)(n, x, top, lowest, e, next, next_out);

@@ -136,4 +136,5 @@ def test_eigenvalues_of_any_size(what, exponent):
         found = oc.curvature.spectral_density(H, 4, 30)
         return np.array([found.density, found.standard_error]) * scale
 
+    # By powers of two, so that nothing rounds otherwise; no more is promised of eigenvalues than their tol.
     np.testing.assert_allclose(measured(2.0**exponent), measured(1.0), rtol=1e-6, atol=1e-9)
